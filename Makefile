@@ -1,0 +1,64 @@
+# Everything a person needs, from a bare machine with Python 3.11 or 3.12. No root, no virtual
+# environment to activate: each target calls the programs in .venv.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := .uv/bin/uv
+STAMP  := $(VENV)/.installed
+PORT   ?= 3000
+
+# The packages are on disk once; links instead of copies fail between file systems.
+export UV_LINK_MODE ?= copy
+# Nobody's metered sorter: no package may call home.
+export DAGSTER_DISABLE_TELEMETRY := yes
+
+.PHONY: setup demo up test test-fast lint format lock bench screenshots clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## install everything into .venv (the second call does nothing)
+
+$(UV):
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv uv
+
+$(STAMP): requirements.lock pyproject.toml | $(UV)
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+demo: setup  ## simulate a session, process it, print what came out
+	$(BIN)/neuro-assets demo
+
+up: setup  ## the Dagster UI on 127.0.0.1:$(PORT), sensors on
+	$(BIN)/neuro-assets up --port $(PORT)
+
+test: setup  ## all tests that this machine can run
+	$(BIN)/python -m pytest
+
+test-fast: setup  ## the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow and not browser and not real"
+
+lint: setup  ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy neuro_assets
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: | $(UV)  ## renew requirements.lock from pyproject.toml
+	$(UV) pip compile --quiet pyproject.toml --all-extras --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements.lock
+
+bench: setup  ## the benchmarks; JSON and tables in benchmarks/results
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove what make made (not your data, not your store)
+	rm -rf $(VENV) .uv build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Everything outside the process: the store, the registry, session sources, IO managers."""

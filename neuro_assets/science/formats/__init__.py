@@ -1,0 +1,1 @@
+"""Finding the recordings in a session folder, one module a format."""

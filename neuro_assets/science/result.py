@@ -1,0 +1,58 @@
+"""What a step of the science layer hands back: numbers, tables, what was done, one picture.
+
+Arrays too large for memory are not in here: the step writes them to the folder that it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+Progress = Callable[[float, str], None]
+"""Called with the fraction done (0..1) and a few words, at least every half minute."""
+
+
+def no_progress(fraction: float, words: str) -> None:
+    """Report nothing: the default when nobody watches."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One processing step that was really applied, with the values really used."""
+
+    name: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A small PNG (under 100 kB) and the few words that say what it shows."""
+
+    title: str
+    png: bytes
+
+
+@dataclass
+class StepResult:
+    """Result of one step.
+
+    Parameters
+    ----------
+    metrics : dict
+        Flat numbers (or short strings) with the unit in the name (`rms_uv`, `duration_s`);
+        quality criteria and the user interface read these. NaN is allowed, and means unknown.
+    tables : dict of str to DataFrame
+        Written as `<name>.parquet`.
+    applied : list of Applied
+        Steps in the order in which they were applied.
+    picture : Picture, optional
+        Where a person would rather look than read.
+    """
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    applied: list[Applied] = field(default_factory=list)
+    picture: Picture | None = None

@@ -1,0 +1,1 @@
+"""A whole recording session with known truth, written as rigs write it."""
