@@ -42,7 +42,7 @@ class Identity(Frozen):
 
     @property
     def is_strong(self) -> bool:
-        """True when probe, time and first sample are all known: two equal ones are one recording."""
+        """Probe, time and first sample are all known: equal ones are the same recording."""
         return None not in (self.probe_serial, self.created, self.first_sample)
 
 
