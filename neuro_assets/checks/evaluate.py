@@ -1,0 +1,194 @@
+"""From metrics to verdicts to asset checks: the one wrapper that always emits all of them.
+
+Each asset has the check `outcome`, the blocking check `usable`, and one check for each family of
+its criteria. Names of checks are spelled here and in the criteria, nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import dagster as dg
+
+from neuro_assets.checks.criteria import Criterion, Verdict
+from neuro_assets.outcomes import Outcome
+
+OUTCOME_CHECK = "outcome"
+USABLE_CHECK = "usable"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A criterion, the value it was applied to, and the verdict."""
+
+    criterion: Criterion
+    value: float | None
+    verdict: Verdict
+
+    def row(self) -> dict[str, Any]:
+        """Flat form for the manifest and for tables."""
+        return {**asdict(self.criterion), "value": self.value, "verdict": self.verdict.name}
+
+
+def judge(criteria: Sequence[Criterion], metrics: Mapping[str, Any]) -> list[Judged]:
+    """Apply every criterion to its metric.
+
+    Parameters
+    ----------
+    criteria : sequence of Criterion
+        Rows of one asset.
+    metrics : mapping
+        Metrics of the step's result.
+
+    Returns
+    -------
+    list of Judged
+        One a criterion, in the same order.
+
+    Raises
+    ------
+    KeyError
+        When a step does not report a metric that a criterion needs: a metric that cannot be
+        computed must be reported as NaN, so that a misspelt name is not taken for one.
+    """
+    judged = []
+    for criterion in criteria:
+        if criterion.metric not in metrics:
+            raise KeyError(
+                f"criterion {criterion.metric!r} has no such metric; "
+                f"the step reports {', '.join(sorted(metrics))}"
+            )
+        value = metrics[criterion.metric]
+        verdict = criterion.judge(value)
+        number = None if verdict is Verdict.NOT_SET else float(value)
+        judged.append(Judged(criterion, number, verdict))
+    return judged
+
+
+def check_specs(
+    asset: str, criteria: Sequence[Criterion], partitions_def: dg.PartitionsDefinition
+) -> list[dg.AssetCheckSpec]:
+    """Declare the checks of an asset."""
+    described = {
+        OUTCOME_CHECK: "How the step ended: complete, skipped (amber, with the reason) or failed",
+        USABLE_CHECK: "Red when a criterion is CRITICAL: such data must not be used further",
+        **{
+            family: f"Criteria: {', '.join(c.metric for c in rows)}"
+            for family, rows in _families(criteria).items()
+        },
+    }
+    return [
+        dg.AssetCheckSpec(
+            name,
+            asset=asset,
+            description=words,
+            blocking=name == USABLE_CHECK,
+            partitions_def=partitions_def,
+        )
+        for name, words in described.items()
+    ]
+
+
+def complete_results(criteria: Sequence[Criterion], judged: list[Judged]) -> Iterator[Any]:
+    """Yield all checks of a step that was done."""
+    yield _result(OUTCOME_CHECK, Verdict.PASS, {"outcome": Outcome.COMPLETE.value})
+    critical = [j for j in judged if j.verdict is Verdict.CRITICAL]
+    yield dg.AssetCheckResult(
+        check_name=USABLE_CHECK,
+        passed=not critical,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description="; ".join(_words(j) for j in critical) or "No criterion is CRITICAL",
+        metadata={"critical_criteria": len(critical)},
+    )
+    for family in _families(criteria):
+        rows = [j for j in judged if j.criterion.family == family]
+        worst = max((j.verdict for j in rows), default=Verdict.NOT_SET)
+        yield _result(family, worst, _family_metadata(rows), "; ".join(_words(j) for j in rows))
+
+
+def skipped_results(
+    criteria: Sequence[Criterion], reason: str, detail: str, origin: str | None
+) -> Iterator[Any]:
+    """Yield all checks of a step that was rightly not done: `outcome` is amber, the rest is moot."""
+    metadata = {"outcome": Outcome.SKIPPED.value, "reason": reason, "detail": detail}
+    if origin:
+        metadata["origin"] = origin
+    yield _result(OUTCOME_CHECK, Verdict.WARNING, metadata, f"Skipped: {reason}. {detail}")
+    for name in (USABLE_CHECK, *_families(criteria)):
+        yield dg.AssetCheckResult(
+            check_name=name,
+            passed=True,
+            description=f"Nothing to judge: the step was skipped ({reason})",
+            metadata={"outcome": Outcome.SKIPPED.value},
+        )
+
+
+def failed_result(error: BaseException) -> dg.AssetCheckResult:
+    """`outcome` in red, emitted before the error is raised."""
+    return dg.AssetCheckResult(
+        check_name=OUTCOME_CHECK,
+        passed=False,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=str(error) or type(error).__name__,
+        metadata={"outcome": Outcome.FAILED.value, "error": type(error).__name__},
+    )
+
+
+def _families(criteria: Sequence[Criterion]) -> dict[str, list[Criterion]]:
+    families: dict[str, list[Criterion]] = {}
+    for criterion in criteria:
+        families.setdefault(criterion.family, []).append(criterion)
+    return families
+
+
+def _result(
+    name: str, verdict: Verdict, metadata: dict[str, Any], words: str = ""
+) -> dg.AssetCheckResult:
+    """PASS and NOT_SET are green, WARNING amber, FAIL and CRITICAL red; never blocking."""
+    red = verdict >= Verdict.FAIL
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=verdict < Verdict.WARNING,
+        severity=dg.AssetCheckSeverity.ERROR if red else dg.AssetCheckSeverity.WARN,
+        description=words or None,
+        metadata={"verdict": verdict.name, **metadata},
+    )
+
+
+def _family_metadata(rows: list[Judged]) -> dict[str, Any]:
+    values = {j.criterion.metric: j.value for j in rows if j.value is not None}
+    table = dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {
+                    "metric": j.criterion.metric,
+                    "value": "not computed" if j.value is None else f"{j.value:.4g}",
+                    "limits": _limits(j.criterion),
+                    "verdict": j.verdict.name,
+                    "source": j.criterion.source,
+                }
+            )
+            for j in rows
+        ]
+    )
+    return {**values, "criteria": table}
+
+
+def _limits(criterion: Criterion) -> str:
+    sign = ">" if criterion.above else "<"
+    named = (
+        ("WARNING", criterion.warning),
+        ("FAIL", criterion.fail),
+        ("CRITICAL", criterion.critical),
+    )
+    limits = ", ".join(f"{n} {sign} {v:g}" for n, v in named if v is not None)
+    return f"{limits} {criterion.unit}".strip()
+
+
+def _words(judged: Judged) -> str:
+    metric, unit = judged.criterion.metric, judged.criterion.unit
+    if judged.value is None:
+        return f"{metric} not computed"
+    return f"{metric} {judged.value:.4g} {unit} {judged.verdict.name}".replace("  ", " ")
