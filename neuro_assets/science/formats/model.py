@@ -7,9 +7,9 @@ Finding recordings is done by the modules beside this one; opening them by
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 Format = Literal["spikeglx", "cbin", "openephys", "nwb", "reader"]
 
@@ -52,7 +52,8 @@ class Stream(Frozen):
     Parameters
     ----------
     name : str
-        `ap`, `lf`, `wideband` or `nidq`.
+        `ap`, `lf` or `wideband`; `nidq` and `obx` are the auxiliary boards recorded beside
+        the probe.
     files : tuple of str
         Data files in time order (triggers), relative to the session folder, with `/`.
     metas : tuple of str
@@ -65,6 +66,12 @@ class Stream(Frozen):
         Hz.
     sha1 : tuple of str
         SHA-1 of each uncompressed data file, where the format records it; else empty.
+    sizes : tuple of int
+        Size of each data file on disk when it was described, bytes; a file of another size was
+        changed since.
+    first_samples : tuple of int
+        Index of each file's first sample in the acquisition's count, where the format has it.
+        Between files that do not follow on each other there is a gap in time.
     """
 
     name: str
@@ -74,6 +81,38 @@ class Stream(Frozen):
     n_samples: int
     sampling_frequency: float
     sha1: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+    first_samples: tuple[int, ...] = ()
+
+
+class Wiring(Frozen):
+    """Where the contacts of a probe are that the format does not describe.
+
+    Parameters
+    ----------
+    positions_um : tuple of (float, float)
+        Contact positions x, y; um, y upwards.
+    channels : tuple of int
+        Index of the data channel of each contact; contact i is channel i when empty.
+    shanks : tuple of int
+        Shank of each contact; one shank when empty.
+    """
+
+    positions_um: tuple[tuple[float, float], ...]
+    channels: tuple[int, ...] = ()
+    shanks: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> Self:
+        for name in ("channels", "shanks"):
+            values = getattr(self, name)
+            if values and len(values) != len(self.positions_um):
+                raise ValueError(
+                    f"{name} has {len(values)} entries for {len(self.positions_um)} positions_um"
+                )
+        if len(set(self.channels)) != len(self.channels):
+            raise ValueError("channels names one channel twice")
+        return self
 
 
 class RawRecording(Frozen):
@@ -99,6 +138,19 @@ class RawRecording(Frozen):
         Keyword arguments of that reader (or stream names of Open Ephys), JSON values only.
     probe_file : str or None
         Absolute path of a probeinterface JSON for probes that the format does not describe.
+    wiring : Wiring or None
+        The same, given in the configuration instead of a file.
+    path_argument : str or None
+        For format `reader`: the reader's argument that takes the path.
+    segment : int
+        For format `reader`: which of the reader's segments this recording is.
+    gain_uv, offset_uv : float or None
+        Scale of all channels where the format has none: uV per bit, and uV.
+    sync_channels : tuple of int
+        Channels (index in the file) that are not neural, where the format does not say so.
+    processed : str
+        What an earlier program already did to the data (the command line of CatGT); empty for
+        data as acquired.
     """
 
     format: Format
@@ -110,6 +162,18 @@ class RawRecording(Frozen):
     reader: str | None = None
     reader_options: dict[str, Any] = {}
     probe_file: str | None = None
+    wiring: Wiring | None = None
+    path_argument: str | None = None
+    segment: int = 0
+    gain_uv: float | None = None
+    offset_uv: float | None = None
+    sync_channels: tuple[int, ...] = ()
+    processed: str = ""
+
+    @property
+    def label(self) -> str:
+        """Probe and qualifier as in a partition key: unique within a session."""
+        return f"{self.probe}-{self.qualifier}" if self.qualifier else self.probe
 
     @property
     def main(self) -> Stream:
