@@ -1,0 +1,166 @@
+"""Numbers and the picture that tell whether an LFP is usable.
+
+They are computed from the stored LFP, so that they describe what a reader gets.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import signal
+
+from neuro_assets.science.result import Picture
+
+SEGMENT_S = 2.0
+N_SEGMENTS = 20
+LINE_HALF_WIDTH_HZ = 1.0
+LINE_NEIGHBOUR_HZ = (2.0, 6.0)
+
+
+def channel_spectra(recording: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Power spectral density of each channel, averaged over parts spread over the recording.
+
+    Parameters
+    ----------
+    recording : spikeinterface.BaseRecording
+        The LFP.
+
+    Returns
+    -------
+    frequencies : ndarray
+        Hz, shape (n_frequencies,).
+    power : ndarray
+        uV^2/Hz (or squared units of the converter where gains are unknown), shape
+        (n_frequencies, n_channels); NaN below eight samples.
+    """
+    rate, n = recording.get_sampling_frequency(), recording.get_num_samples(0)
+    length = min(n, round(SEGMENT_S * rate))
+    if length < 8:
+        return np.zeros(1), np.full((1, recording.get_num_channels()), np.nan)
+    starts = np.unique(np.linspace(0, n - length, N_SEGMENTS).astype(int))
+    total = 0.0
+    for start in starts:
+        traces = read_scaled(recording, int(start), int(start) + length)
+        frequencies, power = signal.welch(
+            traces, rate, nperseg=min(length, round(rate)), axis=0, detrend="constant"
+        )
+        total = total + power
+    return frequencies, np.asarray(total / len(starts))
+
+
+def read_scaled(recording: Any, start: int, stop: int) -> NDArray[np.float32]:
+    """Traces in microvolts, or as they are where gains are unknown."""
+    scaled = recording.has_scaleable_traces()
+    return np.asarray(
+        recording.get_traces(start_frame=start, end_frame=stop, return_in_uV=scaled), np.float32
+    )
+
+
+def line_noise_ratio(
+    frequencies: NDArray[np.float64], power: NDArray[np.float64], lines_hz: tuple[float, ...]
+) -> NDArray[np.float64]:
+    """Power density at the mains frequency over that beside it; the worst of several mains.
+
+    Parameters
+    ----------
+    frequencies : ndarray
+        Hz.
+    power : ndarray
+        Shape (n_frequencies, n_channels).
+    lines_hz : tuple of float
+        Mains frequencies, Hz.
+
+    Returns
+    -------
+    ndarray
+        1 without line noise, NaN where there is no power or no resolution; shape (n_channels,).
+    """
+    ratios = [np.full(power.shape[1], np.nan)]
+    for line in lines_hz:
+        distance = np.abs(frequencies - line)
+        at = distance <= LINE_HALF_WIDTH_HZ
+        beside = (distance >= LINE_NEIGHBOUR_HZ[0]) & (distance <= LINE_NEIGHBOUR_HZ[1])
+        if at.any() and beside.any():
+            floor = np.median(power[beside], axis=0)
+            peak = power[at].max(axis=0)
+            ratios.append(np.divide(peak, floor, out=np.full_like(peak, np.nan), where=floor > 0))
+    return np.fmax.reduce(ratios)
+
+
+def band_table(frequencies: NDArray[np.float64], power: NDArray[np.float64]) -> pd.DataFrame:
+    """Median spectrum over the given channels, one row a frequency."""
+    return pd.DataFrame(
+        {
+            "frequency_hz": frequencies.astype(np.float64),
+            "power_median": np.median(power, axis=1) if power.shape[1] else np.nan,
+        }
+    )
+
+
+def picture(
+    recording: Any, channels: pd.DataFrame, frequencies: NDArray[np.float64], power: NDArray[Any]
+) -> Picture:
+    """One second of the LFP over depth, and its spectrum over depth.
+
+    Parameters
+    ----------
+    recording : spikeinterface.BaseRecording
+        The LFP.
+    channels : DataFrame
+        With `shank` and `y_um`: the order from tip to surface.
+    frequencies, power : ndarray
+        As `channel_spectra`.
+
+    Returns
+    -------
+    Picture
+        PNG, some 50 kB.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rate, n = recording.get_sampling_frequency(), recording.get_num_samples(0)
+    order = channels.sort_values(["shank", "y_um"], kind="stable").index.to_numpy()
+    length = min(n, round(rate))
+    start = (n - length) // 2
+    traces = read_scaled(recording, start, start + length)[:, order]
+    limit = float(np.percentile(np.abs(traces), 99)) or 1.0
+    figure = Figure(figsize=(8, 3), dpi=80, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    extent = (start / rate, (start + length) / rate, 0, len(order))
+    image = left.imshow(
+        traces.T,
+        aspect="auto",
+        origin="lower",
+        cmap="RdBu_r",
+        extent=extent,
+        vmin=-limit,
+        vmax=limit,
+    )
+    left.set(xlabel="time (s, probe clock)", ylabel="channel, tip to surface")
+    figure.colorbar(image, ax=left, label="uV" if recording.has_scaleable_traces() else "units")
+    shown = frequencies <= 0.5 * rate
+    decibel = 10 * np.log10(np.maximum(power[shown][:, order], 1e-6))
+    top = float(frequencies[shown][-1]) or 1.0
+    image = right.imshow(
+        decibel.T, aspect="auto", origin="lower", cmap="viridis", extent=(0, top, 0, len(order))
+    )
+    right.set(xlabel="frequency (Hz)")
+    figure.colorbar(image, ax=right, label="dB (uV²/Hz)")
+    return Picture("LFP over depth: one second and its spectrum", _small_png(figure))
+
+
+def _small_png(figure: Any) -> bytes:
+    """Draw with 64 colours: noise in full colour would take 200 kB."""
+    from PIL import Image
+
+    figure.canvas.draw()
+    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    buffer = io.BytesIO()
+    image.quantize(64).save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
