@@ -98,12 +98,16 @@ class Attempt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.discard()
+        if isinstance(error, Exception) and not isinstance(error, NeuroAssetsError):
+            self._translate(error)
+
+    def discard(self) -> None:
+        """Remove the scratch folder, and what was not committed; harmless when done twice."""
         # What cannot be removed is invisible garbage for `gc`, and must not hide the real error.
         shutil.rmtree(self.scratch, ignore_errors=True)
         if self.stored is None or self._store.backend.local_root is None:
             shutil.rmtree(self.folder, ignore_errors=True)
-        if isinstance(error, Exception) and not isinstance(error, NeuroAssetsError):
-            self._translate(error)
 
     def _translate(self, error: Exception) -> None:
         """Say it in our words when the disk, not the step, was at fault."""

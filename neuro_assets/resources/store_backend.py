@@ -28,10 +28,13 @@ class Entry:
         Bytes.
     modified : float
         Seconds since 1970, by the clock of the place.
+    tag : str
+        Another one after every write.
     """
 
     size: int
     modified: float
+    tag: str
 
 
 class Backend(Protocol):

@@ -198,7 +198,7 @@ class LocalBackend:
                 status = self._path(path).stat()
             except FileNotFoundError:
                 return None
-            return Entry(status.st_size, status.st_mtime)
+            return _as_entry(status)
 
     def remove(self, path: str) -> None:
         """See `Backend.remove`."""
@@ -271,4 +271,10 @@ def _walk(top: Path, prefix: str) -> Iterator[tuple[str, Entry]]:
                 status = item.stat(follow_symlinks=False)
             except FileNotFoundError:  # a temporary file of another writer, renamed meanwhile
                 continue
-            yield path, Entry(status.st_size, status.st_mtime)
+            yield path, _as_entry(status)
+
+
+def _as_entry(status: os.stat_result) -> Entry:
+    # An atomic replace always brings another inode, so that two in one tick differ too.
+    tag = f"{status.st_mtime_ns}-{status.st_ino}-{status.st_size}"
+    return Entry(status.st_size, status.st_mtime, tag)

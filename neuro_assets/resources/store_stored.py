@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from upath import UPath
 
-    from neuro_assets.resources.store import Store
+    from neuro_assets.resources.store_reader import StoreReader
 
 _guard = threading.Lock()
 _downloading: dict[Path, threading.Lock] = {}
@@ -32,7 +32,7 @@ class Stored:
 
     Parameters
     ----------
-    store : Store
+    store : StoreReader
         Where it is.
     asset, key, version, attempt : str
         Which one.
@@ -44,7 +44,7 @@ class Stored:
 
     def __init__(
         self,
-        store: Store,
+        store: StoreReader,
         asset: str,
         key: str,
         version: str,
