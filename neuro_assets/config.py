@@ -22,6 +22,9 @@ CONFIG_NAME = "lab.yaml"
 CONFIG_VARIABLE = "NEURO_ASSETS_LAB"
 """Environment variable with the folder of `lab.yaml`, or the path of the file itself."""
 
+STORE_VARIABLE = "NEURO_ASSETS_STORE"
+"""Environment variable with a store that replaces the one of `lab.yaml`."""
+
 
 class ConfigError(PermanentFailure):
     """`lab.yaml` cannot be used; the message has one line for each mistake."""
@@ -63,9 +66,6 @@ class ComputeConfig(Strict):
     )
     scratch: str | None = Field(
         None, description="Local folder for scratch data; the system's temporary folder when empty"
-    )
-    force_cpu_sorting: bool = Field(
-        False, description="Let kilosort4 sort a long recording without a GPU (days)"
     )
 
     @property
@@ -224,23 +224,21 @@ def nearest(word: str, words: Any) -> str:
     return f"; choose one of {', '.join(choices)}"
 
 
-def find_config(start: Path | None = None) -> Path | None:
-    """Find `lab.yaml`: the environment variable first, then the folder `start`.
+def config_path(folder: Path | None = None) -> Path:
+    """Tell where `lab.yaml` is expected: the environment variable first, then a folder.
 
     Parameters
     ----------
-    start : Path, optional
+    folder : Path, optional
         Folder to look in; the current one by default.
 
     Returns
     -------
-    Path or None
-        Path of the file, or None where there is none.
+    Path
+        Absolute path of the file, which need not exist.
     """
-    named = os.environ.get(CONFIG_VARIABLE)
-    folder = Path(named) if named else (start or Path.cwd())
-    path = folder if folder.suffix in {".yaml", ".yml"} else folder / CONFIG_NAME
-    return path.resolve() if path.is_file() else None
+    named = Path(os.environ.get(CONFIG_VARIABLE) or folder or Path.cwd()).expanduser().resolve()
+    return named if named.suffix in {".yaml", ".yml"} else named / CONFIG_NAME
 
 
 def read_config(path: Path) -> LabConfig:
@@ -347,9 +345,10 @@ def _absolute(config: LabConfig, base: Path) -> LabConfig:
         return text if "://" in text else str((base / Path(text).expanduser()).resolve())
 
     scratch = config.compute.scratch
+    store = os.environ.get(STORE_VARIABLE) or config.store.url
     return config.model_copy(
         update={
-            "store": config.store.model_copy(update={"url": path(config.store.url)}),
+            "store": config.store.model_copy(update={"url": path(store)}),
             "sources": [
                 source.model_copy(update={"path": path(source.path)}) for source in config.sources
             ],

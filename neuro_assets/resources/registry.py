@@ -8,7 +8,6 @@ here.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,9 +16,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from neuro_assets.outcomes import PermanentFailure
-from neuro_assets.partitions import RecordingKey
+from neuro_assets.resources.registry_keys import Claim, claim_key, find_same
 from neuro_assets.resources.registry_records import (
-    Claim,
     RecordingRecord,
     SessionInfo,
     State,
@@ -29,14 +27,21 @@ from neuro_assets.resources.store import Store
 from neuro_assets.resources.store_model import checked_name, now, pretty
 from neuro_assets.science.formats.model import Identity, RawRecording
 
-__all__ = ["Claim", "RecordingRecord", "Registry", "SessionInfo", "State"]
+__all__ = [
+    "Claim",
+    "RecordingRecord",
+    "Registry",
+    "SessionInfo",
+    "State",
+    "claim_key",
+    "find_same",
+]
 
 log = logging.getLogger(__name__)
 
 FOLDER = "registry"
 INDEX = "registry.parquet"
 
-_SHANK = re.compile(r"(?:^|-)s\d+(?:-|$)")
 _THREADS = 8
 
 
@@ -154,38 +159,11 @@ class Registry:
             return before if after == before else self._write(before, after)
 
     def find(self, identity: Identity, qualifier: str | None = None) -> RecordingRecord | None:
-        """Find the recording that says the same of itself, wherever its folder is now.
-
-        Parameters
-        ----------
-        identity : Identity
-            Only a strong one (probe serial, creation time, first sample known) finds anything.
-        qualifier : str, optional
-            Prefer the record with it; a shank's (`s2`) must be the same.
-
-        Returns
-        -------
-        RecordingRecord or None
-            The record.
-        """
-        return _find(self.all(), identity, qualifier)
+        """Find a recording by what it says of itself; see `find_same`."""
+        return find_same(self.all(), identity, qualifier)
 
     def claim(self, session: SessionInfo, recording: RawRecording) -> Claim:
-        """Decide the key of a recording: the one it has, or a free one.
-
-        Parameters
-        ----------
-        session : SessionInfo
-            As its source names it.
-        recording : RawRecording
-            The recording.
-
-        Returns
-        -------
-        Claim
-            With the collision where the natural key belongs to another recording. Nothing is
-            written.
-        """
+        """Decide the key of a recording from the records as they are now; see `claim_key`."""
         claim = claim_key(self.all(), session, recording)
         if claim.problem is not None:
             log.warning("%s", claim.problem.detail)
@@ -338,36 +316,6 @@ def _find(
 
 def _path(key: str) -> str:
     return f"{FOLDER}/{checked_name(key, 'key')}.json"
-
-
-def _is_same_place(record: RecordingRecord, session: SessionInfo, recording: RawRecording) -> bool:
-    """Tell whether a record is of the same probe of the same session, as far as names go.
-
-    Two strong identities that differ in more than the size are two recordings, whatever the
-    folder is called: one was moved away and another one took its place.
-    """
-    old, new = record.identity, recording.identity
-    if old.is_strong and new.is_strong and _core(old) != _core(new):
-        return False
-    same_probe = (record.recording.probe, record.recording.qualifier) == (
-        recording.probe,
-        recording.qualifier,
-    )
-    known = record.session
-    same_session = (known.source, known.lab, known.subject, known.date, known.number) == (
-        session.source,
-        session.lab,
-        session.subject,
-        session.date,
-        session.number,
-    )
-    if known.session_id and session.session_id:
-        same_session = (known.source, known.session_id) == (session.source, session.session_id)
-    return same_probe and same_session
-
-
-def _core(identity: Identity) -> tuple[Any, ...]:
-    return identity.probe_serial, identity.created, identity.first_sample
 
 
 def _moved(known: RecordingRecord, values: Mapping[str, Any]) -> dict[str, Any]:

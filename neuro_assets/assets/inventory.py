@@ -1,0 +1,176 @@
+"""What exists of each recording, what would be made now, and why they differ.
+
+Reads the store and the registry only; who is running comes from the caller. This is where "for
+each probe each expected output is exactly one of six states" is decided, in one function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from neuro_assets.assets import names
+from neuro_assets.assets.step import StepSpec
+from neuro_assets.outcomes import Outcome
+from neuro_assets.resources.registry import RecordingRecord
+from neuro_assets.resources.store import InputRef, Manifest, Store, Stored, version_of
+
+
+@dataclass(frozen=True)
+class OutputState:
+    """State of one expected output.
+
+    Parameters
+    ----------
+    key, asset : str
+        Which output.
+    outcome : Outcome
+        Exactly one of the six states.
+    detail : str
+        Reason of a skip, error of a failure, what is waited on; else empty.
+    out_of_date : tuple of str
+        Why the stored version is not what would be made now; empty when it is.
+    stored : Stored or None
+        The output that counts at present, if any.
+    """
+
+    key: str
+    asset: str
+    outcome: Outcome
+    detail: str = ""
+    out_of_date: tuple[str, ...] = ()
+    stored: Stored | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Flat form for tables and JSON."""
+        manifest = self.stored.manifest if self.stored else None
+        return {
+            "key": self.key,
+            "asset": self.asset,
+            "outcome": self.outcome.value,
+            "detail": self.detail,
+            "out_of_date": list(self.out_of_date),
+            "version": manifest.version if manifest else None,
+            "size_bytes": manifest.size_bytes if manifest else None,
+            "duration_s": manifest.duration_s if manifest else None,
+            "finished": _finished(manifest),
+            "path": self.stored.path if self.stored else None,
+        }
+
+
+def inventory(
+    store: Store,
+    records: Mapping[str, RecordingRecord],
+    steps: Sequence[StepSpec],
+    running: Mapping[str, Collection[str]] | None = None,
+) -> list[OutputState]:
+    """List every expected output of every recording with its state.
+
+    Parameters
+    ----------
+    store : Store
+        The lab's store.
+    records : mapping of str to RecordingRecord
+        Recordings by key.
+    steps : sequence of StepSpec
+        Steps in an order in which needs come first.
+    running : mapping of str to collection of str, optional
+        Assets that a live run is making now, by key.
+
+    Returns
+    -------
+    list of OutputState
+        One for each pair of key and step.
+    """
+    states: list[OutputState] = []
+    for key, record in records.items():
+        done: dict[str, OutputState] = {}
+        for step in steps:
+            done[step.name] = _state(store, record, step, done, (running or {}).get(key, ()))
+        states += done.values()
+    return states
+
+
+def _state(
+    store: Store,
+    record: RecordingRecord,
+    step: StepSpec,
+    done: Mapping[str, OutputState],
+    running: Collection[str],
+) -> OutputState:
+    key = record.key
+    current = store.current(step.name, key)
+    if step.name in running:
+        return OutputState(key, step.name, Outcome.RUNNING, stored=current)
+    failure = store.failure(step.name, key)
+    if failure is not None:
+        error = failure.error or {}
+        words = f"{error.get('type')}: {error.get('message')}"
+        return OutputState(key, step.name, Outcome.FAILED, words, stored=current)
+    if current is not None:
+        reasons = tuple(_differences(current.manifest, record, step, done))
+        skip = current.manifest.skip or {}
+        detail = f"{skip['reason']}: {skip['detail']}" if skip else ""
+        return OutputState(key, step.name, current.outcome, detail, reasons, current)
+    if record.state == "vanished":
+        folder = record.session.folder
+        return OutputState(key, step.name, Outcome.RAW_DATA_MISSING, f"{folder} is not there")
+    return OutputState(key, step.name, Outcome.WAITING, _waits_on(record, step, done))
+
+
+def _waits_on(
+    record: RecordingRecord, step: StepSpec, done: Mapping[str, OutputState]
+) -> str:
+    if record.state != "ready":
+        return "raw data: " + ("; ".join(record.missing) or record.state)
+    open_needs = [
+        f"{need.asset} ({done[need.asset].outcome.value})"
+        for need in step.needs
+        if need.asset in done
+        and done[need.asset].outcome not in (Outcome.COMPLETE, Outcome.SKIPPED)
+    ]
+    return ", ".join(open_needs) or "a run"
+
+
+def _differences(
+    manifest: Manifest,
+    record: RecordingRecord,
+    step: StepSpec,
+    done: Mapping[str, OutputState],
+) -> Iterable[str]:
+    """Say why making it now would give another version; nothing when it would not."""
+    refs = [_ref_now(need.asset, record, done) for need in step.needs]
+    values = step.parameters.model_dump(mode="json")
+    code = step.parameters.code_version
+    refs.sort(key=lambda ref: ref.asset)
+    if version_of(step.name, code, values, refs, key=record.key) == manifest.version:
+        return
+    if code.split("-")[0] != manifest.code_version.split("-")[0]:
+        yield f"code: {manifest.code_version.split('-')[0]} to {code.split('-')[0]}"
+    for field in sorted(values.keys() | manifest.parameters.keys()):
+        before, after = manifest.parameters.get(field), values.get(field)
+        if before != after:
+            yield f"parameters: {field} from {before} to {after}"
+    used = {ref.asset: ref.version for ref in manifest.inputs}
+    for ref in refs:
+        if used.get(ref.asset) != ref.version:
+            yield f"input: {ref.asset}"
+
+
+def _ref_now(
+    asset: str, record: RecordingRecord, done: Mapping[str, OutputState]
+) -> InputRef:
+    if asset == names.RAW_RECORDING:
+        return InputRef(asset=asset, version=record.raw_version, attempt="")
+    state = done.get(asset)
+    if state is None or state.stored is None:
+        return InputRef(asset=asset, version="missing", attempt="")
+    return state.stored.ref
+
+
+def _finished(manifest: Manifest | None) -> datetime | None:
+    if manifest is None:
+        return None
+    return manifest.started + timedelta(seconds=manifest.duration_s)

@@ -1,0 +1,184 @@
+"""The demonstration: a simulated session from raw files to NWB, compared with its truth."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from neuro_assets.assets import names
+from neuro_assets.cli.process import process_keys, registered_keys
+from neuro_assets.cli.session import Lab, console, size_words, time_words
+from neuro_assets.cli.show import output_states, states_table
+from neuro_assets.config import CONFIG_NAME, CONFIG_VARIABLE, read_config
+from neuro_assets.outcomes import Outcome
+from neuro_assets.partitions import RecordingKey
+
+AGREEMENT = 0.8
+"""A true unit is found when a sorted one agrees on at least this part of the spikes: the threshold
+of SpikeInterface's `well_detected_score`."""
+
+LAB_YAML = """\
+# The demonstration lab, written by `neuro-assets demo`. `neuro-assets init` writes a commented one.
+lab: simlab
+store: {url: store}
+sources:
+  - {name: local, path: sessions, settle_minutes: 0.2}
+sorters:
+  - {name: tridesclous2, set: demo}
+  - {name: spykingcircus2, set: demo, probes: [probe00]}
+"""
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """How many true units a sorting found."""
+
+    n_true: int
+    n_found: int
+    n_sorted: int
+    mean_accuracy: float
+
+
+def demonstrate(folder: Path, *, duration: float, channels: int, seed: int) -> bool:
+    """Simulate, process, print; True when nothing failed.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the demonstration lab; kept, so that `neuro-assets up` can show it.
+    duration : float
+        Seconds.
+    channels : int
+        Channels of each of the two probes.
+    seed : int
+        Seed of the simulation.
+
+    Returns
+    -------
+    bool
+        Whether every expected output is complete or rightly skipped.
+    """
+    import os
+
+    began = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / CONFIG_NAME
+    if not path.exists():
+        path.write_text(LAB_YAML, encoding="utf-8")
+    os.environ[CONFIG_VARIABLE] = str(path)
+    lab = Lab(path, read_config(path))
+    session, truth = _session(folder, duration, channels, seed)
+    keys = registered_keys(lab, [str(session)])
+    ok = process_keys(lab, keys, [])
+    for key in keys:
+        console.print(states_table(key, output_states(lab, key)))
+    console.print(_truth_table(lab, keys, truth))
+    console.print(_check_table(lab, keys))
+    console.print(_how_to_load(lab, keys[0]))
+    console.print(f"\nTook {time_words(time.monotonic() - began)}. Files are below {folder}")
+    console.print("See it in the browser with `make up`.")
+    states = [state for key in keys for state in output_states(lab, key)]
+    return ok and all(s.outcome in (Outcome.COMPLETE, Outcome.SKIPPED) for s in states)
+
+
+def _session(folder: Path, duration: float, channels: int, seed: int) -> tuple[Path, Path]:
+    from neuro_assets.simulation import simulate_session
+
+    began = time.monotonic()
+    console.print(f"Simulating {duration:g} s of two probes with {channels} channels ...")
+    simulated = simulate_session(
+        folder / "sessions", duration_s=duration, n_channels=channels, n_probes=2, seed=seed
+    )
+    size = sum(file.stat().st_size for file in simulated.folder.rglob("*") if file.is_file())
+    console.print(f"  {size_words(size)} in {time_words(time.monotonic() - began)}")
+    return simulated.folder, simulated.truth
+
+
+def _truth_table(lab: Lab, keys: list[str], truth: Path) -> Table:
+    table = Table(title="Truth recovered", title_justify="left", title_style="bold")
+    for column in ("recording", "sorter", "true units", "found", "sorted units", "mean accuracy"):
+        table.add_column(column, justify="left" if column in ("recording", "sorter") else "right")
+    for key in keys:
+        for sorter in lab.config.sorters:
+            found = recovered(lab, key, sorter.name, truth)
+            if found is not None:
+                table.add_row(
+                    key, sorter.name, str(found.n_true), str(found.n_found),
+                    str(found.n_sorted), f"{found.mean_accuracy:.2f}",
+                )  # fmt: skip
+    table.caption = f"found: at least {AGREEMENT:g} agreement of the spikes (within 0.4 ms)"
+    return table
+
+
+def recovered(lab: Lab, key: str, sorter: str, truth: Path) -> Recovered | None:
+    """Compare a sorting with the simulated spikes; None where there is no sorting.
+
+    Parameters
+    ----------
+    lab : Lab
+        The lab.
+    key : str
+        The recording.
+    sorter : str
+        Name of the sorter set.
+    truth : Path
+        Folder of the truth that the simulation wrote.
+
+    Returns
+    -------
+    Recovered or None
+        Counts.
+    """
+    from spikeinterface.comparison import compare_sorter_to_ground_truth
+
+    from neuro_assets.science.sorting import open_sorting
+    from neuro_assets.simulation import true_sorting
+
+    stored = lab.store().current(names.sorting(sorter), key)
+    if stored is None or stored.outcome is not Outcome.COMPLETE:
+        return None
+    found = open_sorting(stored.local())
+    true = true_sorting(truth, RecordingKey.parse(key).probe)
+    compared = compare_sorter_to_ground_truth(true, found, exhaustive_gt=True, delta_time=0.4)
+    accuracy = compared.get_performance()["accuracy"].astype(float)
+    return Recovered(
+        len(accuracy),
+        int((accuracy >= AGREEMENT).sum()),
+        len(found.unit_ids),
+        float(accuracy.mean()),
+    )
+
+
+def _check_table(lab: Lab, keys: list[str]) -> Table:
+    table = Table(title="Quality criteria", title_justify="left", title_style="bold")
+    for column in ("recording", "passed", "warning", "failed", "critical", "not judged"):
+        table.add_column(column, justify="left" if column == "recording" else "right")
+    for key in keys:
+        counts: Counter[str] = Counter()
+        for state in output_states(lab, key):
+            rows = state.stored.manifest.checks if state.stored else []
+            counts.update(row["verdict"] for row in rows)
+        verdicts = ("PASS", "WARNING", "FAIL", "CRITICAL", "NOT_SET")
+        table.add_row(key, *(str(counts[verdict]) for verdict in verdicts))
+    return table
+
+
+def _how_to_load(lab: Lab, key: str) -> str:
+    store = lab.store()
+    lines = ["\nLoad it, with the field's own tools:"]
+    units = store.current(names.UNITS, key)
+    analyzer = store.current(names.analyzer(lab.config.chosen_sorter), key)
+    nwb = store.current(names.NWB, key)
+    if units:
+        lines.append(f'  units = pandas.read_parquet("{units.file("units.parquet")}")')
+    if analyzer:
+        path = analyzer.file("analyzer.zarr")
+        lines.append(f'  analyzer = spikeinterface.load_sorting_analyzer("{path}")')
+    if nwb:
+        path = nwb.file(f"{key}.nwb")
+        lines.append(f'  nwb = pynwb.read_nwb("{path}")')
+    return "\n".join(lines)

@@ -1,0 +1,149 @@
+"""Commands that set a lab up: `init` and `doctor`."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neuro_assets.cli import app
+from neuro_assets.cli.session import Lab, console, open_lab, size_words
+from neuro_assets.config import CONFIG_NAME
+from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure
+
+LEAST_SCRATCH_BYTES = 20e9
+"""A sorter writes up to about the size of a 15-minute Neuropixels recording to scratch."""
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder of the lab")] = Path(),
+) -> None:
+    """Write a commented lab.yaml to start from."""
+    folder = folder.expanduser().resolve()
+    path = folder / CONFIG_NAME
+    if path.exists():
+        raise PermanentFailure(f"{path} exists already; edit it, or remove it first")
+    folder.mkdir(parents=True, exist_ok=True)
+    text = resources.files("neuro_assets").joinpath("templates", CONFIG_NAME).read_text("utf-8")
+    path.write_text(text, encoding="utf-8")
+    console.print(f"Wrote {path}.\nEdit it, then: neuro-assets --lab {folder} doctor")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor: what was looked at, whether it is well, and how to mend it."""
+
+    subject: str
+    is_well: bool
+    words: str
+    is_needed: bool = True
+
+
+@app.command()
+def doctor() -> None:
+    """Check the configuration, the store, the sources, the sorters and the machine."""
+    try:
+        lab = open_lab()
+    except NeuroAssetsError as error:
+        console.print(f"[bold red]wrong[/]  lab.yaml     {error}")
+        raise typer.Exit(1) from error
+    ill = False
+    for finding in findings(lab):
+        mark = "[green]well [/]" if finding.is_well else (
+            "[bold red]wrong[/]" if finding.is_needed else "[yellow]note [/]"
+        )  # fmt: skip
+        console.print(f"{mark}  {finding.subject:<12} {finding.words}")
+        ill = ill or (finding.is_needed and not finding.is_well)
+    if ill:
+        raise typer.Exit(1)
+
+
+def findings(lab: Lab) -> Iterator[Finding]:
+    """Look at everything that a lab needs, one finding after the other.
+
+    Parameters
+    ----------
+    lab : Lab
+        The lab.
+
+    Yields
+    ------
+    Finding
+        One line.
+    """
+    if lab.path.is_file():
+        yield Finding("lab.yaml", True, str(lab.path))
+    else:
+        words = f"none at {lab.path}: defaults are used; `neuro-assets init` writes one"
+        yield Finding("lab.yaml", False, words, is_needed=False)
+    yield _try("store", lambda: _store(lab))
+    for source in lab.config.sources:
+        yield _try(f"source {source.name}", lambda path=source.path: _source(Path(path)))
+    yield _scratch(lab)
+    yield from _sorters(lab)
+    yield _gpu(lab)
+
+
+def _try(subject: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(subject, True, look())
+    except (NeuroAssetsError, OSError) as error:
+        return Finding(subject, False, str(error))
+
+
+def _store(lab: Lab) -> str:
+    store = lab.store()
+    store.probe_writable()
+    return f"{lab.config.store.url} can be written and read"
+
+
+def _source(path: Path) -> str:
+    if not path.is_dir():
+        raise PermanentFailure(f"{path} is not there; mount it, or correct `path` in lab.yaml")
+    next(path.iterdir(), None)
+    return f"{path} can be read"
+
+
+def _scratch(lab: Lab) -> Finding:
+    folder = Path(lab.config.compute.scratch or tempfile.gettempdir())
+    if not folder.is_dir():
+        return Finding("scratch", False, f"{folder} is not there; correct compute.scratch")
+    free = shutil.disk_usage(folder).free
+    words = f"{size_words(free)} free in {folder}"
+    if free < LEAST_SCRATCH_BYTES:
+        words += f"; long recordings need {size_words(LEAST_SCRATCH_BYTES)}, see compute.scratch"
+    return Finding("scratch", free >= LEAST_SCRATCH_BYTES, words, is_needed=False)
+
+
+def _sorters(lab: Lab) -> Iterator[Finding]:
+    from spikeinterface.sorters import installed_sorters, sorter_dict
+
+    installed = set(installed_sorters())
+    for choice in lab.config.sorters:
+        name, subject = choice.sorter_name, f"sorter {choice.name}"
+        if name in installed:
+            yield Finding(subject, True, f"{name} is installed")
+        elif name in sorter_dict:
+            yield Finding(subject, False, f"{name} is not installed: pip install it, see its page")
+        else:
+            known = ", ".join(sorted(installed))
+            yield Finding(subject, False, f"SpikeInterface has no sorter {name!r}; here: {known}")
+
+
+def _gpu(lab: Lab) -> Finding:
+    import torch
+
+    needed = any(choice.sorter_name == "kilosort4" for choice in lab.config.sorters)
+    if torch.cuda.is_available():
+        return Finding("gpu", True, torch.cuda.get_device_name(0))
+    words = "none found"
+    if needed:
+        words += "; kilosort4 will refuse long recordings: use a CPU sorter, or a GPU machine"
+    return Finding("gpu", False, words, is_needed=needed)

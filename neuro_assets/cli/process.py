@@ -1,0 +1,217 @@
+"""Commands that make something: `run`, `simulate`, `demo`, `up`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import date as Date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from neuro_assets.assets import names
+from neuro_assets.cli import app
+from neuro_assets.cli.session import Lab, console, open_lab
+from neuro_assets.outcomes import Outcome, PermanentFailure
+
+if TYPE_CHECKING:
+    from dagster import DagsterEvent
+
+    from neuro_assets.resources.registry import RecordingRecord
+
+
+@app.command()
+def run(
+    targets: Annotated[
+        list[str], typer.Argument(help="Session folders, trees of sessions, or recording keys")
+    ],
+    only: Annotated[
+        list[str] | None, typer.Option(help="Make only these assets; may be repeated")
+    ] = None,
+    store: Annotated[str | None, typer.Option(help="Folder or s3:// URL of the store")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Compute again what is stored already")
+    ] = False,
+    use_hash: Annotated[
+        bool, typer.Option("--hash", help="Identify raw data by the SHA-1 in their metadata")
+    ] = False,
+) -> None:
+    """Register recordings and process them, here or by a running `neuro-assets up`."""
+    from neuro_assets.cli.show import output_states, states_table
+
+    lab = open_lab() if store is None else with_store(open_lab(), store)
+    if store is not None and is_up(lab.folder):
+        raise PermanentFailure(
+            "`neuro-assets up` is running and uses the store of lab.yaml; stop it, or leave --store"
+        )
+    keys = registered_keys(lab, targets, use_hash=use_hash)
+    ok = process_keys(lab, keys, only or [], force=force)
+    for key in keys:
+        states = output_states(lab, key)
+        console.print(states_table(key, states))
+        ok = ok and not any(state.outcome is Outcome.FAILED for state in states)
+    if not ok:
+        raise typer.Exit(1)
+
+
+def with_store(lab: Lab, url: str) -> Lab:
+    """Use another store than the one of `lab.yaml`, in this process and what it starts."""
+    import os
+
+    from neuro_assets.config import STORE_VARIABLE, parse_config
+
+    os.environ[STORE_VARIABLE] = url if "://" in url else str(Path(url).expanduser().resolve())
+    text = lab.path.read_text(encoding="utf-8") if lab.path.is_file() else ""
+    return Lab(lab.path, parse_config(text, base=lab.path.parent))
+
+
+def registered_keys(lab: Lab, targets: Iterable[str], *, use_hash: bool = False) -> list[str]:
+    """Register what the folders hold, and return all keys, in order and once each."""
+    from neuro_assets.sensors.registration import register_folder
+
+    registry, keys = lab.registry(), []
+    for target in targets:
+        folder = Path(target).expanduser()
+        if folder.is_dir():
+            found = register_folder(lab.folder, lab.config, registry, folder, use_hash=use_hash)
+            for line in found.lines:
+                console.print(line)
+            keys += found.keys
+        elif registry.get(target) is not None:
+            keys.append(target)
+        else:
+            raise PermanentFailure(
+                f"{target!r} is neither a folder nor a registered recording; "
+                "`neuro-assets status` lists those"
+            )
+    if not keys:
+        raise PermanentFailure("no recording that is ready was found; see the lines above")
+    return list(dict.fromkeys(keys))
+
+
+def process_keys(lab: Lab, keys: list[str], only: list[str], *, force: bool = False) -> bool:
+    """Run the jobs for the keys, one key after the other; True when nothing failed."""
+    from neuro_assets.assets.step import FORCE_TAG
+    from neuro_assets.sensors.events import run_tags
+    from neuro_assets.service import execute
+
+    registry, ok = lab.registry(), True
+    by_job = _selection(lab, only)
+    for key in keys:
+        tags = run_tags(_record(registry.get(key), key)) | ({FORCE_TAG: "true"} if force else {})
+        for job in (names.PROCESS_JOB, names.PUBLISH_JOB):
+            if only and not by_job[job]:
+                continue
+            result = execute(
+                job, key, tags, by_job[job] or None, workdir=lab.folder,
+                on_event=printer(key), say=console.print,
+            )  # fmt: skip
+            ok = ok and result.ok
+    if not only:
+        ok = execute(names.TABLES_JOB, workdir=lab.folder, say=console.print).ok and ok
+    return ok
+
+
+def _record(record: RecordingRecord | None, key: str) -> RecordingRecord:
+    if record is None:
+        raise PermanentFailure(f"{key} is not in the registry")
+    return record
+
+
+def _selection(lab: Lab, only: list[str]) -> dict[str, list[str]]:
+    from neuro_assets.config import nearest
+
+    jobs = {step.name: step.job for step in lab.steps()}
+    for name in only:
+        if name not in jobs:
+            raise PermanentFailure(f"there is no asset {name!r}{nearest(name, jobs)}")
+    return {
+        job: [name for name in only if jobs[name] == job]
+        for job in (names.PROCESS_JOB, names.PUBLISH_JOB)
+    }
+
+
+def printer(key: str) -> Callable[[DagsterEvent], None]:
+    """Print a line when a step starts, ends or fails."""
+    from dagster import DagsterEventType
+
+    words = {
+        DagsterEventType.STEP_START: "[dim]started[/]",
+        DagsterEventType.STEP_SUCCESS: "[green]done[/]",
+        DagsterEventType.STEP_FAILURE: "[bold red]failed[/]",
+        DagsterEventType.STEP_SKIPPED: "[yellow]not started: what it needs failed[/]",
+        DagsterEventType.STEP_UP_FOR_RETRY: "[yellow]failed, will be tried again[/]",
+    }
+
+    def show(event: DagsterEvent) -> None:
+        if event.event_type in words and event.step_key:
+            console.print(f"{key}  {event.step_key:<28} {words[event.event_type]}")
+
+    return show
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="Folder for the session tree and its truth")],
+    duration: Annotated[float, typer.Option(help="Length, seconds", min=1)] = 60.0,
+    channels: Annotated[int, typer.Option(help="Channels of each probe", min=4, max=384)] = 64,
+    probes: Annotated[int, typer.Option(help="Number of probes", min=1, max=8)] = 1,
+    seed: Annotated[int, typer.Option(help="Seed: the same gives the same files")] = 0,
+    difficulty: Annotated[str, typer.Option(help="standard or hard")] = "standard",
+    probe_model: Annotated[str, typer.Option(help="NP1, NP2 or NP2.4")] = "NP1",
+    subject: Annotated[str, typer.Option(help="Subject")] = "SIM-001",
+    date: Annotated[str, typer.Option(help="Date, yyyy-mm-dd")] = "2026-01-15",
+    number: Annotated[int, typer.Option(help="Session number of the day", min=1)] = 1,
+    video: Annotated[bool, typer.Option(help="Also write a video")] = True,
+) -> None:
+    """Write a whole recording session as a rig does, with the truth beside it."""
+    from neuro_assets.simulation import simulate_session
+
+    session = simulate_session(
+        out,
+        duration_s=duration,
+        n_channels=channels,
+        n_probes=probes,
+        seed=seed,
+        difficulty=difficulty,
+        probe_model=probe_model,
+        subject=subject,
+        date=Date.fromisoformat(date),
+        number=number,
+        video=video,
+    )
+    console.print(f"session  {session.folder}\ntruth    {session.truth}")
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(help="Port of the user interface, on 127.0.0.1")] = 3000,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Look, but start nothing")] = False,
+) -> None:
+    """Run the user interface, the sensors and the queue until Ctrl-C."""
+    from neuro_assets.service import up as serve
+
+    lab = open_lab()
+    if not lab.config.sources:
+        console.print(f"[yellow]No source folder in {lab.path}: no session will be found.[/]")
+    for source in lab.config.sources:
+        if Path(source.path).is_relative_to(lab.folder):
+            # Never elsewhere: a folder made on the mount point of a vanished disk looks like
+            # a disk from which every session is gone.
+            Path(source.path).mkdir(parents=True, exist_ok=True)
+        console.print(f"watching {source.path}")
+    serve(port, workdir=lab.folder, read_only=read_only, say=console.print)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Folder of the demonstration lab")] = Path("demo_lab"),
+    duration: Annotated[float, typer.Option(help="Length, seconds", min=20)] = 60.0,
+    channels: Annotated[int, typer.Option(help="Channels of each probe")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the simulation")] = 0,
+) -> None:
+    """Simulate a session with two probes, process it, and compare with the truth."""
+    from neuro_assets.cli.demonstration import demonstrate
+
+    if not demonstrate(folder.resolve(), duration=duration, channels=channels, seed=seed):
+        raise typer.Exit(1)

@@ -1,0 +1,104 @@
+"""What the commands share: the lab in force, its store and registry, printing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from neuro_assets.config import LabConfig, config_path, read_config
+
+if TYPE_CHECKING:
+    from neuro_assets.assets.step import StepSpec
+    from neuro_assets.resources.registry import Registry
+    from neuro_assets.resources.store import Store
+
+console = Console(highlight=False)
+# Tables go to files and pipes in full; a terminal's width is found by rich.
+if not console.is_terminal:
+    console = Console(highlight=False, width=160)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The lab in force.
+
+    Parameters
+    ----------
+    path : Path
+        Where its `lab.yaml` is, or would be.
+    config : LabConfig
+        Checked configuration with absolute paths.
+    """
+
+    path: Path
+    config: LabConfig
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the lab: Dagster's home and relative paths are below it."""
+        return self.path.parent
+
+    def store(self) -> Store:
+        """Open the store."""
+        from neuro_assets.resources.io_managers import StoreResource
+
+        return StoreResource.of(self.config.store).store()
+
+    def registry(self) -> Registry:
+        """Open the registry."""
+        from neuro_assets.resources.registry import Registry
+
+        return Registry(self.store())
+
+    def steps(self) -> list[StepSpec]:
+        """List the steps that the configuration asks for."""
+        from neuro_assets.assets.catalog import all_steps
+
+        return all_steps(self.config)
+
+
+def open_lab() -> Lab:
+    """Read the configuration that the options and the environment name.
+
+    Returns
+    -------
+    Lab
+        With defaults where there is no `lab.yaml`.
+
+    Raises
+    ------
+    ConfigError
+        When `lab.yaml` is wrong.
+    """
+    from neuro_assets.config import parse_config
+
+    path = config_path()
+    if path.is_file():
+        return Lab(path, read_config(path))
+    return Lab(path, parse_config("", base=path.parent))
+
+
+def size_words(n_bytes: float | None) -> str:
+    """`1.5 GB`, decimal, as disks are sold."""
+    if n_bytes is None:
+        return ""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.2f} TB"
+
+
+def time_words(seconds: float | None) -> str:
+    """`2 min 05 s`."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,89 @@
+"""The one place that assembles: assets, checks, resources, jobs, sensors, executor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from neuro_assets.assets import names
+from neuro_assets.assets.catalog import all_steps
+from neuro_assets.assets.raw import raw_recording
+from neuro_assets.assets.tables import table_assets
+from neuro_assets.config import LabConfig, config_path, parse_config
+from neuro_assets.executors.multiprocess import multiprocess_config
+from neuro_assets.frozen_config import frozen_config
+from neuro_assets.partitions import SESSION_PROBE
+from neuro_assets.resources.io_managers import io_managers
+from neuro_assets.sensors.discovery import discovery_sensor
+from neuro_assets.sensors.publish import publish_sensors, tables_sensors
+
+
+def build_defs(
+    *,
+    config: LabConfig | None = None,
+    resources: Mapping[str, Any] | None = None,
+    config_error: str | None = None,
+) -> dg.Definitions:
+    """Assemble the platform for one lab.
+
+    Parameters
+    ----------
+    config : LabConfig, optional
+        The lab's choices; defaults when empty.
+    resources : mapping, optional
+        Resources that replace ours, for tests.
+    config_error : str, optional
+        Why `lab.yaml` as it is now was refused; shown by the sensor and in the location's metadata.
+
+    Returns
+    -------
+    dagster.Definitions
+        Everything.
+    """
+    config = config or LabConfig()
+    steps = all_steps(config)
+    by_job = {
+        job: dg.AssetSelection.assets(*(step.name for step in steps if step.job == job))
+        for job in (names.PROCESS_JOB, names.PUBLISH_JOB)
+    }
+    tables = table_assets(config, steps)
+    process = dg.define_asset_job(
+        names.PROCESS_JOB,
+        selection=by_job[names.PROCESS_JOB],
+        partitions_def=SESSION_PROBE,
+        description="Raw data to results, for one recording of one probe.",
+    )
+    publish = dg.define_asset_job(
+        names.PUBLISH_JOB,
+        selection=by_job[names.PUBLISH_JOB],
+        partitions_def=SESSION_PROBE,
+        description="NWB of whatever `process` made, failures and skips included.",
+    )
+    refresh = dg.define_asset_job(
+        names.TABLES_JOB,
+        selection=dg.AssetSelection.assets(*(table.key for table in tables)),
+        description="Tables over all recordings of the lab.",
+    )
+    return dg.Definitions(
+        assets=[raw_recording(), *(step.asset(config) for step in steps), *tables],
+        jobs=[process, publish, refresh],
+        sensors=[
+            discovery_sensor(config, process, config_error),
+            *publish_sensors(process, publish),
+            *tables_sensors(publish, refresh),
+        ],
+        resources={**io_managers(config.store), **(resources or {})},
+        executor=dg.multiprocess_executor.configured(multiprocess_config(config.compute.n_steps)),
+        metadata={"lab": config.lab, "config_error": config_error or "none"},
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Definitions for the `lab.yaml` in force: every step of a run sees the one it began with."""
+    path = config_path()
+    frozen = frozen_config(path, parse_config)
+    config = parse_config(frozen.text, base=path.parent)
+    return build_defs(config=config, config_error=frozen.error)

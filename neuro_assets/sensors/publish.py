@@ -1,0 +1,74 @@
+"""What follows a run: `publish` when `process` ends, and the lab's tables when `publish` ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from neuro_assets.assets import names
+
+ENDED = (
+    dg.DagsterRunStatus.SUCCESS,
+    dg.DagsterRunStatus.FAILURE,
+    dg.DagsterRunStatus.CANCELED,
+)
+WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
+PARTITION_TAG = "dagster/partition"
+COPIED_TAGS = ("neuro/session", "neuro/duration_s", "neuro/channels")
+
+
+def publish_sensors(
+    process: dg.UnresolvedAssetJobDefinition, publish: dg.UnresolvedAssetJobDefinition
+) -> list[dg.SensorDefinition]:
+    """Request `publish` once for each ended run of `process`, however it ended.
+
+    What failed or was skipped is in the store, and the NWB file says what it was made without.
+    """
+
+    def request(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.SkipReason:
+        run = context.dagster_run
+        key = run.tags.get(PARTITION_TAG)
+        if key is None:
+            return dg.SkipReason(f"Run {run.run_id} has no partition")
+        tags = {name: run.tags[name] for name in COPIED_TAGS if name in run.tags}
+        return dg.RunRequest(run_key=run.run_id, partition_key=key, tags=tags)
+
+    return [
+        dg.run_status_sensor(
+            name=f"publish_after_{status.value.lower()}",
+            description=f"Requests `publish` when a run of `process` ends as {status.value}.",
+            run_status=status,
+            monitored_jobs=[process],
+            request_job=publish,
+            default_status=dg.DefaultSensorStatus.RUNNING,
+            minimum_interval_seconds=10,
+        )(request)
+        for status in ENDED
+    ]
+
+
+def tables_sensors(
+    publish: dg.UnresolvedAssetJobDefinition, refresh: dg.UnresolvedAssetJobDefinition
+) -> list[dg.SensorDefinition]:
+    """Refresh the lab's tables after `publish`; many ended runs share one refresh."""
+
+    def request(context: dg.RunStatusSensorContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        waiting = dg.RunsFilter(job_name=names.TABLES_JOB, statuses=WAITING)
+        if context.instance.get_runs_count(waiting):
+            yield dg.SkipReason("A refresh of the tables is waiting already")
+            return
+        yield dg.RunRequest(run_key=context.dagster_run.run_id)
+
+    return [
+        dg.run_status_sensor(
+            name=f"tables_after_{status.value.lower()}",
+            description=f"Refreshes the lab's tables when `publish` ends as {status.value}.",
+            run_status=status,
+            monitored_jobs=[publish],
+            request_job=refresh,
+            default_status=dg.DefaultSensorStatus.RUNNING,
+            minimum_interval_seconds=10,
+        )(request)
+        for status in ENDED[:2]
+    ]
