@@ -1,0 +1,132 @@
+"""The Zarr folder of one recording as SpikeInterface's `read_zarr` expects it.
+
+Everything but the samples' bytes: identity, probe, gains, properties, times, and the empty array
+that the samples go into. SpikeInterface 0.105 wrote the model (`add_recording_to_zarr_group`); its
+own writer is not used because it always writes channels-last chunks, which compress worse.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from spikeinterface.core import BaseRecording
+
+
+def create(recording: BaseRecording, folder: Path) -> Any:
+    """Write everything but the samples.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        The channels to be stored, with probe, gains and offsets.
+    folder : Path
+        Folder to make; its name ends in `.zarr`.
+
+    Returns
+    -------
+    zarr.Group
+        The open group, to be finished with `add_traces` and `consolidate`.
+    """
+    import zarr
+    from spikeinterface.core.core_tools import check_json, retrieve_importing_provenance
+    from spikeinterface.core.zarrextractors import ZarrRecordingExtractor
+
+    root = zarr.open_group(zarr.DirectoryStore(str(folder)), mode="w")
+    root.attrs["zarr_class_info"] = retrieve_importing_provenance(ZarrRecordingExtractor)
+    # SpikeInterface keeps the absolute path of the source here; outputs must open when moved.
+    root.attrs["provenance"] = None
+    root.attrs["sampling_frequency"] = float(recording.get_sampling_frequency())
+    root.attrs["num_segments"] = int(recording.get_num_segments())
+    root.create_dataset("channel_ids", data=np.asarray(recording.channel_ids), compressor=None)
+    if recording.has_probe():
+        probegroup = recording.get_probegroup()
+        root.attrs["probegroup"] = check_json(probegroup.to_dict(array_as_list=True))
+    _write_properties(recording, root.create_group("properties"))
+    root.attrs["annotations"] = check_json(recording._annotations)
+    _write_times(recording, root)
+    return root
+
+
+def add_traces(
+    root: Any, segment: int, shape: tuple[int, int], dtype: Any, chunk: int, codec: Any
+) -> Any:
+    """Create the empty, channel-major array of one segment.
+
+    Parameters
+    ----------
+    root : zarr.Group
+        From `create`.
+    segment : int
+        Segment index.
+    shape : tuple of int
+        Samples, channels.
+    dtype : numpy.dtype
+        Type of the samples.
+    chunk : int
+        Samples in a chunk; a chunk holds all channels.
+    codec : numcodecs.abc.Codec
+        Compressor.
+
+    Returns
+    -------
+    zarr.Array
+        The array; its chunks are written by `put_chunk`.
+    """
+    # order="F" makes each chunk channel-major: the delta then runs along time.
+    return root.create_dataset(
+        f"traces_seg{segment}",
+        shape=shape,
+        chunks=(chunk, shape[1]),
+        dtype=dtype,
+        order="F",
+        compressor=codec,
+        fill_value=0,
+    )
+
+
+def put_chunk(array: Any, index: int, data: bytes) -> None:
+    """Store the bytes of the chunk with this index along time."""
+    array.chunk_store[f"{array.path}/{index}.0"] = data
+
+
+def get_chunk(array: Any, index: int) -> bytes:
+    """Read the stored bytes of a chunk back."""
+    return array.chunk_store[f"{array.path}/{index}.0"]
+
+
+def consolidate(root: Any) -> None:
+    """Gather all metadata in one object: remote stores then open with one request."""
+    import zarr
+
+    zarr.consolidate_metadata(root.store)
+
+
+def _write_properties(recording: BaseRecording, group: Any) -> None:
+    """Keep every channel property that Zarr can hold.
+
+    Properties of Python objects cannot be stored without pickle, and `contact_vector` repeats
+    the probe; SpikeInterface leaves both out as well.
+    """
+    for key in recording.get_property_keys():
+        values = np.asarray(recording.get_property(key))
+        if values.dtype.kind != "O" and key != "contact_vector":
+            group.create_dataset(key, data=values, compressor=None)
+
+
+def _write_times(recording: BaseRecording, root: Any) -> None:
+    """Keep explicit times, or the start of each segment where times are regular."""
+    n_segments = recording.get_num_segments()
+    starts = np.full(n_segments, np.nan)
+    for segment in range(n_segments):
+        if recording.has_time_vector(segment):
+            root.create_dataset(
+                f"times_seg{segment}", data=recording.get_times(segment), chunks=(1 << 20,)
+            )
+        else:
+            starts[segment] = recording.get_start_time(segment)
+    if np.any(np.nan_to_num(starts) != 0):
+        root.create_dataset("t_starts", data=starts, compressor=None)
