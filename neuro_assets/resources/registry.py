@@ -259,61 +259,6 @@ class Registry:
         return written
 
 
-def claim_key(
-    records: Mapping[str, RecordingRecord], session: SessionInfo, recording: RawRecording
-) -> Claim:
-    """Decide the key of a recording among given records: the one it has, or a free one.
-
-    Parameters
-    ----------
-    records : mapping of str to RecordingRecord
-        By key.
-    session, recording
-        As in `Registry.claim`.
-
-    Returns
-    -------
-    Claim
-        With the collision where the natural key belongs to another recording.
-    """
-    known = _find(records, recording.identity, recording.qualifier)
-    if known is not None:
-        return Claim(known.key, known)
-    for record in records.values():
-        if _is_same_place(record, session, recording):
-            return Claim(record.key, record)
-    natural = RecordingKey.make(
-        session.subject, session.date, session.number, recording.probe, recording.qualifier
-    )
-    # A file system that ignores case would mix `m1` and `M1`.
-    taken = {key.casefold(): record for key, record in records.items()}
-    collision = taken.get(str(natural).casefold())
-    key = natural
-    suffix = 2
-    while str(key).casefold() in taken:
-        qualifier = f"{natural.qualifier}x{suffix}"
-        key = RecordingKey(natural.subject, natural.date, natural.number, natural.probe, qualifier)
-        suffix += 1
-    return Claim(str(key), None, collision)
-
-
-def _find(
-    records: Mapping[str, RecordingRecord], identity: Identity, qualifier: str | None
-) -> RecordingRecord | None:
-    if not identity.is_strong:
-        return None
-    same = [record for record in records.values() if record.identity == identity]
-    if qualifier is None:
-        return same[0] if same else None
-    exact = [record for record in same if record.recording.qualifier == qualifier]
-    loose = [
-        record
-        for record in same
-        if not _SHANK.search(qualifier) and not _SHANK.search(record.recording.qualifier)
-    ]
-    return next(iter(exact + loose), None)
-
-
 def _path(key: str) -> str:
     return f"{FOLDER}/{checked_name(key, 'key')}.json"
 

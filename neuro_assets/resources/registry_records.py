@@ -6,7 +6,6 @@ Reading and writing records is done by `neuro_assets.resources.registry`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -102,39 +101,6 @@ class RecordingRecord(_Record):
     def identity(self) -> Identity:
         """What the recording says of itself."""
         return self.recording.identity
-
-
-@dataclass(frozen=True)
-class Claim:
-    """Which key a recording has or will have.
-
-    Parameters
-    ----------
-    key : str
-        The key.
-    known : RecordingRecord or None
-        The record, where the recording is registered already (perhaps under another folder).
-    collision : RecordingRecord or None
-        Another recording that has the key which this one would have got.
-    """
-
-    key: str
-    known: RecordingRecord | None = None
-    collision: RecordingRecord | None = None
-
-    @property
-    def problem(self) -> Problem | None:
-        """The report for people where a suffix had to be given."""
-        if self.collision is None:
-            return None
-        other = self.collision.session
-        return Problem(
-            kind="key_collision",
-            path="",
-            detail=f"the key {self.collision.key} belongs to subject {other.subject!r} of lab "
-            f"{other.lab!r} ({other.folder}); this recording is {self.key}: rename one subject "
-            "at its source if they should be told apart more easily",
-        )
 
 
 _COLUMNS = {
