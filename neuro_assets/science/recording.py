@@ -134,6 +134,14 @@ def _size(folder: Path, name: str) -> int:
 
 def _opener(name: str) -> Any:
     """Import only the opener that is needed."""
-    from neuro_assets.science.formats import spikeglx_open
+    if name in ("spikeglx", "cbin"):
+        from neuro_assets.science.formats import spikeglx_open
 
-    return spikeglx_open.open_stream
+        return spikeglx_open.open_stream
+    if name == "openephys":
+        from neuro_assets.science.formats import openephys_open
+
+        return openephys_open.open_stream
+    from neuro_assets.science.formats import generic_open
+
+    return generic_open.open_stream

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from neuro_assets.science.formats.attach import attach_probe
 from neuro_assets.science.formats.broken import Broken
 from neuro_assets.science.formats.cbin import CbinRecording
 from neuro_assets.science.formats.meta import SpikeGLXMeta
@@ -124,22 +125,17 @@ def _chunk_table(path: Path) -> Path:
 
 def _describe_neural(neural: Any, meta: SpikeGLXMeta) -> None:
     description = describe_probe(meta)
-    n = neural.get_num_channels()
-    if description.probe.get_contact_count() != n:
-        raise Broken(
-            "channel_count",
-            f"the meta describes {description.probe.get_contact_count()} contacts for {n} channels",
-        )
     neural.set_channel_gains(description.gains_uv)
-    neural.set_channel_offsets(np.zeros(n))
-    if description.probe.shank_ids is not None and len(set(description.probe.shank_ids)) > 1:
-        neural.set_probe(description.probe, group_mode="by_shank")
-    else:
-        neural.set_probe(description.probe)
-    shifted = meta.processed and "-no_tshift" not in meta.processed
-    if description.sample_shifts is not None and not shifted:
-        neural.set_property("inter_sample_shift", description.sample_shifts)
-    neural.annotate(saturation_threshold_uV=description.saturation_uv, is_filtered=False)
+    neural.set_channel_offsets(np.zeros(neural.get_num_channels()))
+    # CatGT aligns the channels in time unless told not to; doing it twice would undo it.
+    shifted = bool(meta.processed) and "-no_tshift" not in meta.processed
+    attach_probe(
+        neural,
+        description.probe,
+        sample_shifts=None if shifted else description.sample_shifts,
+        saturation_uv=description.saturation_uv,
+        is_filtered="-apfilter" in meta.processed,
+    )
 
 
 def _board_gains(meta: SpikeGLXMeta) -> np.ndarray:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from neuro_assets.science.formats.model import Problem
-
-if TYPE_CHECKING:
-    from neuro_assets.science.formats.spikeglx import DataFile
+from neuro_assets.science.formats.spikeglx_files import DataFile
 
 
 def order_triggers(files: Sequence[DataFile], problems: list[Problem]) -> list[list[DataFile]]:
