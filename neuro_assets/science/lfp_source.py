@@ -104,7 +104,7 @@ def _from_wideband(ap: Any | None, parameters: LfpParameters, is_wideband: bool 
     if not is_wideband:
         raise Skipped(
             SkipReason.NO_LFP_BAND,
-            "no LF stream, and the AP stream is high-passed by the probe's amplifiers",
+            "no LF stream, and the AP stream is high-passed (a two-band probe, or filtered before)",
         )
     shifts, shift_source = _shifts(ap, None, parameters)
     rate = float(ap.get_sampling_frequency())
