@@ -1,0 +1,92 @@
+"""The store as a Dagster resource: address and credentials, nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster_aws.s3 import S3Resource
+from pydantic import Field
+
+if TYPE_CHECKING:
+    from neuro_assets.config import StoreConfig
+    from neuro_assets.resources.store import Store
+
+
+class StoreResource(dg.ConfigurableResource):
+    """Where outputs are kept.
+
+    Credentials come from `s3`: either fields given as `dg.EnvVar`, or, with none given, the usual
+    chain of environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`), profile and instance role.
+    """
+
+    url: str = Field(description="A folder, or s3://bucket/prefix")
+    scratch: str | None = Field(
+        default=None, description="Local folder for temporary files; the system's when empty"
+    )
+    s3: S3Resource = Field(
+        default_factory=S3Resource, description="Endpoint, region and credentials, for s3://"
+    )
+
+    @classmethod
+    def of(cls, config: StoreConfig) -> StoreResource:
+        """Make the resource of a configuration.
+
+        Parameters
+        ----------
+        config : StoreConfig
+            Its `url`, `endpoint_url` and `region`.
+
+        Returns
+        -------
+        StoreResource
+            Credentials are taken from the environment when it is used.
+        """
+        s3 = S3Resource(endpoint_url=config.endpoint_url, region_name=config.region)
+        return cls(url=config.url, s3=s3)
+
+    def store(self) -> Store:
+        """Open the store; nothing is connected yet.
+
+        Returns
+        -------
+        Store
+            Can be sent to another process.
+        """
+        from neuro_assets.resources.store import Store
+
+        options = storage_options(self.s3) if self.url.startswith("s3://") else None
+        scratch = Path(self.scratch) if self.scratch else None
+        return Store(self.url, storage_options=options, scratch=scratch)
+
+
+def storage_options(s3: S3Resource) -> dict[str, Any]:
+    """Say in s3fs's words what an `S3Resource` says in boto3's.
+
+    Parameters
+    ----------
+    s3 : S3Resource
+        Dagster's resource.
+
+    Returns
+    -------
+    dict
+        Options of `s3fs.S3FileSystem`, without those that are not set.
+    """
+    options = {
+        "key": s3.aws_access_key_id,
+        "secret": s3.aws_secret_access_key,
+        "token": s3.aws_session_token,
+        "profile": s3.profile_name,
+        "endpoint_url": s3.endpoint_url,
+        "anon": s3.use_unsigned_session or None,
+        "use_ssl": None if s3.use_ssl else False,
+        "client_kwargs": _given({"region_name": s3.region_name, "verify": s3.verify}) or None,
+        "config_kwargs": {"retries": {"max_attempts": s3.max_attempts, "mode": "standard"}},
+    }
+    return _given(options)
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
