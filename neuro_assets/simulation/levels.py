@@ -1,0 +1,147 @@
+"""How hard a simulated session is: the fixed levels of the two difficulties, and nothing else.
+
+Figures that are quoted anywhere hold at these levels, so they are data, not arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from neuro_assets.outcomes import PermanentFailure
+
+Difficulty = Literal["standard", "hard"]
+ProbeModel = Literal["NP1", "NP2", "NP2.4"]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Levels of one difficulty.
+
+    Parameters
+    ----------
+    noise_uv : float
+        Standard deviation of a good channel's noise above 300 Hz, uV.
+    correlated_fraction : float
+        Part of the noise variance that neighbouring channels share.
+    channels_per_unit : int
+        One unit per so many channels.
+    amplitude_uv : tuple of float
+        16 %, 50 % and 84 % quantiles of the units' amplitudes: the trough on the best good
+        channel, uV.
+    rate_median_hz, rate_max_hz, rate_sigma : float
+        Log-normal mean firing rates: median and upper limit in Hz, standard deviation of the
+        logarithm.
+    burst_fraction : float
+        Part of the units that fire in bursts.
+    refractory_ms : float
+        No two spikes of a unit are closer than this, ms.
+    drift_um : float
+        Slow movement of the tissue over the recording, um.
+    jump_um : float
+        One sudden movement, um.
+    dead_fraction, noisy_fraction : float
+        Parts of the channels that are dead or noisy.
+    saturation_events : int
+        Events that saturate the converter.
+    saturation_s : float
+        Length of each, s.
+    clock_offset_s : tuple of float
+        Range of the offset between a probe's clock and the session's, s.
+    clock_ppm : tuple of float
+        Range of the absolute rate error of a probe's clock, parts per million.
+    pulses_lost, pulses_extra : int
+        Sync pulses that a probe misses, and that it sees without there being one.
+    restart : bool
+        Each probe's acquisition stops and goes on again in the middle.
+    ripple_rate_hz : float
+        Ripples per second of standing still.
+    ripple_duration_s : tuple of float
+        Range of the duration at half height, s.
+    ripple_sd : tuple of float
+        Range of the envelope's peak, in standard deviations of the ripple-free envelope above
+        its mean (150-250 Hz, on the channel nearest to the pyramidal layer).
+    track_cm : float
+        Length of the track, cm.
+    place_width_cm : tuple of float
+        Range of the extent in which a place field exceeds 20 % of its peak, cm.
+    place_fraction : float
+        Part of the units that have a place field.
+    video_hz : float
+        Frames per second.
+    dropped_fraction, occluded_fraction : float
+        Parts of the frames that are lost, and of the keypoints that are hidden.
+    """
+
+    noise_uv: float = 10.0
+    correlated_fraction: float = 0.30
+    channels_per_unit: int = 3
+    amplitude_uv: tuple[float, float, float] = (45.0, 80.0, 140.0)
+    rate_median_hz: float = 3.0
+    rate_max_hz: float = 30.0
+    rate_sigma: float = 1.0
+    burst_fraction: float = 0.2
+    refractory_ms: float = 2.0
+    drift_um: float = 15.0
+    jump_um: float = 0.0
+    dead_fraction: float = 0.02
+    noisy_fraction: float = 0.02
+    saturation_events: int = 3
+    saturation_s: float = 0.2
+    clock_offset_s: tuple[float, float] = (2.0, 30.0)
+    clock_ppm: tuple[float, float] = (5.0, 40.0)
+    pulses_lost: int = 2
+    pulses_extra: int = 1
+    restart: bool = False
+    ripple_rate_hz: float = 0.3
+    ripple_duration_s: tuple[float, float] = (0.030, 0.120)
+    ripple_sd: tuple[float, float] = (4.0, 9.0)
+    track_cm: float = 180.0
+    place_width_cm: tuple[float, float] = (25.0, 60.0)
+    place_fraction: float = 0.6
+    video_hz: float = 60.0
+    dropped_fraction: float = 0.002
+    occluded_fraction: float = 0.05
+
+
+STANDARD = Levels()
+HARD = replace(
+    STANDARD,
+    noise_uv=14.0,
+    correlated_fraction=0.40,
+    amplitude_uv=(35.0, 60.0, 110.0),
+    drift_um=30.0,
+    jump_um=20.0,
+    dead_fraction=0.04,
+    noisy_fraction=0.04,
+    saturation_events=8,
+    restart=True,
+    ripple_sd=(3.0, 6.0),
+    place_fraction=0.4,
+    dropped_fraction=0.01,
+    occluded_fraction=0.15,
+)
+
+
+def levels_of(difficulty: str) -> Levels:
+    """Levels of a named difficulty.
+
+    Parameters
+    ----------
+    difficulty : str
+        `standard` or `hard`.
+
+    Returns
+    -------
+    Levels
+        Its levels.
+
+    Raises
+    ------
+    PermanentFailure
+        When there is no such difficulty.
+    """
+    named = {"standard": STANDARD, "hard": HARD}
+    if difficulty not in named:
+        raise PermanentFailure(f"no difficulty {difficulty!r}; choose standard or hard")
+    return named[difficulty]

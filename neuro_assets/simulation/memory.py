@@ -1,0 +1,72 @@
+"""A simulated recording in memory, for tests and notebooks that need no files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .clocks import AP_HZ, lay_out
+from .levels import Difficulty, ProbeModel, levels_of
+from .traces import ProbeSimulation, concatenated, plan_probe
+from .world import make_world
+
+
+def simulate_recording(
+    duration_s: float = 10.0,
+    n_channels: int = 32,
+    seed: int = 0,
+    *,
+    difficulty: Difficulty = "standard",
+    probe_model: ProbeModel = "NP1",
+) -> tuple[Any, Any]:
+    """One probe's AP band and its true sorting as SpikeInterface objects.
+
+    Parameters
+    ----------
+    duration_s : float
+        Length, s.
+    n_channels : int
+        Neural channels, 1 to 384.
+    seed : int
+        Seed.
+    difficulty : str
+        `standard` or `hard`.
+    probe_model : str
+        `NP1`, `NP2` or `NP2.4`.
+
+    Returns
+    -------
+    recording : spikeinterface NumpyRecording
+        int16 with gains, probe and inter_sample_shift; property `truth_label` says `good`,
+        `dead` or `noisy` per channel.
+    sorting : spikeinterface NumpySorting
+        True spikes; properties amplitude_uv, rate_hz, peak_channel, depth_um.
+    """
+    from spikeinterface.core import NumpyRecording, NumpySorting
+
+    levels = levels_of(difficulty)
+    timeline = lay_out(duration_s, 1, 1, levels)
+    plan = plan_probe(probe_model, n_channels, timeline, levels, seed, 0)
+    world = make_world(timeline, [plan.clock], [plan.saturation], levels, seed)
+    simulation = ProbeSimulation(plan, world, levels, seed)
+    channel_ids = [f"imec0.ap#AP{channel}" for channel in plan.probe.readout]
+    recording = NumpyRecording([concatenated(simulation)], AP_HZ, channel_ids=channel_ids)
+    recording.set_channel_gains(plan.probe.kind.gain_uv("ap"))
+    recording.set_channel_offsets(0.0)
+    mode = "by_shank" if plan.probe.kind.shanks > 1 else "auto"
+    recording.set_probe(plan.probe.probe, group_mode=mode)
+    recording.set_property("inter_sample_shift", plan.probe.shifts)
+    labels = np.full(n_channels, "good", dtype="U5")
+    labels[plan.dead], labels[plan.noisy] = "dead", "noisy"
+    recording.set_property("truth_label", labels)
+    sorting = NumpySorting.from_samples_and_labels(
+        [simulation.spikes["sample"].to_numpy()],
+        [simulation.spikes["unit"].to_numpy()],
+        AP_HZ,
+        unit_ids=simulation.units["unit"].to_list(),
+    )
+    for name in ("amplitude_uv", "rate_hz", "peak_channel"):
+        sorting.set_property(name, simulation.units[name].to_numpy())
+    sorting.set_property("depth_um", simulation.units["y_um"].to_numpy())
+    return recording, sorting

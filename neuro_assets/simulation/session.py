@@ -1,0 +1,321 @@
+"""A whole simulated session: the order in which it is planned, written and marked as finished."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import date as Date  # noqa: N812 - `date` is the argument's name
+from datetime import datetime, time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.science.result import Progress, no_progress
+
+from . import rig, truth
+from .clocks import (
+    LF_STEP,
+    Timeline,
+    lay_out,
+    levels_at,
+    probe_pulses,
+    toggles,
+    true_pulses,
+)
+from .draws import FloatArray, IntArray
+from .levels import Difficulty, Levels, ProbeModel, levels_of
+from .spikeglx_files import BinaryWriter, FileIdentity, imec_meta, nidq_meta, write_meta
+from .traces import ProbeSimulation, plan_probe
+from .video import plan_video, write_video
+from .world import make_world
+
+FIRST_SERIAL = 19_051_016_000
+NIDQ_FIRST_SAMPLE_S = 1.0
+NIDQ_CHUNK = 300_000
+
+
+@dataclass(frozen=True)
+class SimulatedSession:
+    """Where a simulated session was written.
+
+    Parameters
+    ----------
+    session : Path
+        `<out>/<lab>/Subjects/<subject>/<date>/<number>`.
+    truth : Path
+        `<out>/truth/<subject>_<date>_<number>`.
+    """
+
+    session: Path
+    truth: Path
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What the writers of one session share."""
+
+    seed: int
+    levels: Levels
+    timeline: Timeline
+    folder: Path
+    name: str
+    created: datetime
+    n_probes: int
+    progress: Progress
+
+
+def simulate_session(
+    out: Path,
+    *,
+    duration_s: float = 60.0,
+    n_channels: int = 64,
+    n_probes: int = 1,
+    seed: int = 0,
+    difficulty: Difficulty = "standard",
+    probe_model: ProbeModel = "NP1",
+    subject: str = "SIM-001",
+    date: Date = Date(2025, 1, 15),
+    number: int = 1,
+    lab: str = "simlab",
+    gates: int = 1,
+    triggers: int = 1,
+    video: bool = True,
+    progress: Progress = no_progress,
+) -> SimulatedSession:
+    """Write a session as a rig does, and its truth beside it.
+
+    Parameters
+    ----------
+    out : Path
+        Folder that holds the lab's tree and the truth; created where it is missing.
+    duration_s : float
+        Recorded time of all gates together, s.
+    n_channels : int
+        Saved neural channels of each probe, 1 to 384, contiguous from the tip.
+    n_probes : int
+        Probes.
+    seed : int
+        The same seed and arguments give the same bytes.
+    difficulty : str
+        `standard` or `hard`; see `levels`.
+    probe_model : str
+        `NP1` (AP and LF files), `NP2` or `NP2.4` (one wide band).
+    subject, date, number, lab
+        Names of the session.
+    gates : int
+        Recordings that follow one another with a pause.
+    triggers : int
+        Files into which each recording is cut.
+    video : bool
+        Whether to write a camera's video.
+    progress : callable
+        Called at least every half minute.
+
+    Returns
+    -------
+    SimulatedSession
+        Folders of the session and of the truth.
+
+    Raises
+    ------
+    PermanentFailure
+        When the session exists already, or an argument is out of range.
+    """
+    _check(duration_s, n_probes, gates, triggers)
+    levels = levels_of(difficulty)
+    name = f"{subject}/{date.isoformat()}/{number:03d}"
+    folder = Path(out) / lab / "Subjects" / name
+    beside = Path(out) / "truth" / f"{subject}_{date.isoformat()}_{number:03d}"
+    for path in (folder, beside):
+        if path.exists():
+            raise PermanentFailure(f"{path} exists; choose another number or another folder")
+    timeline = lay_out(duration_s, gates, triggers, levels)
+    created = datetime.combine(date, time(10, 0, 0))
+    setup = _Setup(seed, levels, timeline, folder, name, created, n_probes, progress)
+    folder.mkdir(parents=True)
+    beside.mkdir(parents=True)
+    about = {
+        "lab": lab,
+        "subject": subject,
+        "date": date.isoformat(),
+        "number": number,
+        "seed": seed,
+        "difficulty": difficulty,
+        "probe_model": probe_model,
+        "duration_s": duration_s,
+        "n_channels": n_channels,
+        "n_probes": n_probes,
+        "gates": gates,
+        "triggers": triggers,
+    }
+    _write_all(setup, beside, about, video)
+    # Last: whoever sees the flag may take everything else for complete.
+    (folder / "raw_session.flag").touch()
+    progress(1.0, "session written")
+    return SimulatedSession(folder, beside)
+
+
+def _check(duration_s: float, n_probes: int, gates: int, triggers: int) -> None:
+    if min(n_probes, gates, triggers) < 1:
+        raise PermanentFailure("n_probes, gates and triggers must be at least 1")
+    if duration_s / gates / triggers < 0.5:
+        raise PermanentFailure(
+            f"{duration_s} s in {gates} gates of {triggers} triggers leaves files under 0.5 s; "
+            "simulate a longer session"
+        )
+
+
+def _write_all(setup: _Setup, beside: Path, about: dict[str, Any], video: bool) -> None:
+    levels, timeline, seed = setup.levels, setup.timeline, setup.seed
+    model, n_channels = about["probe_model"], about["n_channels"]
+    plans = [
+        plan_probe(model, n_channels, timeline, levels, seed, number)
+        for number in range(setup.n_probes)
+    ]
+    world = make_world(
+        timeline, [p.clock for p in plans], [p.saturation for p in plans], levels, seed
+    )
+    pulses = true_pulses(timeline, seed)
+    trials = rig.make_trials(world, seed)
+    film = plan_video(world, levels, seed) if video else None
+    truth.write_session(beside, about, levels, timeline, world, trials, film)
+    tables: list[dict[str, pd.DataFrame]] = []
+    for plan in plans:
+        simulation = ProbeSimulation(plan, world, levels, seed)
+        seen = probe_pulses(pulses, plan.clock, levels, seed, plan.number)
+        _write_probe(setup, simulation, toggles(seen, plan.clock))
+        tables.append(truth.probe_tables(simulation, seen))
+    truth.write_probes(beside, tables)
+    frames = film.times if film is not None else np.zeros(0)
+    _write_nidq(setup, rig.line_edges(trials, world, pulses, frames))
+    settings = {key.upper(): value for key, value in about.items() if key != "seed"}
+    rig.write_behavior(setup.folder / "raw_behavior_data", trials, world, settings, setup.created)
+    if film is not None:
+        write_video(setup.folder / "raw_video_data", film, setup.created, seed, setup.progress)
+
+
+def _write_probe(setup: _Setup, simulation: ProbeSimulation, edges: IntArray) -> None:
+    """AP and LF files of one probe."""
+    plan, timeline = simulation.plan, setup.timeline
+    folder = setup.folder / "raw_ephys_data" / f"probe{plan.number:02d}"
+    folder.mkdir(parents=True)
+    bands = ["ap", "lf"] if plan.probe.kind.has_lf else ["ap"]
+    with ExitStack() as stack:
+        sinks = {band: _GateFiles(setup, simulation, folder, band, stack) for band in bands}
+        start = 0
+        for ap, lf in simulation.chunks():
+            stop = start + len(ap)
+            sync = levels_at(edges, start, stop) << rig.IMEC_SYNC_BIT
+            sinks["ap"].write(ap, sync)
+            if lf is not None:
+                sinks["lf"].write(lf, sync[::LF_STEP])
+            start = stop
+            share = (plan.number + start / plan.clock.n_samples) / setup.n_probes
+            setup.progress(0.8 * share, f"probe{plan.number:02d}: {start} samples")
+    for sink in sinks.values():
+        sink.write_metas()
+    wiring = json.dumps(rig.PROBE_WIRING, indent=1) + "\n"
+    for gate in range(len(timeline.starts)):
+        identity = sinks["ap"].identity(gate, 0)
+        path = folder / f"{identity.stem(f'imec{plan.number}')}.wiring.json"
+        path.write_text(wiring, encoding="utf-8")
+
+
+class _GateFiles:
+    """All files of one band of one probe, cut at gates and triggers."""
+
+    def __init__(
+        self,
+        setup: _Setup,
+        simulation: ProbeSimulation,
+        folder: Path,
+        band: str,
+        stack: ExitStack,
+    ) -> None:
+        self._setup, self._plan, self._band = setup, simulation.plan, band
+        self._step = LF_STEP if band == "lf" else 1
+        self._names = [
+            (gate, trigger)
+            for gate in range(len(setup.timeline.starts))
+            for trigger in range(setup.timeline.triggers)
+        ]
+        bounds = setup.timeline.trigger_bounds(self._plan.clock.samples_per_gate, LF_STEP)
+        self._lengths = np.diff(bounds) // self._step
+        self._starts = bounds
+        stream = f"imec{self._plan.number}.{band}"
+        self._writers = [
+            stack.enter_context(
+                BinaryWriter(
+                    folder / f"{self.identity(gate, trigger).stem(stream)}.bin",
+                    self._plan.probe.n_channels + 1,
+                )
+            )
+            for gate, trigger in self._names
+        ]
+        self._current = 0
+
+    def identity(self, gate: int, trigger: int) -> FileIdentity:
+        """Names, count and time of one file."""
+        clock, setup = self._plan.clock, self._setup
+        start = self._starts[trigger]
+        running = np.array([gate * clock.samples_per_gate + start])
+        return FileIdentity(
+            session=setup.name,
+            gate=gate,
+            trigger=trigger,
+            first_sample=(clock.first_samples[gate] + start) // self._step,
+            created=rig.created_at(setup.created, float(clock.times(running)[0])),
+            n_probes=setup.n_probes,
+        )
+
+    def write(self, traces: np.ndarray, sync: IntArray) -> None:
+        """Append samples, going on to the next file where one is full."""
+        block = np.column_stack([traces, sync.astype(np.int16)])
+        while len(block):
+            writer = self._writers[self._current]
+            room = self._lengths[self._current % len(self._lengths)] - writer.n_samples
+            writer.write(block[:room])
+            block = block[room:]
+            if len(block):
+                self._current += 1
+
+    def write_metas(self) -> None:
+        """Write the metas, once the files are closed."""
+        plan = self._plan
+        for (gate, trigger), writer in zip(self._names, self._writers, strict=True):
+            serial = FIRST_SERIAL + 37 * self._setup.seed + plan.number
+            fields = imec_meta(
+                writer, self.identity(gate, trigger), plan.probe, self._band, serial, plan.number
+            )
+            write_meta(writer.path.with_suffix(".meta"), fields)
+
+
+def _write_nidq(setup: _Setup, edges: dict[str, FloatArray]) -> None:
+    """NIDQ files of all gates and triggers."""
+    folder, timeline = setup.folder / "raw_ephys_data", setup.timeline
+    maker = rig.NidqMaker(edges, setup.seed)
+    for gate in range(len(timeline.starts)):
+        first, last = rig.gate_samples(timeline, gate)
+        cuts = timeline.trigger_bounds(last - first, 1)
+        for trigger in range(timeline.triggers):
+            start, stop = first + cuts[trigger], first + cuts[trigger + 1]
+            identity = FileIdentity(
+                session=setup.name,
+                gate=gate,
+                trigger=trigger,
+                first_sample=start + round(NIDQ_FIRST_SAMPLE_S * 30_000),
+                created=rig.created_at(setup.created, start / 30_000),
+                n_probes=setup.n_probes,
+            )
+            path = folder / f"{identity.stem('nidq')}.bin"
+            with BinaryWriter(path, 3) as writer:
+                for low in range(start, stop, NIDQ_CHUNK):
+                    writer.write(maker.samples(low, min(low + NIDQ_CHUNK, stop)))
+            write_meta(path.with_suffix(".meta"), nidq_meta(writer, identity, rig.SYNC))
+        wiring = folder / f"{FileIdentity(setup.name, gate, 0, 0, setup.created, 1).stem('nidq')}"
+        text = json.dumps(rig.WIRING, indent=1) + "\n"
+        wiring.with_name(wiring.name + ".wiring.json").write_text(text, encoding="utf-8")

@@ -1,0 +1,339 @@
+"""The recording of one probe, chunk by chunk: noise, field potential, spikes, faults, converter.
+
+This is where everything about a probe comes together; files are written elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from . import lfp
+from .clocks import AP_HZ, LF_HZ, LF_STEP, ProbeClock, Timeline, make_clock
+from .draws import FloatArray, IntArray, stream
+from .levels import Levels
+from .noise import NoiseMaker, high_pass
+from .probes import SimulatedProbe, make_probe
+from .spikes import make_spikes
+from .tissue import Drift, make_drift
+from .units import N_BEFORE, Footprint, displacement_grid, make_footprints, make_units, nearest
+from .world import World, saturation_times
+
+CHUNK = 12_000
+"""AP samples per chunk: 0.4 s, 18 MB of 384 channels in single precision."""
+AP_CORNER_HZ = 300.0
+SATURATION_FACTOR = 1.5
+
+
+@dataclass(frozen=True)
+class ProbePlan:
+    """What a probe is and where its faults are, before anything is simulated.
+
+    Parameters
+    ----------
+    number : int
+        Number of the probe.
+    probe : SimulatedProbe
+        Geometry.
+    clock : ProbeClock
+        Its clock.
+    dead, noisy : ndarray
+        Bad channels.
+    saturation : ndarray
+        Starts of the saturation events, session time, s.
+    drift : Drift
+        Movement of the tissue.
+    """
+
+    number: int
+    probe: SimulatedProbe
+    clock: ProbeClock
+    dead: IntArray
+    noisy: IntArray
+    saturation: FloatArray
+    drift: Drift
+
+    @property
+    def bad(self) -> IntArray:
+        """Dead and noisy channels."""
+        return np.union1d(self.dead, self.noisy)
+
+
+def plan_probe(
+    model: str, n_channels: int, timeline: Timeline, levels: Levels, seed: int, number: int
+) -> ProbePlan:
+    """Draw a probe's clock and faults.
+
+    Parameters
+    ----------
+    model : str
+        Probe model.
+    n_channels : int
+        Saved neural channels.
+    timeline : Timeline
+        Gates.
+    levels : Levels
+        Difficulty.
+    seed, number : int
+        Seed of the session and number of the probe.
+
+    Returns
+    -------
+    ProbePlan
+        The plan.
+    """
+    probe = make_probe(model, n_channels)
+    clock = make_clock(timeline, levels, seed, number)
+    rng = stream(seed, "bad channels", number)
+    n_dead = _count(levels.dead_fraction, n_channels)
+    n_noisy = _count(levels.noisy_fraction, n_channels)
+    bad = rng.permutation(n_channels)[: n_dead + n_noisy]
+    return ProbePlan(
+        number=number,
+        probe=probe,
+        clock=clock,
+        dead=np.sort(bad[:n_dead]),
+        noisy=np.sort(bad[n_dead:]),
+        saturation=saturation_times(clock, levels, seed, number),
+        drift=make_drift(timeline.stop, levels, seed, number),
+    )
+
+
+def _count(fraction: float, n_channels: int) -> int:
+    """Channels of a fraction: at least one from 16 channels on, none below."""
+    return max(1, round(fraction * n_channels)) if n_channels >= 16 else 0
+
+
+class ProbeSimulation:
+    """Everything of one probe that the world determines, and its samples on demand.
+
+    Parameters
+    ----------
+    plan : ProbePlan
+        Probe, clock, faults.
+    world : World
+        Behaviour and brain state.
+    levels : Levels
+        Difficulty.
+    seed : int
+        Seed of the session.
+
+    Attributes
+    ----------
+    units : DataFrame
+        From `units.make_units`, with `peak_channel`.
+    spikes : DataFrame
+        From `spikes.make_spikes`.
+    mixing : Mixing
+        Where the pyramidal layer is.
+    ripple_uv : ndarray
+        Amplitude of each ripple on the layer's channel, uV.
+    """
+
+    def __init__(self, plan: ProbePlan, world: World, levels: Levels, seed: int) -> None:
+        self.plan, self.world, self.levels, self._seed = plan, world, levels, seed
+        number, probe, clock = plan.number, plan.probe, plan.clock
+        self.units = make_units(probe, levels, seed, number)
+        self.spikes = make_spikes(self.units, world, clock, levels, seed, number)
+        self._footprints = make_footprints(
+            self.units, probe, plan.dead, plan.noisy, plan.drift, seed, number
+        )
+        self.units["peak_channel"] = [_peak(f) for f in self._footprints]
+        self.mixing = lfp.make_mixing(probe, plan.bad, seed, number)
+        self.ripple_uv = lfp.ripple_amplitudes(world, clock, self.mixing, seed, number)
+
+    def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """All samples in order: int16 AP (n, channels) and LF (n / 12, channels) or None.
+
+        The chunks cut across gates and triggers; each holds at most `CHUNK` samples and a whole
+        number of LF samples.
+        """
+        plan, kind = self.plan, self.plan.probe.kind
+        noise = self._noise()
+        field = _FieldPotential(self, stream(self._seed, "background", plan.number))
+        lf_noise = stream(self._seed, "lf noise", plan.number)
+        weights = self.mixing.weights.copy()
+        weights[:, plan.dead] = 0
+        spikes = self._injection()
+        for start in range(0, plan.clock.n_samples, CHUNK):
+            stop = min(start + CHUNK, plan.clock.n_samples)
+            coarse, fine = field.next((stop - start) // LF_STEP)
+            traces = noise.next(stop - start)
+            traces += (fine @ weights).astype(np.float32)
+            self._inject(traces, start, spikes)
+            ap = self._convert(traces, start, 1, "ap")
+            lf = None
+            if kind.has_lf:
+                slow = coarse @ weights + self._lf_noise(lf_noise, len(coarse))
+                lf = self._convert(slow.astype(np.float32), start, LF_STEP, "lf")
+            yield ap, lf
+
+    def _lf_noise(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        noise = rng.standard_normal((n, self.plan.probe.n_channels)) * lfp.LF_NOISE_UV
+        noise[:, self.plan.noisy] *= 5
+        noise[:, self.plan.dead] *= 0.2
+        return noise
+
+    def _noise(self) -> NoiseMaker:
+        plan, levels = self.plan, self.levels
+        return NoiseMaker(
+            plan.probe,
+            levels.noise_uv,
+            levels.correlated_fraction,
+            self._leak(),
+            plan.dead,
+            plan.noisy,
+            self._seed,
+            plan.number,
+        )
+
+    def _leak(self) -> FloatArray:
+        """Variance that the background field leaves in the AP band after the high-pass, uV^2."""
+        from scipy.signal import sosfiltfilt
+
+        background = lfp.Background(1, stream(self._seed, "leak", self.plan.number))
+        block = np.pad(background.next(8 * LF_HZ), ((lfp.HALF_TAPS - 1, lfp.HALF_TAPS), (0, 0)))
+        fine = lfp.upsample(block, lfp.interpolation_kernel())
+        if self.plan.probe.kind.has_lf:
+            fine = _first_order(fine, np.zeros((1, 1)))[0]
+        variance = float(np.var(sosfiltfilt(high_pass(), fine, axis=0)[AP_HZ:-AP_HZ]))
+        return variance * np.sum(self.mixing.weights[lfp.N_SHARED :] ** 2, axis=0)
+
+    def _injection(self) -> tuple[IntArray, IntArray, FloatArray, IntArray]:
+        """Spikes as arrays: sample, unit, factor, displacement index."""
+        samples = self.spikes["sample"].to_numpy(dtype=np.int64)
+        moved = self.plan.drift.at(self.plan.clock.times(samples))
+        return (
+            samples,
+            self.spikes["unit"].to_numpy(dtype=np.int64),
+            self.spikes["factor"].to_numpy(dtype=float),
+            nearest(displacement_grid(self.plan.drift), moved),
+        )
+
+    def _inject(
+        self,
+        traces: np.ndarray,
+        start: int,
+        spikes: tuple[IntArray, IntArray, FloatArray, IntArray],
+    ) -> None:
+        """Add the spikes that touch a chunk, in place."""
+        samples, units, factors, moved = spikes
+        length = self._footprints[0].waveforms.shape[1]
+        first = np.searchsorted(samples, start - length)
+        last = np.searchsorted(samples, start + len(traces) + N_BEFORE)
+        for i in range(first, last):
+            shape = self._footprints[units[i]]
+            begin = samples[i] - N_BEFORE - start
+            low, high = max(begin, 0), min(begin + length, len(traces))
+            if low >= high:
+                continue
+            wave = shape.waveforms[moved[i], low - begin : high - begin]
+            traces[low:high, shape.channels] += (factors[i] * wave).astype(np.float32)
+
+    def _convert(self, traces: np.ndarray, start: int, step: int, band: str) -> np.ndarray:
+        """Saturate, scale, round and clip to the converter's range."""
+        plan, kind = self.plan, self.plan.probe.kind
+        samples = start + np.arange(len(traces)) * step
+        alive = np.setdiff1d(np.arange(plan.probe.n_channels), plan.dead)
+        full = SATURATION_FACTOR * kind.max_int * kind.gain_uv(band)
+        for number, (low, high) in enumerate(self.saturation_samples()):
+            rows = np.flatnonzero((samples >= low) & (samples < high))
+            if len(rows):
+                traces[np.ix_(rows, alive)] += full if number % 2 == 0 else -full
+        traces *= 1 / kind.gain_uv(band)
+        np.rint(traces, out=traces)
+        np.clip(traces, -kind.max_int, kind.max_int - 1, out=traces)
+        return traces.astype(np.int16)
+
+    def saturation_samples(self) -> IntArray:
+        """First and last-plus-one samples (running count) of saturation events, shape (n, 2)."""
+        first = self.plan.clock.samples(self.plan.saturation)
+        length = round(self.levels.saturation_s * AP_HZ)
+        return np.column_stack([first, first + length])
+
+
+def _peak(footprint: Footprint) -> int:
+    middle = footprint.waveforms[len(footprint.waveforms) // 2]
+    return int(footprint.channels[np.argmin(middle.min(axis=0))])
+
+
+def _first_order(traces: FloatArray, state: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """High-pass of a Neuropixels 1.0 AP band: first order at 300 Hz."""
+    from scipy.signal import butter, lfilter
+
+    b, a = butter(1, AP_CORNER_HZ, btype="highpass", fs=AP_HZ)
+    return lfilter(b, a, traces, axis=0, zi=state)
+
+
+def _step_gain() -> float:
+    """First output of the first-order filter for a unit step."""
+    from scipy.signal import butter
+
+    b, _ = butter(1, AP_CORNER_HZ, btype="highpass", fs=AP_HZ)
+    return float(b[0])
+
+
+class _FieldPotential:
+    """Sources on both grids, in step."""
+
+    def __init__(self, simulation: ProbeSimulation, rng: np.random.Generator) -> None:
+        n_background = len(simulation.mixing.weights) - lfp.N_SHARED
+        self._sources = lfp.Sources(
+            simulation.world, simulation.plan.clock, n_background, simulation.ripple_uv, rng
+        )
+        self._kernel = lfp.interpolation_kernel()
+        self._high_pass = simulation.plan.probe.kind.has_lf
+        ahead = self._sources.next(lfp.HALF_TAPS)
+        before = np.repeat(ahead[:1], lfp.HALF_TAPS - 1, axis=0)
+        self._buffer = np.concatenate([before, ahead])
+        # Start the filter settled on the first value, not with a step from zero.
+        self._state = -ahead[:1] * _step_gain()
+
+    def next(self, n: int) -> tuple[FloatArray, FloatArray]:
+        """Next n LF samples, and the same stretch on the AP grid as the AP band passes it."""
+        block = np.concatenate([self._buffer, self._sources.next(n)])
+        self._buffer = block[n:]
+        coarse = block[lfp.HALF_TAPS - 1 : lfp.HALF_TAPS - 1 + n]
+        fine = lfp.upsample(block, self._kernel)
+        if self._high_pass:
+            fine, self._state = _first_order(fine, self._state)
+        return coarse, fine
+
+
+def concatenated(simulation: ProbeSimulation) -> np.ndarray:
+    """Make the whole AP band in memory, int16, shape (n_samples, n_channels)."""
+    return np.concatenate([ap for ap, _ in simulation.chunks()])
+
+
+def truth_spikes(simulation: ProbeSimulation) -> pd.DataFrame:
+    """Spikes with gate, sample index in the gate's recording, and whether saturation hides them.
+
+    Parameters
+    ----------
+    simulation : ProbeSimulation
+        The probe.
+
+    Returns
+    -------
+    DataFrame
+        probe, gate, sample_index, unit, amplitude_uv, in_saturation.
+    """
+    plan = simulation.plan
+    samples = simulation.spikes["sample"].to_numpy(dtype=np.int64)
+    amplitude = simulation.units["amplitude_uv"].to_numpy()[simulation.spikes["unit"]]
+    hidden = np.zeros(len(samples), dtype=bool)
+    for low, high in simulation.saturation_samples():
+        hidden |= (samples >= low) & (samples < high)
+    return pd.DataFrame(
+        {
+            "probe": f"probe{plan.number:02d}",
+            "gate": samples // plan.clock.samples_per_gate,
+            "sample_index": samples % plan.clock.samples_per_gate,
+            "unit": simulation.spikes["unit"],
+            "amplitude_uv": amplitude * simulation.spikes["factor"],
+            "in_saturation": hidden,
+        }
+    )
