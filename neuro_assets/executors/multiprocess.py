@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-PRELOAD = ("dagster", "neuro_assets.definitions")
+PRELOAD = ("dagster", "neuro_assets.executors.preload", "neuro_assets.definitions")
 """Imported once by the fork server. Never anything that starts a thread or CUDA: a child forked
 after that hangs. `tests/test_service.py` counts the threads."""
 

@@ -1,0 +1,286 @@
+"""The folder that Dagster calls its home: what is written there, and who may hold it.
+
+Only files and locks; processes are the supervisor's business.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from neuro_assets.executors.multiprocess import usable_cores
+
+HOME_NAME = ".dagster_home"
+HOME_VARIABLE = "DAGSTER_HOME"
+UP_LOCK = "up.lock"
+RUN_LOCK = "run.lock"
+
+_TEMPLATES = Path(__file__).parents[1] / "templates"
+_MAX_SOCKET_BYTES = 100
+"""A Unix socket's path must fit into 108 bytes on Linux, 104 on macOS."""
+_HEADER = "# Written by neuro-assets, and renewed by it until you change anything below. sha256 "
+_RUNS_LINE = re.compile(r"^(\s+max_concurrent_runs: )\d+", flags=re.MULTILINE)
+_CORES_PER_RUN = 8
+_MAX_LOG_BYTES = 10_000_000
+_TAIL_LINES = 15
+
+
+@dataclass(frozen=True)
+class CodeLocation:
+    """The module that holds the definitions.
+
+    Parameters
+    ----------
+    module : str
+        Importable name.
+    attribute : str
+        Name of the definitions in it.
+    name : str
+        Name of the code location in Dagster.
+    """
+
+    module: str = "neuro_assets.definitions"
+    attribute: str = "defs"
+    name: str = "neuro_assets"
+
+
+def prepare_home(workdir: Path, *, cores: int | None = None) -> Path:
+    """Make the home folder of a lab's Dagster, and its `dagster.yaml`.
+
+    An existing file that a person has written or changed is left alone; one that we wrote and
+    nobody changed is renewed. `DAGSTER_HOME` is set for this process and its children.
+
+    Parameters
+    ----------
+    workdir : Path
+        The lab's folder; the home is `.dagster_home` in it unless `DAGSTER_HOME` names another.
+    cores : int, optional
+        Cores to fit the number of concurrent runs to; the usable ones when None.
+
+    Returns
+    -------
+    Path
+        The home, absolute.
+    """
+    home = Path(os.environ.get(HOME_VARIABLE) or workdir / HOME_NAME).expanduser().resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    path = home / "dagster.yaml"
+    if not path.exists() or _is_ours(path.read_text(encoding="utf-8")):
+        write_text(path, _signed(instance_yaml(cores or usable_cores())))
+    os.environ[HOME_VARIABLE] = str(home)
+    return home
+
+
+def instance_yaml(cores: int) -> str:
+    """Return the template of `dagster.yaml`, fitted to a number of cores.
+
+    Parameters
+    ----------
+    cores : int
+        One run at a time for every eight of them, at least one.
+
+    Returns
+    -------
+    str
+        YAML.
+    """
+    template = (_TEMPLATES / "dagster.yaml").read_text(encoding="utf-8")
+    return _RUNS_LINE.sub(rf"\g<1>{max(1, cores // _CORES_PER_RUN)}", template)
+
+
+def write_workspace(home: Path, location: CodeLocation, socket: Path) -> Path:
+    """Write the `workspace.yaml` that lets all processes share one code server.
+
+    Parameters
+    ----------
+    home : Path
+        Where to write it.
+    location : CodeLocation
+        Its name is the one of the packaged `workspace.yaml`, so that histories stay.
+    socket : Path
+        Where the code server listens.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    server = {"socket": str(socket), "location_name": location.name}
+    path = home / "workspace.yaml"
+    # JSON is YAML, and quotes whatever the path holds.
+    write_text(path, json.dumps({"load_from": [{"grpc_server": server}]}, indent=1) + "\n")
+    return path
+
+
+def socket_path(home: Path) -> Path:
+    """Return where the code server of a home listens.
+
+    A Unix socket and not a port: whoever reaches a code server can run code as its user.
+
+    Parameters
+    ----------
+    home : Path
+        The home; when its path is too long, a private folder in the system's temporary one.
+
+    Returns
+    -------
+    Path
+        The path of the socket.
+    """
+    path = home / "code.sock"
+    if len(os.fsencode(path)) <= _MAX_SOCKET_BYTES:
+        return path
+    return Path(tempfile.mkdtemp(prefix="neuro-assets-")) / "code.sock"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file whole.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    text : str
+        Its new content.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[TextIO | None]:
+    """Hold a lock that the system frees when this process ends, however it ends.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file; its content belongs to the holder.
+
+    Yields
+    ------
+    file or None
+        The open file, or None when another process holds it.
+    """
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield file
+
+
+def is_held(path: Path) -> bool:
+    """Tell whether some process holds a lock.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file.
+
+    Returns
+    -------
+    bool
+        False when it does not exist.
+    """
+    if not path.exists():
+        return False
+    with hold(path) as file:
+        return file is None
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Return what the holder of a lock has written into it.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file.
+
+    Returns
+    -------
+    dict
+        Empty when nothing (readable) is there.
+    """
+    with suppress(FileNotFoundError, json.JSONDecodeError):
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    return {}
+
+
+def write_state(file: TextIO, state: dict[str, Any]) -> None:
+    """Write into a held lock what others may know.
+
+    Parameters
+    ----------
+    file : file
+        From `hold`.
+    state : dict
+        Anything that JSON holds.
+    """
+    file.seek(0)
+    file.truncate()
+    json.dump(state, file)
+    file.flush()
+
+
+def log_file(home: Path, name: str) -> Path:
+    """Return the log of a process, and put one that has grown too large aside.
+
+    Parameters
+    ----------
+    home : Path
+        The home.
+    name : str
+        Name of the process.
+
+    Returns
+    -------
+    Path
+        `logs/<name>.log` in the home; its folder exists.
+    """
+    path = home / "logs" / f"{name}.log"
+    path.parent.mkdir(exist_ok=True)
+    if path.exists() and path.stat().st_size > _MAX_LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    return path
+
+
+def tail(path: Path) -> str:
+    """Return the last lines of a log.
+
+    Parameters
+    ----------
+    path : Path
+        The log.
+
+    Returns
+    -------
+    str
+        At most 15 lines.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(lines[-_TAIL_LINES:])
+
+
+def _signed(body: str) -> str:
+    return f"{_HEADER}{_digest(body)}\n{body}"
+
+
+def _is_ours(text: str) -> bool:
+    """Whether we wrote this text and nobody changed it since."""
+    header, _, body = text.partition("\n")
+    return header == _HEADER + _digest(body)
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()[:16]
