@@ -1,0 +1,64 @@
+"""Parameters of the motion estimate; the estimate is `neuro_assets.science.motion`."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from neuro_assets.parameters.base import NamedSet, StepParameters
+from neuro_assets.parameters.preprocessing import SpikeBand
+
+
+class MotionParameters(StepParameters):
+    """How the drift of the probe against the tissue is estimated.
+
+    Attributes
+    ----------
+    preset
+        SpikeInterface's name of the method.
+    bin_s, window_step_um, window_scale_um
+        Resolution in time and depth.
+    """
+
+    step: ClassVar[str] = "motion"
+    sets: ClassVar[dict[str, NamedSet]] = {
+        "default": NamedSet(source="SpikeInterface 0.105.3, preset dredge_fast"),
+        "spikeinterface": NamedSet(source="SpikeInterface 0.105.3, preset dredge_fast"),
+        "aind": NamedSet(
+            source="aind-ephys-pipeline e85fb1f (1.3.1): dredge_fast, windows a tenth of the span",
+            values={"window_step_span": 0.1, "window_scale_span": 0.1},
+        ),
+        "ibl": NamedSet(
+            source="ibl-sorter 8f06406: DREDge, windows every 400 um with a scale of 450 um",
+            values={"preset": "dredge", "window_step_um": 400.0, "window_scale_um": 450.0},
+        ),
+    }
+
+    preset: Literal[
+        "dredge",
+        "dredge_fast",
+        "nonrigid_accurate",
+        "nonrigid_fast_and_accurate",
+        "rigid_fast",
+        "kilosort_like",
+    ] = Field("dredge_fast", description="SpikeInterface's motion preset")
+    min_channels: int = Field(
+        96, ge=2, description="Fewer good channels: skipped (too_few_channels)"
+    )
+    min_duration_s: float = Field(
+        30.0, ge=0, description="Shorter recordings: skipped (recording_too_short), seconds"
+    )
+    bin_s: float = Field(1.0, gt=0, description="Temporal bin, seconds")
+    window_step_um: float = Field(400.0, gt=0, description="Distance of depth windows, um")
+    window_scale_um: float = Field(400.0, gt=0, description="Width of depth windows, um")
+    window_step_span: float | None = Field(
+        None, gt=0, le=1, description="Distance of windows as a fraction of the probe's span"
+    )
+    window_scale_span: float | None = Field(
+        None, gt=0, le=1, description="Width of windows as a fraction of the probe's span"
+    )
+    detect_threshold: float = Field(
+        8.0, gt=0, description="Peaks above this many noise levels (MAD) are used"
+    )
+    band: SpikeBand = Field(SpikeBand(), description="The chain before the peaks are found")

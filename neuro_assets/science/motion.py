@@ -1,0 +1,258 @@
+"""Estimate of a probe's motion against the tissue; applying it is a sorter set's choice.
+
+The chain before it is `neuro_assets.science.preprocessing`. Times are samples of the recording.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from spikeinterface.core import BaseRecording
+from spikeinterface.core.motion import Motion
+
+from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
+from neuro_assets.parameters.motion import MotionParameters
+from neuro_assets.science.compiled import PEAK_KERNELS, keep_compiled
+from neuro_assets.science.preprocessing import Chain, good_channels, spike_band_chain
+from neuro_assets.science.result import Applied, Picture, Progress, StepResult, no_progress
+
+MOTION_NAME = "motion"
+MIN_PEAKS = 200
+"""With fewer peaks there is nothing to estimate a motion from."""
+
+
+def estimate_motion(
+    recording: BaseRecording,
+    channels: pd.DataFrame,
+    folder: Path,
+    parameters: MotionParameters,
+    *,
+    saturation: pd.DataFrame | None = None,
+    n_jobs: int = 1,
+    progress: Progress = no_progress,
+) -> StepResult:
+    """Estimate the motion of a probe.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        Raw recording, one segment.
+    channels : DataFrame
+        Columns `channel_id` and `label`; only `good` channels are used.
+    folder : Path
+        Gets `motion/`, SpikeInterface's own format (`.npy` and JSON): `Motion.load` opens it.
+    parameters : MotionParameters
+        Method and resolution.
+    saturation : DataFrame or None
+        Saturated periods, `start_sample` and `stop_sample`.
+    n_jobs : int
+        Worker processes.
+    progress : Progress
+        Called between the stages.
+
+    Returns
+    -------
+    StepResult
+        Table `motion`: `sample_index` (centre of the temporal bin), `depth_um` (centre of the
+        window), `displacement_um` (of the tissue along the probe). Metrics `drift_ptp_um`,
+        `drift_rms_um`, `max_jump_um` (between two bins), `n_peaks`, `peak_rate_hz`,
+        `n_depth_windows`, `n_time_bins`. A picture.
+
+    Raises
+    ------
+    Skipped
+        `too_few_channels`, `recording_too_short`, or `no_units_found` where there are no peaks.
+    PermanentFailure
+        When the method gives up.
+    """
+    _check_worth(recording, channels, parameters)
+    keep_compiled(PEAK_KERNELS)
+    chain = spike_band_chain(recording, channels, saturation, parameters.band)
+    progress(0.05, f"peaks of {chain.recording.get_num_channels()} channels")
+    motion, n_peaks = _compute(chain, parameters, n_jobs)
+    progress(0.9, "writing")
+    motion.save(folder / MOTION_NAME)
+    table = motion_table(motion, recording)
+    duration = recording.get_total_duration()
+    return StepResult(
+        metrics=_metrics(motion)
+        | {"n_peaks": n_peaks, "peak_rate_hz": n_peaks / duration, "duration_s": duration},
+        tables={"motion": table},
+        applied=chain.applied,
+        picture=Picture("Estimated motion of the probe", _picture(motion)),
+    )
+
+
+def load_motion(folder: Path) -> Motion:
+    """Open what `estimate_motion` wrote, as plain SpikeInterface does.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder that was given to `estimate_motion`.
+
+    Returns
+    -------
+    Motion
+        SpikeInterface's object.
+    """
+    return Motion.load(folder / MOTION_NAME)
+
+
+def _check_worth(
+    recording: BaseRecording, channels: pd.DataFrame, parameters: MotionParameters
+) -> None:
+    n_good = len(good_channels(recording, channels))
+    if n_good < parameters.min_channels:
+        raise Skipped(
+            SkipReason.TOO_FEW_CHANNELS,
+            f"{n_good} good channels; a motion estimate needs {parameters.min_channels}",
+        )
+    duration = recording.get_total_duration()
+    if duration < parameters.min_duration_s:
+        raise Skipped(
+            SkipReason.RECORDING_TOO_SHORT,
+            f"{duration:.1f} s; a motion estimate needs {parameters.min_duration_s:g} s",
+        )
+
+
+def _compute(chain: Chain, parameters: MotionParameters, n_jobs: int) -> tuple[Motion, int]:
+    """Find and locate peaks, and estimate; adds what was done to the chain."""
+    from spikeinterface.preprocessing import compute_motion, get_motion_parameters_preset
+
+    options = _options(chain.recording, parameters)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        motion, info = compute_motion(
+            chain.recording,
+            preset=parameters.preset,
+            detect_kwargs={"detect_threshold": parameters.detect_threshold},
+            estimate_motion_kwargs=options,
+            output_motion_info=True,
+            raise_error=False,
+            n_jobs=n_jobs,
+            chunk_duration="1s",
+            progress_bar=False,
+        )
+    n_peaks = len(info["peaks"])
+    if n_peaks < MIN_PEAKS:
+        raise Skipped(
+            SkipReason.NO_UNITS_FOUND,
+            f"{n_peaks} peaks above {parameters.detect_threshold:g} noise levels; a motion "
+            f"estimate needs {MIN_PEAKS}",
+        )
+    if motion is None:
+        raise PermanentFailure(
+            f"{parameters.preset} could not estimate a motion from {n_peaks} peaks: "
+            f"{caught[-1].message if caught else 'no reason given'}"
+        )
+    preset = get_motion_parameters_preset(parameters.preset)
+    chain.applied.append(
+        Applied(
+            f"estimate_motion:{parameters.preset}",
+            _plain(
+                {
+                    "detect": preset["detect_kwargs"]
+                    | {"detect_threshold": parameters.detect_threshold},
+                    "localize": preset["localize_peaks_kwargs"],
+                    "estimate": preset["estimate_motion_kwargs"] | options,
+                }
+            ),
+        )
+    )
+    return motion, n_peaks
+
+
+def _options(recording: BaseRecording, parameters: MotionParameters) -> dict[str, Any]:
+    """Resolution of the estimate in time and depth."""
+    span = float(np.ptp(recording.get_channel_locations()[:, 1]))
+    step, scale = parameters.window_step_um, parameters.window_scale_um
+    if parameters.window_step_span is not None:
+        step = parameters.window_step_span * span
+    if parameters.window_scale_span is not None:
+        scale = parameters.window_scale_span * span
+    # One window over the whole probe is what SpikeInterface calls rigid.
+    rigid = parameters.preset == "rigid_fast" or span < step
+    options: dict[str, Any] = {"bin_s": parameters.bin_s, "rigid": rigid}
+    if not rigid:
+        options |= {"win_step_um": step, "win_scale_um": scale}
+    return options
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Reduce SpikeInterface's parameters to JSON values."""
+    from spikeinterface.core.core_tools import check_json
+
+    return dict(check_json(values))
+
+
+def motion_table(motion: Motion, recording: BaseRecording) -> pd.DataFrame:
+    """Lay out a motion as rows of sample, depth and displacement.
+
+    Parameters
+    ----------
+    motion : Motion
+        One segment.
+    recording : BaseRecording
+        For the sampling frequency and the time of its first sample.
+
+    Returns
+    -------
+    DataFrame
+        `sample_index` (int64), `depth_um`, `displacement_um`, in the order of time, then depth.
+    """
+    times, depths = motion.temporal_bins_s[0], motion.spatial_bins_um
+    samples = np.round((times - recording.get_start_time(0)) * recording.sampling_frequency)
+    return pd.DataFrame(
+        {
+            "sample_index": np.repeat(samples.astype(np.int64), len(depths)),
+            "depth_um": np.tile(depths.astype(float), len(times)),
+            "displacement_um": motion.displacement[0].astype(float).ravel(),
+        }
+    )
+
+
+def _metrics(motion: Motion) -> dict[str, Any]:
+    displacement = motion.displacement[0]
+    centred = displacement - np.median(displacement, axis=0)
+    jumps = np.abs(np.diff(displacement, axis=0))
+    return {
+        "drift_ptp_um": float(np.ptp(displacement, axis=0).max()),
+        "drift_rms_um": float(np.sqrt(np.mean(centred**2))),
+        "max_jump_um": float(jumps.max()) if jumps.size else 0.0,
+        "n_depth_windows": displacement.shape[1],
+        "n_time_bins": displacement.shape[0],
+    }
+
+
+def _picture(motion: Motion) -> bytes:
+    """Draw the displacement over time, one line a depth window."""
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3), dpi=80, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    depths = motion.spatial_bins_um
+    for i, depth in enumerate(depths):
+        color = colormaps["viridis"](i / max(1, len(depths) - 1))
+        axes.plot(
+            motion.temporal_bins_s[0],
+            motion.displacement[0][:, i],
+            color=color,
+            lw=1,
+            label=f"{depth:.0f} um",
+        )
+    if len(depths) <= 8:
+        axes.legend(fontsize=7, frameon=False)
+    axes.set_xlabel("time (s, probe clock)")
+    axes.set_ylabel("displacement (um)")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

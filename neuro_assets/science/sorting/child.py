@@ -1,0 +1,138 @@
+"""The process in which one sorter runs; started by `process`, never imported by anything else.
+
+A sorter may leak, crash the interpreter or be killed for memory: here it takes nothing with it.
+The answer is `answer.json` in the job's folder; no answer means that the process was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+MEMORY_ERRORS = (
+    "MemoryError",
+    "ArrayMemoryError",
+    "OutOfMemoryError",
+    "BrokenProcessPool",
+    "TerminatedWorkerError",
+)
+"""Last words of a traceback when memory ran out, here or in a worker of this process."""
+
+NOTHING_FOUND = ("no spikes", "no templates", "no peaks", "no clusters", "no units")
+"""Words with which sorters give up because there is nothing to sort."""
+
+
+def main(folder: Path) -> None:
+    """Run the job in `folder/job.json` and write `folder/answer.json`.
+
+    Parameters
+    ----------
+    folder : Path
+        The job's folder; everything is written below it.
+    """
+    _die_with_parent()
+    job = json.loads((folder / "job.json").read_text())
+    try:
+        answer = _run(folder, job)
+    except BaseException:  # the last words must reach the parent, whatever they are
+        traceback.print_exc()
+        answer = describe_failure(folder, traceback.format_exc())
+    answer |= _resources()
+    (folder / "answer.json").write_text(json.dumps(answer))
+
+
+def _run(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
+    import spikeinterface as si
+    from spikeinterface.sorters import run_sorter
+
+    from neuro_assets.science.compiled import SORTER_KERNELS, keep_compiled
+
+    if job["sorter"] in ("spykingcircus2", "tridesclous2", "lupin"):
+        keep_compiled(SORTER_KERNELS)
+    si.set_global_job_kwargs(n_jobs=job["n_jobs"], chunk_duration="1s", progress_bar=False)
+    recording = si.load(folder / job["recording"])
+    sorting = run_sorter(
+        job["sorter"],
+        recording,
+        folder=folder / "sorter",
+        remove_existing_folder=True,
+        verbose=True,
+        raise_error=True,
+        **job["parameters"],
+    )
+    if sorting.has_recording():
+        sorting._recording = None  # it would be saved with the path of the scratch folder
+    sorting.save(folder=folder / "result", format="numpy_folder")
+    return {"status": "done", "message": ""}
+
+
+def describe_failure(folder: Path, trace: str) -> dict[str, Any]:
+    """Say what kind of failure a traceback is.
+
+    Parameters
+    ----------
+    folder : Path
+        The job's folder; SpikeInterface keeps the sorter's own traceback below it.
+    trace : str
+        Traceback of this process.
+
+    Returns
+    -------
+    dict
+        `status` (`memory`, `nothing` or `error`) and `message`, one line.
+    """
+    log = folder / "sorter" / "spikeinterface_log.json"
+    lines = trace.splitlines()
+    if log.exists():
+        lines = json.loads(log.read_text()).get("error_trace") or lines
+    lines = [line.strip() for line in lines if line.strip()]
+    last = next((line for line in reversed(lines) if _is_error(line)), lines[-1])
+    kind = last.split(":")[0].rsplit(".", 1)[-1].lstrip("_")
+    if kind in MEMORY_ERRORS:
+        return {"status": "memory", "message": last}
+    if any(words in last.lower() for words in NOTHING_FOUND):
+        return {"status": "nothing", "message": last}
+    return {"status": "error", "message": last}
+
+
+def _is_error(line: str) -> bool:
+    """Whether a line of a traceback looks like `package.SomeError: words`."""
+    name = line.split(":")[0]
+    return " " not in name and name.rsplit(".", 1)[-1].endswith(
+        ("Error", "Exception", "Exit", "Interrupt", "BrokenProcessPool", "Timeout")
+    )
+
+
+def _resources() -> dict[str, float]:
+    """CPU seconds and peak memory of this process and its finished children."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "cpu_s": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
+        "peak_memory_bytes": max(own.ru_maxrss, children.ru_maxrss) * unit,
+    }
+
+
+def _die_with_parent() -> None:
+    """Kill this process group when the parent is gone, however it went."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,314 @@
+"""One row a unit: metrics, IBL's three criteria, AIND's default, and whether it is good.
+
+SpikeInterface's metrics keep their names, IBL's begin with `ibl_`: presence over bins of 60 s is
+`presence_ratio`, over bins of 10 s `ibl_presence_ratio`. The metrics themselves are computed in
+`neuro_assets.science.analyzer` and `neuro_assets.science.spike_metrics`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from spikeinterface.core import SortingAnalyzer
+
+from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.parameters.unit_quality import AIND_DEFAULT_QC, Limits, UnitQualityParameters
+from neuro_assets.science import spike_metrics
+from neuro_assets.science.masking import masked_periods
+from neuro_assets.science.result import Applied, Picture, Progress, StepResult, no_progress
+
+IBL_CRITERIA = ("ibl_max_confidence", "ibl_noise_cutoff", "ibl_amp_median_uv")
+"""In the order of the bits of `ibl_bitwise_fail`, least significant first."""
+
+
+def unit_quality(
+    analyzer: SortingAnalyzer,
+    folder: Path,
+    parameters: UnitQualityParameters,
+    *,
+    saturation: pd.DataFrame | None = None,
+    progress: Progress = no_progress,
+) -> StepResult:
+    """Judge the units of an analyzer.
+
+    Parameters
+    ----------
+    analyzer : SortingAnalyzer
+        With templates, spike_amplitudes, quality_metrics and unit_locations.
+    folder : Path
+        Not written to.
+    parameters : UnitQualityParameters
+        Limits of the criteria.
+    saturation : DataFrame or None
+        Saturated periods, `start_sample` and `stop_sample`: they are not valid time, over which
+        rates and presence are taken.
+    progress : Progress
+        Called unit by unit.
+
+    Returns
+    -------
+    StepResult
+        Table `unit_quality`, one row a unit. Metrics: `n_units`, `n_units_good`, `good_fraction`,
+        `n_units_ibl_pass`, `ibl_yield`, `n_units_aind_pass`, `median_snr`,
+        `median_firing_rate_hz`, `max_firing_rate_hz`, `median_amplitude_uv`,
+        `median_presence_ratio`, `median_rp_contamination`, `valid_s`, `units_per_channel`. A
+        picture of depth, amplitude and label.
+
+    Raises
+    ------
+    PermanentFailure
+        When the analyzer lacks an extension.
+    """
+    _require(analyzer)
+    fs = analyzer.sampling_frequency
+    masked = masked_periods(
+        saturation, analyzer.get_total_samples(), round(parameters.mask_pad_ms * fs / 1000)
+    )
+    valid_samples = analyzer.get_total_samples() - int(np.diff(masked).sum())
+    table = _identity(analyzer).join(_spikeinterface_metrics(analyzer))
+    table = _spike_rows(analyzer, masked, valid_samples, parameters, progress).combine_first(table)
+    table["presence_ratio_reason"] = _presence_reason(valid_samples / fs, parameters)
+    add_ibl_label(table, parameters)
+    table["aind_default_qc"] = fulfils(table, AIND_DEFAULT_QC)
+    table["good"] = fulfils(table, parameters.good)
+    table = _ordered(table.reset_index())
+    return StepResult(
+        metrics=_metrics(table, analyzer, valid_samples / fs),
+        tables={"unit_quality": table},
+        applied=[Applied("unit_quality", parameters.model_dump(mode="json"))],
+        picture=Picture("Depth, amplitude and IBL label of units", _picture(table)),
+    )
+
+
+def _require(analyzer: SortingAnalyzer) -> None:
+    for name in ("templates", "spike_amplitudes", "quality_metrics", "unit_locations"):
+        if not analyzer.has_extension(name):
+            raise PermanentFailure(f"The analyzer has no extension {name}; make it again")
+
+
+def _identity(analyzer: SortingAnalyzer) -> pd.DataFrame:
+    """Name the units, their main channels and positions."""
+    main = analyzer.get_main_channels(outputs="id", with_dict=True)
+    locations = analyzer.get_extension("unit_locations").get_data()
+    groups = analyzer.get_recording_property("group")
+    shanks = np.zeros(analyzer.get_num_channels()) if groups is None else np.asarray(groups)
+    indices = analyzer.get_main_channels(outputs="index")
+    return pd.DataFrame(
+        {
+            "main_channel_id": [str(main[unit]) for unit in analyzer.unit_ids],
+            "shank": [str(shanks[index]) for index in indices],
+            "x_um": locations[:, 0],
+            "y_um": locations[:, 1],
+        },
+        index=pd.Index(np.asarray(analyzer.unit_ids), name="unit_id"),
+    )
+
+
+def _spikeinterface_metrics(analyzer: SortingAnalyzer) -> pd.DataFrame:
+    """SpikeInterface's quality and template metrics, under their own names, as numbers."""
+    frames = [
+        analyzer.get_extension(name).get_data().add_prefix("")
+        for name in ("quality_metrics", "template_metrics")
+        if analyzer.has_extension(name)
+    ]
+    table = pd.concat(frames, axis=1).apply(pd.to_numeric, errors="coerce")
+    table.index = pd.Index(np.asarray(analyzer.unit_ids), name="unit_id")
+    return table
+
+
+def peak_to_peak_scale(analyzer: SortingAnalyzer) -> np.ndarray:
+    """Ratio of a template's peak-to-peak amplitude to the amplitude that its spikes are given.
+
+    IBL's spike amplitudes are peak-to-peak on the template's largest channel; SpikeInterface's
+    are the trace at the spike on the main channel.
+
+    Parameters
+    ----------
+    analyzer : SortingAnalyzer
+        With templates.
+
+    Returns
+    -------
+    ndarray, shape (n_units,)
+        Positive; NaN where the template is flat at its spike.
+    """
+    extension = analyzer.get_extension("templates")
+    templates = extension.get_data(operator="average")
+    main = analyzer.get_main_channels(outputs="index")
+    units = np.arange(len(templates))
+    waveforms = templates[units, :, main]
+    at_spike = np.abs(waveforms[:, extension.nbefore])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.ptp(waveforms, axis=1) / at_spike
+    return np.where(np.isfinite(scale), scale, np.nan)
+
+
+def _spike_rows(
+    analyzer: SortingAnalyzer,
+    masked: np.ndarray,
+    n_valid: int,
+    parameters: UnitQualityParameters,
+    progress: Progress,
+) -> pd.DataFrame:
+    """Metrics of spike times and amplitudes, over valid time."""
+    fs = analyzer.sampling_frequency
+    amplitudes = analyzer.get_extension("spike_amplitudes").get_data(outputs="by_unit")[0]
+    scales = peak_to_peak_scale(analyzer)
+    rows = []
+    for i, unit in enumerate(analyzer.unit_ids):
+        samples = analyzer.sorting.get_unit_spike_train(unit, segment_index=0)
+        kept = ~spike_metrics.in_periods(samples, masked)
+        samples, heights = samples[kept], np.abs(amplitudes[unit][kept]) * scales[i]
+        valid = spike_metrics.valid_samples(samples, masked)
+        test = spike_metrics.sliding_rp(
+            samples, fs, parameters.ibl_contamination_percent, parameters.ibl_min_confidence
+        )
+        rows.append(
+            {
+                "firing_rate": len(samples) * fs / n_valid,
+                "presence_ratio": spike_metrics.presence_ratio(
+                    valid, n_valid, int(parameters.presence_bin_s * fs)
+                ),
+                "ibl_presence_ratio": spike_metrics.presence_ratio(
+                    valid, n_valid, int(parameters.ibl_presence_bin_s * fs)
+                ),
+                "ibl_max_confidence": test.max_confidence,
+                "ibl_min_contamination": test.min_contamination,
+                "ibl_noise_cutoff": spike_metrics.noise_cutoff(
+                    heights, parameters.noise_cutoff_quantile, parameters.noise_cutoff_bins
+                ),
+                "ibl_amp_median_uv": spike_metrics.geometric_median(heights),
+            }
+        )
+        progress((i + 1) / len(analyzer.unit_ids), f"unit {unit}")
+    return pd.DataFrame(rows, index=pd.Index(np.asarray(analyzer.unit_ids), name="unit_id"))
+
+
+def _presence_reason(valid_s: float, parameters: UnitQualityParameters) -> str:
+    """Why presence is unknown; empty where it is known."""
+    if valid_s >= parameters.presence_bin_s:
+        return ""
+    return f"{valid_s:.1f} s of valid time hold no bin of {parameters.presence_bin_s:g} s"
+
+
+def add_ibl_label(table: pd.DataFrame, parameters: UnitQualityParameters) -> None:
+    """Add IBL's label and the bits of the criteria that failed.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With the columns `IBL_CRITERIA`; gets `ibl_label` (mean of the three, 0..1) and
+        `ibl_bitwise_fail` (bit 0: sliding RP, 1: noise cutoff, 2: amplitude). NaN fails.
+    parameters : UnitQualityParameters
+        The limits.
+    """
+    confidence, cutoff, amplitude = (table[name].to_numpy(dtype=float) for name in IBL_CRITERIA)
+    passed = np.stack(
+        [
+            confidence >= parameters.ibl_min_confidence,
+            cutoff < parameters.ibl_max_noise_cutoff,
+            amplitude > parameters.ibl_min_amplitude_uv,
+        ],
+        axis=1,
+    )
+    table["ibl_label"] = passed.mean(axis=1)
+    table["ibl_bitwise_fail"] = ((~passed) @ np.array([1, 2, 4])).astype(np.uint8)
+
+
+def fulfils(table: pd.DataFrame, limits: Mapping[str, Limits]) -> pd.Series:
+    """Say which units are within all limits.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Metrics, and `presence_ratio_reason`.
+    limits : mapping of str to (float or None, float or None)
+        Least and greatest allowed value of each column, inclusive.
+
+    Returns
+    -------
+    Series of boolean
+        NaN fails, except where presence is unknown because the recording is short: such a unit
+        is not bad for it. It is NA when it fulfils everything else.
+    """
+    verdict = pd.Series(True, index=table.index, dtype="boolean")
+    for column, (least, greatest) in limits.items():
+        if column not in table:
+            raise PermanentFailure(
+                f"There is no metric {column!r} to judge units by; compute it in the analyzer or "
+                "take it out of unit_quality.good"
+            )
+        values = table[column].astype(float)
+        within = values.between(
+            -np.inf if least is None else least, np.inf if greatest is None else greatest
+        ).astype("boolean")
+        if column == "presence_ratio":
+            unknown = values.isna() & (table["presence_ratio_reason"] != "")
+            within = within.mask(unknown)
+        verdict &= within
+    return verdict
+
+
+def _ordered(table: pd.DataFrame) -> pd.DataFrame:
+    first = ["unit_id", "good", "ibl_label", "ibl_bitwise_fail", "aind_default_qc"]
+    first += ["main_channel_id", "shank", "x_um", "y_um", "num_spikes", "firing_rate"]
+    first += [name for name in ("presence_ratio", "presence_ratio_reason") if name in table]
+    first = [name for name in first if name in table]
+    return table[first + sorted(set(table.columns) - set(first))]
+
+
+def _metrics(table: pd.DataFrame, analyzer: SortingAnalyzer, valid_s: float) -> dict[str, Any]:
+    def median(column: str) -> float:
+        return float(table[column].median()) if column in table else float("nan")
+
+    n_units = len(table)
+    good = int(table["good"].fillna(False).sum())
+    passed = int((table["ibl_label"] == 1).sum())
+    return {
+        "n_units": n_units,
+        "n_units_good": good,
+        "good_fraction": good / n_units,
+        "n_units_ibl_pass": passed,
+        "ibl_yield": passed / n_units,
+        "n_units_aind_pass": int(table["aind_default_qc"].fillna(False).sum()),
+        "median_snr": median("snr"),
+        "median_firing_rate_hz": median("firing_rate"),
+        "max_firing_rate_hz": float(table["firing_rate"].max()),
+        "median_amplitude_uv": median("ibl_amp_median_uv"),
+        "median_presence_ratio": median("presence_ratio"),
+        "median_rp_contamination": median("rp_contamination"),
+        "valid_s": valid_s,
+        "units_per_channel": n_units / analyzer.get_num_channels(),
+    }
+
+
+def _picture(table: pd.DataFrame) -> bytes:
+    """Depth against amplitude, coloured by IBL's label."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4), dpi=80, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    dots = axes.scatter(
+        table["ibl_amp_median_uv"],
+        table["y_um"],
+        s=10 + 4 * np.sqrt(table["firing_rate"].clip(lower=0) * 10),
+        c=table["ibl_label"],
+        cmap="RdYlGn",
+        vmin=0,
+        vmax=1,
+        edgecolors="0.3",
+        linewidths=0.5,
+    )
+    axes.set_xlabel("median amplitude (uV, peak to peak)")
+    axes.set_ylabel("distance along the probe (um)")
+    figure.colorbar(dots, ax=axes, label="IBL label")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
