@@ -88,7 +88,7 @@ def _disagreements(recording: RawRecording, stream: Stream, folder: Path) -> lis
     """`fileSizeBytes`, `fileTimeSecs` and the samples found must tell the same length."""
     reasons = []
     n_samples = 0
-    for name, meta_name in zip(stream.files, stream.metas, strict=True):
+    for meta_name in stream.metas:
         try:
             meta = SpikeGLXMeta.read(folder / meta_name)
         except Broken as broken:

@@ -21,6 +21,10 @@ _GONE = {errno.ENOENT, errno.ENOTDIR}
 _FORBIDDEN = {errno.EACCES, errno.EPERM}
 
 
+class UnreadableFolder(TransientFailure):
+    """The folder is there, but this user may not list it."""
+
+
 @dataclass(frozen=True)
 class FoundFile:
     """One file, with what a `stat` tells.
@@ -79,8 +83,10 @@ def list_files(folder: Path) -> Listing:
 
     Raises
     ------
+    UnreadableFolder
+        When the folder itself may not be listed.
     TransientFailure
-        When the folder itself cannot be read, or the file system answers with an error other
+        When the folder is not there, or the file system answers with an error other
         than a missing permission (a mount that vanished).
     """
     listing = Listing()
@@ -255,7 +261,7 @@ def _entries(root: Path, below: str, listing: Listing) -> list[os.DirEntry[str]]
         return scan_folder(root / below)
     except PermissionError:
         if not below:
-            raise TransientFailure(f"no permission to list {root}; grant it, then retry") from None
+            raise UnreadableFolder(f"no permission to list {root}; grant it, then retry") from None
         listing.problems.append(
             Problem(
                 kind="unreadable",

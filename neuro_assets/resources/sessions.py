@@ -1,0 +1,199 @@
+"""Where sessions come from: the protocol that every source follows, and what it hands over.
+
+Local folders are in `sessions_local`. Nothing here decides what has to be done about a session
+(see `planning`) or knows Dagster.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from neuro_assets.science.formats.model import Dataset, Frozen, Problem, RawRecording
+
+if TYPE_CHECKING:
+    from neuro_assets.resources.sessions_local import LocalSessionSource as LocalSessionSource
+
+
+class SessionDescription(Frozen):
+    """One session as its source sees it now.
+
+    Parameters
+    ----------
+    lab, subject : str
+        As they are written at the source, not made safe.
+    date : datetime.date
+        Day of the session.
+    number : str
+        Number of the day, as written (`001`).
+    session_id : str
+        The source's own name for the session: the path below the root for folders, the eid for
+        Alyx.
+    source : str
+        Name of the source.
+    folder : str
+        Absolute path of the session folder on this machine.
+    recordings : tuple of RawRecording
+        Recordings that were found, with distinct labels.
+    datasets : tuple of Dataset
+        Every file, with its size and, where known, its hash.
+    ready : bool
+        Whether all of it is complete: declared so (the flag), or nothing has changed for the
+        settle time and everything agrees.
+    missing : tuple of str
+        What is waited for, one line each; empty when ready.
+    settled : bool
+        Whether nothing has changed for the settle time.
+    waiting : dict of str to tuple of str
+        By recording label, what that recording waits for.
+    problems : tuple of Problem
+        What is there and is no recording, and why.
+    eid : str or None
+        Alyx's id of the session, where known.
+    pids : dict of str to str
+        Alyx's ids of the insertions, by probe name.
+    """
+
+    lab: str = ""
+    subject: str
+    date: date
+    number: str
+    session_id: str
+    source: str
+    folder: str
+    recordings: tuple[RawRecording, ...] = ()
+    datasets: tuple[Dataset, ...] = ()
+    ready: bool
+    missing: tuple[str, ...] = ()
+    settled: bool = True
+    waiting: dict[str, tuple[str, ...]] = {}
+    problems: tuple[Problem, ...] = ()
+    eid: str | None = None
+    pids: dict[str, str] = {}
+
+    def is_ready(self, recording: RawRecording) -> bool:
+        """Tell whether one recording may be processed, whatever another one waits for.
+
+        Parameters
+        ----------
+        recording : RawRecording
+            One of `recordings`.
+
+        Returns
+        -------
+        bool
+            True when the session is ready, or has settled and this recording is complete.
+        """
+        return self.ready or (self.settled and not self.waiting.get(recording.label))
+
+    def missing_of(self, recording: RawRecording) -> tuple[str, ...]:
+        """Say what one recording waits for.
+
+        Parameters
+        ----------
+        recording : RawRecording
+            One of `recordings`.
+
+        Returns
+        -------
+        tuple of str
+            Empty when it is ready.
+        """
+        if self.is_ready(recording):
+            return ()
+        own = self.waiting.get(recording.label, ())
+        # While files still change, that is what every recording of the session waits for.
+        return own if self.settled else tuple(dict.fromkeys((*self.missing, *own)))
+
+
+class Changes(Frozen):
+    """What changed at a source since a cursor.
+
+    Parameters
+    ----------
+    seen : tuple of str
+        Ids of all sessions that are there now.
+    changed : tuple of SessionDescription
+        Sessions that are new, changed, or became ready.
+    vanished : tuple of str
+        Ids of sessions that were there and are not any more.
+    not_ready : tuple of str
+        Ids of sessions that still wait for something.
+    problems : tuple of Problem
+        Places that could not be read; sessions below them are neither seen nor vanished.
+    cursor : str
+        Give it back next time. Keeping an older one repeats work and loses nothing.
+    complete : bool
+        False when a limit left changed sessions for the next call.
+    """
+
+    seen: tuple[str, ...] = ()
+    changed: tuple[SessionDescription, ...] = ()
+    vanished: tuple[str, ...] = ()
+    not_ready: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    cursor: str
+    complete: bool = True
+
+
+@runtime_checkable
+class SessionSource(Protocol):
+    """Something that knows sessions: a folder tree, an Alyx database."""
+
+    @property
+    def name(self) -> str:
+        """Name of the source in `lab.yaml`."""
+        ...
+
+    def changes(self, cursor: str | None = None, *, limit: int | None = None) -> Changes:
+        """List what changed since a cursor.
+
+        Parameters
+        ----------
+        cursor : str or None
+            From the last call; None for the first.
+        limit : int, optional
+            Describe at most so many sessions now.
+
+        Returns
+        -------
+        Changes
+            The same cursor and the same state of the source give the same answer.
+
+        Raises
+        ------
+        TransientFailure
+            When the source could not be read: a failed read is never an empty list.
+        """
+        ...
+
+    def describe(self, session_id: str) -> SessionDescription:
+        """Describe one session as it is now.
+
+        Parameters
+        ----------
+        session_id : str
+            As in `Changes.seen`.
+
+        Returns
+        -------
+        SessionDescription
+            With probes, datasets, and whether it is ready.
+
+        Raises
+        ------
+        PermanentFailure
+            When there is no such session.
+        TransientFailure
+            When the source could not be read.
+        """
+        ...
+
+
+def __getattr__(name: str) -> Any:
+    """Give `LocalSessionSource` under this name too, without importing it for the protocol."""
+    if name == "LocalSessionSource":
+        from neuro_assets.resources.sessions_local import LocalSessionSource
+
+        return LocalSessionSource
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
