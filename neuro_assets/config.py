@@ -9,13 +9,15 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.base import StepParameters
 from neuro_assets.parameters.catalog import STEPS, sorter_parameters, step_parameters
+from neuro_assets.parameters.sorting import SortingParameters
+from neuro_assets.parameters.units import UnitsParameters
 from neuro_assets.science.formats.options import ReaderEntry
 
 CONFIG_NAME = "lab.yaml"
@@ -133,8 +135,6 @@ class LabConfig(Strict):
     """The whole of `lab.yaml`."""
 
     lab: str = Field("lab", description="Name of the lab, for recordings that do not say")
-    institution: str | None = Field(None, description="Written to NWB files")
-    timezone: str = Field("UTC", description="Time zone of the rigs' clocks, for NWB start times")
     store: StoreConfig = StoreConfig()
     sources: list[SourceConfig] = []
     readers: list[ReaderEntry] = []
@@ -143,9 +143,6 @@ class LabConfig(Strict):
     raw_deletion: RawDeletionConfig = RawDeletionConfig()
     steps: dict[str, StepChoice] = {}
     sorters: list[SorterChoice] = [SorterChoice(name="tridesclous2")]
-    units_from: str | None = Field(
-        None, description="Sorter set whose units are `units`; the first one when empty"
-    )
 
     @field_validator("steps")
     @classmethod
@@ -162,11 +159,6 @@ class LabConfig(Strict):
             raise ValueError("name at least one sorter set under `sorters`")
         if len(set(names)) != len(names):
             raise ValueError("two sorter sets have the same name")
-        if self.units_from is not None and self.units_from not in names:
-            raise ValueError(
-                f"units_from names no sorter set: {self.units_from!r}"
-                f"{nearest(self.units_from, names)}"
-            )
         return self
 
     @model_validator(mode="after")
@@ -175,6 +167,13 @@ class LabConfig(Strict):
             self.step(name)
         for sorter in self.sorters:
             self.sorting(sorter)
+        names = [sorter.name for sorter in self.sorters]
+        source = self.units.source
+        if source and source not in names:
+            raise ValueError(
+                f"steps.units.parameters.source names no sorter set: {source!r}"
+                f"{nearest(source, names)}"
+            )
         return self
 
     def step(self, name: str) -> StepParameters:
@@ -196,22 +195,37 @@ class LabConfig(Strict):
             When set or field do not exist, or a value is out of range.
         """
         choice = self.steps.get(name, StepChoice())
-        return _resolve(f"steps.{name}", lambda: step_parameters(name, choice.set, choice.parameters))
-
-    def sorting(self, sorter: SorterChoice) -> StepParameters:
-        """Resolve the parameters of a sorter set; errors as in `step`."""
         return _resolve(
+            f"steps.{name}", lambda: step_parameters(name, choice.set, choice.parameters)
+        )
+
+    def sorting(self, sorter: SorterChoice) -> SortingParameters:
+        """Resolve the parameters of a sorter set; errors as in `step`."""
+        found = _resolve(
             f"sorters.{sorter.name}",
             lambda: sorter_parameters(sorter.sorter_name, sorter.set, sorter.parameters),
         )
+        return cast(SortingParameters, found)
 
     @property
-    def chosen_sorter(self) -> str:
-        """Name of the sorter set that `units` takes."""
-        return self.units_from or self.sorters[0].name
+    def units(self) -> UnitsParameters:
+        """Parameters of the choice of units."""
+        return cast(UnitsParameters, self.step("units"))
+
+    @property
+    def unit_sources(self) -> list[str]:
+        """Sorter sets from which `units` chooses.
+
+        One, unless the rule compares them: units must not wait for, or fail with, a sorter set
+        that they do not need.
+        """
+        if self.units.source:
+            return [self.units.source]
+        names = [sorter.name for sorter in self.sorters]
+        return names if self.units.rule == "most_good" else names[:1]
 
     def to_text(self) -> str:
-        """The resolved configuration as JSON (which is YAML): it travels with every run."""
+        """Render the resolved configuration as JSON, which is YAML."""
         return self.model_dump_json(indent=1)
 
 
@@ -357,5 +371,3 @@ def _absolute(config: LabConfig, base: Path) -> LabConfig:
             ),
         }
     )
-
-

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Self
 
 import dagster as dg
@@ -20,8 +20,8 @@ NO_PROBE = "noprobe"
 
 _ALLOWED = re.compile(r"[^A-Za-z0-9_.-]")
 _TAIL = re.compile(
-    r"^(?P<subject>.+)_(?P<date>\d{8})_(?P<number>[A-Za-z0-9.]+)_"
-    r"(?P<probe>[A-Za-z0-9.]+)(?:-(?P<qualifier>[A-Za-z0-9.-]+))?$"
+    r"(?P<subject>.+)_(?P<date>[0-9]{8})_(?P<number>[A-Za-z0-9.]+)_"
+    r"(?P<probe>[A-Za-z0-9.]+)(?:-(?P<qualifier>[A-Za-z0-9.-]+))?"
 )
 
 
@@ -90,9 +90,9 @@ class RecordingKey:
         return cls(
             safe_name(subject),
             day,
-            _plain(str(int(digits)) if digits.isascii() and digits.isdigit() else digits),
+            _plain(digits.lstrip("0")),
             _plain(probe),
-            safe_name(qualifier) if qualifier else "",
+            _plain(qualifier) if qualifier else "",
         )
 
     @classmethod
@@ -114,13 +114,16 @@ class RecordingKey:
         ValueError
             When the text is not a key.
         """
-        found = _TAIL.match(text)
-        if found is None:
+        found = _TAIL.fullmatch(text)
+        try:
+            day = date.fromisoformat(found["date"]) if found else None
+        except ValueError:
+            day = None
+        if found is None or day is None:
             raise ValueError(
                 f"{text!r} is not a recording key; expected <subject>_<yyyymmdd>_<number>_<probe>, "
                 "as in ZFM-06048_20240512_1_probe00"
             )
-        day = datetime.strptime(found["date"], "%Y%m%d").date()
         return cls(found["subject"], day, found["number"], found["probe"], found["qualifier"] or "")
 
     def __str__(self) -> str:
@@ -130,4 +133,4 @@ class RecordingKey:
 
 def _plain(text: str) -> str:
     """Safe name without the separators `_` and `-`."""
-    return re.sub(r"[_-]", ".", safe_name(text)).strip(".") or "0"
+    return re.sub(r"[_.-]+", ".", safe_name(text)).strip(".") or "0"

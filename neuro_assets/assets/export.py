@@ -16,8 +16,6 @@ def export_steps(config: LabConfig) -> list[StepSpec]:
 
 
 def _nwb(config: LabConfig) -> StepSpec:
-    chosen = config.chosen_sorter
-
     @step(
         name=names.NWB,
         group=names.EXPORT,
@@ -26,7 +24,7 @@ def _nwb(config: LabConfig) -> StepSpec:
             Need(names.RAW_RECORDING),
             Need(names.COMPRESSED_RECORDING, optional=True),
             Need(names.BAD_CHANNELS, optional=True),
-            Need(names.analyzer(chosen), optional=True),
+            *(Need(names.analyzer(source), optional=True) for source in config.unit_sources),
             Need(names.UNITS, optional=True),
             Need(names.LFP_ASSET, optional=True),
         ],
@@ -40,8 +38,6 @@ def _nwb(config: LabConfig) -> StepSpec:
         from neuro_assets.assets.nwb_inputs import nwb_inputs
         from neuro_assets.science.nwb import write_nwb
 
-        return write_nwb(
-            nwb_inputs(step, config), step.folder, step.parameters, progress=step.progress
-        )
+        return write_nwb(nwb_inputs(step), step.folder, step.parameters, progress=step.progress)
 
     return nwb

@@ -120,9 +120,7 @@ def _state(
     return OutputState(key, step.name, Outcome.WAITING, _waits_on(record, step, done))
 
 
-def _waits_on(
-    record: RecordingRecord, step: StepSpec, done: Mapping[str, OutputState]
-) -> str:
+def _waits_on(record: RecordingRecord, step: StepSpec, done: Mapping[str, OutputState]) -> str:
     if record.state != "ready":
         return "raw data: " + ("; ".join(record.missing) or record.state)
     open_needs = [
@@ -159,9 +157,7 @@ def _differences(
             yield f"input: {ref.asset}"
 
 
-def _ref_now(
-    asset: str, record: RecordingRecord, done: Mapping[str, OutputState]
-) -> InputRef:
+def _ref_now(asset: str, record: RecordingRecord, done: Mapping[str, OutputState]) -> InputRef:
     if asset == names.RAW_RECORDING:
         return InputRef(asset=asset, version=record.raw_version, attempt="")
     state = done.get(asset)

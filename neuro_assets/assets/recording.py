@@ -31,7 +31,11 @@ def _compressed(config: LabConfig) -> StepSpec:
         from neuro_assets.science.compression import compress_recording
 
         return compress_recording(
-            step.raw.open(), step.folder, step.parameters, n_jobs=step.n_jobs, progress=step.progress
+            step.raw.open(),
+            step.folder,
+            step.parameters,
+            n_jobs=step.n_jobs,
+            progress=step.progress,
         )
 
     return compressed_recording
@@ -84,7 +88,11 @@ def _motion(config: LabConfig) -> StepSpec:
         name=names.MOTION,
         group=names.RECORDING,
         kinds={"zarr"},
-        needs=[Need(names.COMPRESSED_RECORDING), Need(names.BAD_CHANNELS)],
+        needs=[
+            Need(names.COMPRESSED_RECORDING),
+            Need(names.BAD_CHANNELS),
+            Need(names.RECORDING_QUALITY),
+        ],
         parameters=config.step(names.MOTION),
         io_manager_key=PARQUET,
         criteria=criteria(names.MOTION),
@@ -100,6 +108,7 @@ def _motion(config: LabConfig) -> StepSpec:
             step.stored(names.BAD_CHANNELS).table("channels"),
             step.folder,
             step.parameters,
+            saturation=step.stored(names.RECORDING_QUALITY).table("saturation"),
             n_jobs=step.n_jobs,
             progress=step.progress,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatch
+from typing import Any
 
 from neuro_assets.assets import names
 from neuro_assets.assets.step import Need, Step, StepSpec, step
@@ -37,12 +38,12 @@ def _sorting(config: LabConfig, sorter: SorterChoice) -> StepSpec:
             Need(names.COMPRESSED_RECORDING),
             Need(names.BAD_CHANNELS),
             Need(names.RECORDING_QUALITY),
-            *([Need(names.MOTION, optional=True)] if parameters.uses_motion else []),
+            *([Need(names.MOTION, optional=True)] if parameters.drift == "ours" else []),
         ],
         parameters=parameters,
         io_manager_key=ZARR_ANALYZER,
         criteria=criteria("sorting"),
-        pool=names.GPU_POOL if parameters.needs_gpu else names.HEAVY_POOL,
+        pool=names.GPU_POOL if parameters.sorter == "kilosort4" else names.HEAVY_POOL,
     )
     def sorting(step: Step) -> StepResult:
         """Spike trains of one sorter set, as sample indices of the recording."""
@@ -66,12 +67,20 @@ def _sorting(config: LabConfig, sorter: SorterChoice) -> StepSpec:
             step.folder,
             step.scratch,
             step.parameters,
-            motion=step.optional(names.MOTION) if parameters.uses_motion else None,
+            motion=_motion(step) if parameters.drift == "ours" else None,
             n_jobs=step.n_jobs,
             progress=step.progress,
         )
 
     return sorting
+
+
+def _motion(step: Step) -> Any:
+    """Load the estimated motion; None where it was skipped (a short probe, for instance)."""
+    from neuro_assets.science.motion import load_motion
+
+    stored = step.optional(names.MOTION)
+    return load_motion(stored.local()) if stored is not None else None
 
 
 def _analyzer(config: LabConfig, sorter: SorterChoice) -> StepSpec:
@@ -81,7 +90,12 @@ def _analyzer(config: LabConfig, sorter: SorterChoice) -> StepSpec:
         name=names.analyzer(sorter.name),
         group=names.SORTING,
         kinds={"zarr"},
-        needs=[Need(names.COMPRESSED_RECORDING), Need(names.BAD_CHANNELS), Need(source)],
+        needs=[
+            Need(names.COMPRESSED_RECORDING),
+            Need(names.BAD_CHANNELS),
+            Need(names.RECORDING_QUALITY),
+            Need(source),
+        ],
         parameters=config.step("analyzer"),
         io_manager_key=ZARR_ANALYZER,
         criteria=criteria("analyzer"),
@@ -99,6 +113,7 @@ def _analyzer(config: LabConfig, sorter: SorterChoice) -> StepSpec:
             step.stored(names.BAD_CHANNELS).table("channels"),
             step.folder,
             step.parameters,
+            saturation=step.stored(names.RECORDING_QUALITY).table("saturation"),
             n_jobs=step.n_jobs,
             progress=step.progress,
         )
@@ -125,9 +140,9 @@ def _unit_quality(config: LabConfig, sorter: SorterChoice) -> StepSpec:
 
         return measure(
             open_analyzer(step.stored(source).local()),
-            step.stored(names.RECORDING_QUALITY).table("saturation"),
             step.folder,
             step.parameters,
+            saturation=step.stored(names.RECORDING_QUALITY).table("saturation"),
             progress=step.progress,
         )
 
@@ -135,15 +150,19 @@ def _unit_quality(config: LabConfig, sorter: SorterChoice) -> StepSpec:
 
 
 def _units(config: LabConfig) -> StepSpec:
-    chosen = config.chosen_sorter
-    source, quality = names.analyzer(chosen), names.unit_quality(chosen)
+    sources = config.unit_sources
+    single = len(sources) == 1
 
     @step(
         name=names.UNITS,
         group=names.SORTING,
         kinds={"parquet"},
-        needs=[Need(names.sorting(chosen)), Need(source), Need(quality)],
-        parameters=config.step(names.UNITS),
+        needs=[
+            Need(asset(source), optional=not single)
+            for source in sources
+            for asset in (names.sorting, names.analyzer, names.unit_quality)
+        ],
+        parameters=config.units,
         io_manager_key=PARQUET,
         criteria=criteria(names.UNITS),
     )
@@ -152,12 +171,14 @@ def _units(config: LabConfig) -> StepSpec:
         from neuro_assets.science.analyzer import open_analyzer
         from neuro_assets.science.units import choose_units
 
+        made = [s for s in sources if step.optional(names.unit_quality(s)) is not None]
         return choose_units(
-            open_analyzer(step.stored(source).local()),
-            step.stored(quality).table("unit_quality"),
-            chosen,
-            step.stored(names.sorting(chosen)).version,
+            {s: step.stored(names.unit_quality(s)).table("unit_quality") for s in made},
+            {s: step.stored(names.sorting(s)).version for s in made},
+            step.folder,
             step.parameters,
+            open_source=lambda s: open_analyzer(step.stored(names.analyzer(s)).local()),
+            progress=step.progress,
         )
 
     return units

@@ -23,7 +23,6 @@ import dagster as dg
 from neuro_assets.assets import names
 from neuro_assets.checks.criteria import Criterion
 from neuro_assets.checks.evaluate import (
-    Judged,
     check_specs,
     complete_results,
     failed_result,
@@ -76,6 +75,8 @@ class Step:
     ----------
     key : str
         Partition key of the recording.
+    version : str
+        Version of the output that is being made.
     parameters : StepParameters
         Resolved parameters.
     inputs : dict
@@ -93,6 +94,7 @@ class Step:
     """
 
     key: str
+    version: str
     parameters: Any
     inputs: Mapping[str, Input]
     folder: Path
@@ -102,14 +104,14 @@ class Step:
     store: Store
 
     def stored(self, asset: str) -> Stored:
-        """The output of a needed asset."""
+        """Give the output of a needed asset."""
         found = self.inputs[asset]
         if not isinstance(found, Stored):
             raise PermanentFailure(f"{asset} of {self.key} has no stored output; run it first")
         return found
 
     def optional(self, asset: str) -> Stored | None:
-        """The output of an optional asset, or None where it was skipped or is not there."""
+        """Give the output of an optional asset; None where it was skipped or is not there."""
         found = self.inputs[asset]
         if isinstance(found, Stored) and found.outcome is Outcome.COMPLETE:
             return found
@@ -259,7 +261,7 @@ class _Runner:
         criteria = self.spec.criteria
         try:
             self._require(inputs)
-            result = self.spec.compute(self._step(context, store, inputs, manifest.key, attempt))
+            result = self.spec.compute(self._step(context, store, inputs, manifest, attempt))
         except Skipped as skip:
             why = {"reason": skip.reason, "detail": skip.detail, "origin": skip.origin}
             manifest = _with(manifest, outcome=Outcome.SKIPPED, skip=why, **_measured(began))
@@ -283,25 +285,30 @@ class _Runner:
         context: dg.AssetExecutionContext,
         store: Store,
         inputs: Mapping[str, Input],
-        key: str,
+        manifest: Manifest,
         attempt: Attempt,
     ) -> Step:
         return Step(
-            key=key,
+            key=manifest.key,
+            version=manifest.version,
             parameters=self.spec.parameters,
             inputs=inputs,
             folder=attempt.folder,
             scratch=attempt.scratch,
-            n_jobs=self.config.compute.n_jobs,
+            n_jobs=self._n_jobs,
             progress=_progress(context),
             store=store,
         )
 
+    @property
+    def _n_jobs(self) -> int:
+        """All cores for a heavy step, because its pool lets one run at a time; else a share."""
+        compute = self.config.compute
+        return compute.n_cores if self.spec.pool else compute.n_jobs
+
     def _reuse(self, done: Stored) -> Iterator[Any]:
         manifest, criteria = done.manifest, self.spec.criteria
-        yield _output(
-            manifest, Production(manifest, None, None, done), _numbers(manifest.metrics)
-        )
+        yield _output(manifest, Production(manifest, None, None, done), _numbers(manifest.metrics))
         if manifest.skip is not None:
             skip = manifest.skip
             yield from skipped_results(criteria, skip["reason"], skip["detail"], skip["origin"])

@@ -111,7 +111,7 @@ def complete_results(criteria: Sequence[Criterion], judged: list[Judged]) -> Ite
 def skipped_results(
     criteria: Sequence[Criterion], reason: str, detail: str, origin: str | None
 ) -> Iterator[Any]:
-    """Yield all checks of a step that was rightly not done: `outcome` is amber, the rest is moot."""
+    """Yield all checks of a step that was rightly not done: `outcome` is amber."""
     metadata = {"outcome": Outcome.SKIPPED.value, "reason": reason, "detail": detail}
     if origin:
         metadata["origin"] = origin

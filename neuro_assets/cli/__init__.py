@@ -65,18 +65,18 @@ def common(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version")
     ] = False,
 ) -> None:
-    """Options of all commands."""
+    """Turn every recording session of a lab into checked, versioned, reusable data."""
     from neuro_assets.config import CONFIG_VARIABLE, config_path
 
     os.environ[CONFIG_VARIABLE] = str(config_path() if lab is None else config_path_of(lab))
 
 
 def config_path_of(lab: Path) -> Path:
-    """Path of the configuration in a folder that was named on the command line."""
+    """Give the path of the configuration in a folder named on the command line."""
     from neuro_assets.config import CONFIG_NAME
 
     path = lab.expanduser().resolve()
     return path if path.suffix in {".yaml", ".yml"} else path / CONFIG_NAME
 
 
-from neuro_assets.cli import lab, process, show  # noqa: E402, F401  the commands register themselves
+from neuro_assets.cli import process, setup, show  # noqa: E402, F401  they register themselves

@@ -93,9 +93,9 @@ def _session(folder: Path, duration: float, channels: int, seed: int) -> tuple[P
     simulated = simulate_session(
         folder / "sessions", duration_s=duration, n_channels=channels, n_probes=2, seed=seed
     )
-    size = sum(file.stat().st_size for file in simulated.folder.rglob("*") if file.is_file())
+    size = sum(file.stat().st_size for file in simulated.session.rglob("*") if file.is_file())
     console.print(f"  {size_words(size)} in {time_words(time.monotonic() - began)}")
-    return simulated.folder, simulated.truth
+    return simulated.session, simulated.truth
 
 
 def _truth_table(lab: Lab, keys: list[str], truth: Path) -> Table:
@@ -171,7 +171,7 @@ def _how_to_load(lab: Lab, key: str) -> str:
     store = lab.store()
     lines = ["\nLoad it, with the field's own tools:"]
     units = store.current(names.UNITS, key)
-    analyzer = store.current(names.analyzer(lab.config.chosen_sorter), key)
+    analyzer = store.current(names.analyzer(lab.config.unit_sources[0]), key)
     nwb = store.current(names.NWB, key)
     if units:
         lines.append(f'  units = pandas.read_parquet("{units.file("units.parquet")}")')

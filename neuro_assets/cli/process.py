@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterable
-from datetime import date as Date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,7 +40,7 @@ def run(
     from neuro_assets.cli.show import output_states, states_table
 
     lab = open_lab() if store is None else with_store(open_lab(), store)
-    if store is not None and is_up(lab.folder):
+    if store is not None and _is_up(lab):
         raise PermanentFailure(
             "`neuro-assets up` is running and uses the store of lab.yaml; stop it, or leave --store"
         )
@@ -52,6 +52,15 @@ def run(
         ok = ok and not any(state.outcome is Outcome.FAILED for state in states)
     if not ok:
         raise typer.Exit(1)
+
+
+def _is_up(lab: Lab) -> bool:
+    from dagster import DagsterInstance
+
+    from neuro_assets.service import daemon_alive, prepare_home
+
+    with DagsterInstance.from_config(str(prepare_home(lab.folder))) as instance:
+        return daemon_alive(instance)
 
 
 def with_store(lab: Lab, url: str) -> Lab:
@@ -176,11 +185,11 @@ def simulate(
         difficulty=difficulty,
         probe_model=probe_model,
         subject=subject,
-        date=Date.fromisoformat(date),
+        date=datetime.date.fromisoformat(date),
         number=number,
         video=video,
     )
-    console.print(f"session  {session.folder}\ntruth    {session.truth}")
+    console.print(f"session  {session.session}\ntruth    {session.truth}")
 
 
 @app.command()
@@ -205,7 +214,9 @@ def up(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Folder of the demonstration lab")] = Path("demo_lab"),
+    folder: Annotated[Path, typer.Argument(help="Folder of the demonstration lab")] = Path(
+        "demo_lab"
+    ),
     duration: Annotated[float, typer.Option(help="Length, seconds", min=20)] = 60.0,
     channels: Annotated[int, typer.Option(help="Channels of each probe")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the simulation")] = 0,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from neuro_assets.resources.registry import Claim, RecordingRecord, SessionInfo, claim_key
+from neuro_assets.resources.registry import RecordingRecord, SessionInfo
+from neuro_assets.resources.registry_keys import Claim, claim_key
 from neuro_assets.resources.sessions import SessionDescription
 from neuro_assets.science.formats.model import Problem, RawRecording
 
@@ -58,17 +59,12 @@ class Seen:
     ----------
     description : SessionDescription
         The session.
-    versions : mapping of RawRecording to str
-        Data version of each recording, by `slot`.
+    versions : mapping of str to str
+        Data version of each recording, by its label.
     """
 
     description: SessionDescription
     versions: Mapping[str, str]
-
-
-def slot(recording: RawRecording) -> str:
-    """Name of a recording within its session: probe and qualifier."""
-    return f"{recording.probe}-{recording.qualifier}" if recording.qualifier else recording.probe
 
 
 def plan(
@@ -142,9 +138,9 @@ def _compare(
     fresh = {
         "session": info,
         "recording": recording,
-        "raw_version": session.versions[slot(recording)],
-        "state": "ready" if session.description.ready else "not_ready",
-        "missing": list(session.description.missing),
+        "raw_version": session.versions[recording.label],
+        "state": "ready" if session.description.is_ready(recording) else "not_ready",
+        "missing": list(session.description.missing_of(recording)),
         "problems": _problems(session.description, claim),
         "updated": now,
     }
@@ -161,7 +157,7 @@ def _compare(
 
 
 def session_info(description: SessionDescription) -> SessionInfo:
-    """What the registry keeps of a session."""
+    """Take what the registry keeps out of a description."""
     return SessionInfo(
         lab=description.lab,
         subject=description.subject,
@@ -178,7 +174,7 @@ def _problems(description: SessionDescription, claim: Claim) -> list[Problem]:
 
 
 def _known(found: RecordingRecord, record: RecordingRecord, reprocess_changed: bool) -> Action:
-    """A recording that has a key already: changed, moved, back, or as it was."""
+    """Judge a recording that has a key already: changed, moved, back, or as it was."""
     # A recording that was never ready has never been processed: its first run is due now.
     first = found.state == "not_ready"
     if found.raw_version != record.raw_version:
@@ -202,6 +198,6 @@ def _ready_or_not(
 
 
 def _is_copy(found: RecordingRecord, info: SessionInfo) -> bool:
-    """The recording is registered elsewhere, and is still there."""
+    """Tell whether the recording is registered elsewhere, and still there."""
     same_place = (found.session.source, found.session.session_id) == (info.source, info.session_id)
     return not same_place and found.state != "vanished"

@@ -6,6 +6,15 @@ of `neuro-assets up` alive, `execution` hands a run to the daemon or executes it
 
 from neuro_assets.service.execution import RunResult, daemon_alive, execute
 from neuro_assets.service.home import CodeLocation, prepare_home
+from neuro_assets.service.progress import steps_in_progress
 from neuro_assets.service.supervisor import up
 
-__all__ = ["CodeLocation", "RunResult", "daemon_alive", "execute", "prepare_home", "up"]
+__all__ = [
+    "CodeLocation",
+    "RunResult",
+    "daemon_alive",
+    "execute",
+    "prepare_home",
+    "steps_in_progress",
+    "up",
+]

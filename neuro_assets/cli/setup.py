@@ -99,8 +99,11 @@ def _try(subject: str, look: Callable[[], str]) -> Finding:
 
 
 def _store(lab: Lab) -> str:
-    store = lab.store()
-    store.probe_writable()
+    store, name, value = lab.store(), "leases/doctor.json", {"written_by": "neuro-assets doctor"}
+    store.write_json_atomic(name, value)
+    if store.read_json(name) != value:
+        raise PermanentFailure(f"{lab.config.store.url} does not give back what is written to it")
+    store.backend.remove(name)
     return f"{lab.config.store.url} can be written and read"
 
 

@@ -1,0 +1,109 @@
+"""Collects what goes into the NWB file of a recording from the outputs that there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from neuro_assets.assets import names
+from neuro_assets.assets.step import Step
+from neuro_assets.outcomes import Outcome
+from neuro_assets.resources.store import Stored
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from neuro_assets.science.nwb_inputs import NwbInputs
+
+
+def nwb_inputs(step: Step) -> NwbInputs:
+    """Open the inputs of the NWB file; what failed or was skipped is named in it.
+
+    Parameters
+    ----------
+    step : Step
+        The step `nwb`.
+
+    Returns
+    -------
+    NwbInputs
+        Lazy where it is large.
+    """
+    from neuro_assets.science.compression import open_compressed
+    from neuro_assets.science.nwb_inputs import NwbInputs, channels_of
+
+    raw = step.raw
+    record, session = raw.record, raw.record.session
+    recording = record.recording
+    compressed = step.optional(names.COMPRESSED_RECORDING)
+    traces = (
+        open_compressed(compressed.local())
+        if compressed is not None
+        else next(iter(raw.open([recording.main.name]).values())).neural
+    )
+    labels = _table(step, names.BAD_CHANNELS, "channels")
+    units, spikes, templates = _units(step)
+    return NwbInputs(
+        key=step.key,
+        lab=session.lab,
+        subject=session.subject,
+        date=session.date,
+        number=session.number,
+        probe=recording.probe,
+        probe_model=recording.probe_model,
+        probe_serial=recording.identity.probe_serial or "",
+        start_time=recording.identity.created,
+        sampling_frequency=recording.main.sampling_frequency,
+        n_samples=recording.main.n_samples,
+        channels=channels_of(traces, labels),
+        units=units,
+        spikes=spikes,
+        templates=templates,
+        lfp=_lfp(step),
+        raw=traces if step.parameters.raw_traces else None,
+        session_aliases={
+            name: value for name, value in (("eid", record.eid), ("pid", record.pid)) if value
+        },
+        missing=_missing(step),
+        version=step.version,
+    )
+
+
+def _table(step: Step, asset: str, table: str) -> pd.DataFrame | None:
+    stored = step.optional(asset)
+    return None if stored is None else stored.table(table)
+
+
+def _units(step: Step) -> tuple[pd.DataFrame | None, dict[Any, Any] | None, Any]:
+    """Units with their spikes, as chosen; templates of the sorter set they came from."""
+    from neuro_assets.science.analyzer import open_analyzer
+    from neuro_assets.science.nwb_inputs import templates_of
+
+    stored = step.optional(names.UNITS)
+    if stored is None:
+        return None, None, None
+    units, spikes = stored.table("units"), stored.table("spikes")
+    by_row = {row: group["sample_index"].to_numpy() for row, group in spikes.groupby("unit_index")}
+    ids = units["unit_id"].tolist()
+    trains = {unit: by_row[row] for row, unit in enumerate(ids) if row in by_row}
+    source = str(stored.manifest.metrics["source"])
+    analyzer = step.stored(names.analyzer(source))
+    return units, trains, templates_of(open_analyzer(analyzer.local()))
+
+
+def _lfp(step: Step) -> Any:
+    from spikeinterface.core import read_zarr
+
+    stored = step.optional(names.LFP_ASSET)
+    return None if stored is None else read_zarr(stored.local() / "lfp.zarr")
+
+
+def _missing(step: Step) -> list[str]:
+    """List what the file is made without, each with the reason that the store knows."""
+    lines = []
+    for asset, found in step.inputs.items():
+        if isinstance(found, Stored) and found.outcome is not Outcome.COMPLETE:
+            skip = found.manifest.skip or {}
+            lines.append(f"{asset}: skipped, {skip.get('reason')}: {skip.get('detail')}")
+        elif reason := getattr(found, "reason", None):
+            lines.append(f"{asset}: {reason}")
+    return lines

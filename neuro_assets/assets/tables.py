@@ -1,0 +1,142 @@
+"""Tables over all recordings of the lab, in parquet: one row an insertion, one row a unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from neuro_assets.assets import names
+from neuro_assets.assets.inventory import inventory
+from neuro_assets.assets.step import StepSpec, installed_packages
+from neuro_assets.config import LabConfig
+from neuro_assets.outcomes import Outcome
+from neuro_assets.resources.io_managers import PARQUET, Production, StoreResource
+from neuro_assets.resources.registry import Registry
+from neuro_assets.resources.store import (
+    WHOLE_LAB,
+    InputRef,
+    Manifest,
+    Store,
+    Stored,
+    version_of,
+)
+from neuro_assets.science.result import StepResult
+
+CODE_VERSION = "1"
+
+
+def table_assets(config: LabConfig, steps: Sequence[StepSpec]) -> list[dg.AssetsDefinition]:
+    """Build the assets of the group `tables`.
+
+    Parameters
+    ----------
+    config : LabConfig
+        The lab's choices.
+    steps : sequence of StepSpec
+        Steps whose outcomes the table of insertions shows.
+
+    Returns
+    -------
+    list of AssetsDefinition
+        Unpartitioned.
+    """
+    return [_units_table(), _insertions(steps)]
+
+
+def _units_table() -> dg.AssetsDefinition:
+    @_table(names.UNITS_TABLE, deps=[names.UNITS])
+    def units_table(store: Store) -> tuple[StepResult, list[InputRef]]:
+        """Units of all recordings with their metrics, one row a unit."""
+        from neuro_assets.science.tables import units_table as build
+
+        records = Registry(store).all()
+        stored = {key: store.current(names.UNITS, key) for key in records}
+        made = {k: s for k, s in stored.items() if s and s.outcome is Outcome.COMPLETE}
+        frames = {key: each.table("units") for key, each in made.items()}
+        table = build(frames, {k: r.model_dump(mode="json") for k, r in records.items()})
+        metrics = {"n_recordings": len(made), "n_units": len(table)}
+        refs = _keyed(made)
+        return StepResult(metrics=metrics, tables={names.UNITS_TABLE: table}), refs
+
+    return units_table
+
+
+def _insertions(steps: Sequence[StepSpec]) -> dg.AssetsDefinition:
+    @_table(names.INSERTIONS, deps=[step.name for step in steps])
+    def insertions(store: Store) -> tuple[StepResult, list[InputRef]]:
+        """List the recordings of the lab: what was made, skipped or failed, and key figures."""
+        from neuro_assets.science.tables import insertions as build
+
+        records = Registry(store).all()
+        states = inventory(store, records, steps)
+        outcomes: dict[str, dict[str, Any]] = {key: {} for key in records}
+        metrics: dict[str, dict[str, Any]] = {key: {} for key in records}
+        used: dict[str, Stored] = {}
+        for state in states:
+            outcome = {"outcome": state.outcome.value, "reason": state.detail or None}
+            outcomes[state.key][state.asset] = outcome
+            if state.stored is not None:
+                metrics[state.key][state.asset] = state.stored.manifest.metrics
+                used[f"{state.asset}:{state.key}"] = state.stored
+        plain = {key: record.model_dump(mode="json") for key, record in records.items()}
+        table = build(plain, outcomes, metrics, assets=[step.name for step in steps])
+        failed = sum(state.outcome is Outcome.FAILED for state in states)
+        numbers = {"n_insertions": len(table), "n_outputs_failed": failed}
+        return StepResult(metrics=numbers, tables={names.INSERTIONS: table}), _keyed(used)
+
+    return insertions
+
+
+def _keyed(stored: dict[str, Stored]) -> list[InputRef]:
+    """List the inputs of a table, one a recording, told apart by the key in the name."""
+    return [
+        InputRef(asset=f"{each.asset}:{each.key}", version=each.version, attempt=each.attempt)
+        for _, each in sorted(stored.items())
+    ]
+
+
+def _table(name: str, deps: Sequence[str]) -> Any:
+    """Turn a function of the store into an unpartitioned asset that is written like any other."""
+
+    def decorate(compute: Any) -> dg.AssetsDefinition:
+        def asset(context: dg.AssetExecutionContext, store: StoreResource) -> Iterator[Any]:
+            began, opened = datetime.now(UTC), store.store()
+            result, refs = compute(opened)
+            # Outcomes can change without any output changing, so every refresh is a version.
+            stamp = {"at": began.isoformat()}
+            version = version_of(name, CODE_VERSION, stamp, refs, key=WHOLE_LAB)
+            manifest = Manifest(
+                asset=name,
+                key=WHOLE_LAB,
+                version=version,
+                outcome=Outcome.COMPLETE,
+                code_version=CODE_VERSION,
+                inputs=refs,
+                packages=installed_packages(),
+                metrics=result.metrics,
+                started=began,
+                duration_s=(datetime.now(UTC) - began).total_seconds(),
+                run_id=context.run_id,
+            )
+            with opened.attempt(name, WHOLE_LAB, version) as attempt:
+                yield dg.Output(
+                    Production(manifest, attempt, result, None),
+                    data_version=dg.DataVersion(version),
+                    metadata=result.metrics,
+                )
+
+        return dg.asset(
+            name=name,
+            description=(compute.__doc__ or "").strip(),
+            group_name=names.TABLES,
+            kinds={"parquet"},
+            owners=["team:neuro_assets"],
+            deps=list(deps),
+            io_manager_key=PARQUET,
+            code_version=CODE_VERSION,
+        )(asset)
+
+    return decorate

@@ -1,0 +1,53 @@
+"""Which assets live runs are making now, for `neuro-assets status`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
+
+from neuro_assets.executors.launcher import is_dead
+from neuro_assets.service.home import prepare_home
+
+PARTITION_TAG = "dagster/partition"
+_ENDED = (
+    DagsterEventType.STEP_SUCCESS,
+    DagsterEventType.STEP_FAILURE,
+    DagsterEventType.STEP_SKIPPED,
+)
+
+
+def steps_in_progress(workdir: Path) -> dict[str, set[str]]:
+    """List the steps that have begun and not ended, in runs whose process lives.
+
+    Parameters
+    ----------
+    workdir : Path
+        The lab's folder.
+
+    Returns
+    -------
+    dict of str to set of str
+        Step keys (asset names) by partition key.
+    """
+    found: dict[str, set[str]] = {}
+    with DagsterInstance.from_config(str(prepare_home(workdir))) as instance:
+        runs = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED]))
+        for run in runs:
+            key = run.tags.get(PARTITION_TAG)
+            if key is not None and not is_dead(instance, run):
+                found.setdefault(key, set()).update(_open_steps(instance, run.run_id))
+    return found
+
+
+def _open_steps(instance: DagsterInstance, run_id: str) -> set[str]:
+    begun: set[str] = set()
+    for entry in instance.all_logs(run_id, of_type={DagsterEventType.STEP_START, *_ENDED}):
+        event = entry.get_dagster_event()
+        if event.step_key is None:
+            continue
+        if event.event_type is DagsterEventType.STEP_START:
+            begun.add(event.step_key)
+        else:
+            begun.discard(event.step_key)
+    return begun
