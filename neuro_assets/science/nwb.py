@@ -28,6 +28,7 @@ from neuro_assets.science.nwb_inputs import (
     channels_of,
     spike_trains,
     templates_of,
+    trains_from_tables,
 )
 from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
 
@@ -35,11 +36,15 @@ __all__ = [
     "NwbInputs",
     "SubjectInfo",
     "Templates",
+    "build_nwb",
     "channels_of",
     "inspect_nwb",
     "open_nwb",
+    "nwb_path",
+    "save_nwb",
     "spike_trains",
     "templates_of",
+    "trains_from_tables",
     "write_nwb",
 ]
 
@@ -85,7 +90,7 @@ def write_nwb(
     path = nwb_path(inputs.key, folder, parameters)
     missing = list(inputs.missing) + _left_out(inputs)
     nwbfile = build_nwb(inputs, parameters, missing, progress=progress)
-    _write(nwbfile, path, parameters)
+    save_nwb(nwbfile, path, parameters)
     progress(0.85, "checking the NWB file")
     metrics, messages = inspect_nwb(path, inputs.subject_info)
     metrics |= _contents(inputs, nwbfile, path, parameters) | {"n_missing_inputs": len(missing)}
@@ -307,7 +312,7 @@ def _add_lfp(
         _region(inputs, inputs.lfp, nwbfile),
         parameters,
         wrap,
-        lambda done, words: progress(0.4 * done, words),
+        lambda done, words: progress(0.7 + 0.1 * done, words),
         filtering=filtering,
     )
     module = nwbfile.create_processing_module("ecephys", "processed extracellular recordings")
@@ -327,7 +332,7 @@ def _add_raw(
             _region(inputs, inputs.raw, nwbfile),
             parameters,
             wrap,
-            lambda done, words: progress(0.4 + 0.4 * done, words),
+            lambda done, words: progress(0.7 * done, words),
         )
     )
 
@@ -358,7 +363,18 @@ def _resizable(data: Any) -> dict[str, Any]:
     return {}
 
 
-def _write(nwbfile: Any, path: Path, parameters: NwbParameters) -> None:
+def save_nwb(nwbfile: Any, path: Path, parameters: NwbParameters) -> None:
+    """Write a file with the backend that the parameters name.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+        As `build_nwb` makes it.
+    path : Path
+        As `nwb_path` says.
+    parameters : NwbParameters
+        Backend.
+    """
     if parameters.backend == "hdf5":
         from pynwb import NWBHDF5IO
 

@@ -65,7 +65,8 @@ def inspect_nwb(
     -------
     metrics : dict
         `n_validation_errors`, `n_critical`, `n_best_practice_violations`,
-        `n_best_practice_suggestions`, `n_missing_metadata`.
+        `n_best_practice_suggestions`, `n_failed_checks` (nwbinspector's own errors, as on the
+        spike times of a Zarr file), `n_missing_metadata`.
     messages : DataFrame
         `importance`, `check`, `object_type`, `object_name`, `location`, `message`,
         `missing_metadata`.
@@ -134,8 +135,9 @@ def _count(table: pd.DataFrame) -> dict[str, Any]:
     ours = table[~table["missing_metadata"].astype(bool)]["importance"]
     return {
         "n_validation_errors": int((ours == "PYNWB_VALIDATION").sum()),
-        "n_critical": int(ours.isin(["CRITICAL", "ERROR"]).sum()),
+        "n_critical": int((ours == "CRITICAL").sum()),
         "n_best_practice_violations": int((ours == "BEST_PRACTICE_VIOLATION").sum()),
         "n_best_practice_suggestions": int((ours == "BEST_PRACTICE_SUGGESTION").sum()),
+        "n_failed_checks": int((ours == "ERROR").sum()),
         "n_missing_metadata": int(table["missing_metadata"].sum()),
     }

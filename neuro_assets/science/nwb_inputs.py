@@ -160,6 +160,30 @@ def spike_trains(sorting: Any) -> dict[Any, NDArray[np.int64]]:
     }
 
 
+def trains_from_tables(units: pd.DataFrame, spikes: pd.DataFrame) -> dict[Any, NDArray[np.int64]]:
+    """Take the spike trains out of the stored tables `units` and `spikes`.
+
+    Parameters
+    ----------
+    units : DataFrame
+        With `unit_id` and `unit_index`.
+    spikes : DataFrame
+        With `sample_index` and `unit_index`, in time order.
+
+    Returns
+    -------
+    dict of unit id to ndarray
+        Sample indices of every unit, those without spikes included.
+    """
+    owner = spikes["unit_index"].to_numpy()
+    order = np.argsort(owner, kind="stable")
+    samples = spikes["sample_index"].to_numpy(dtype=np.int64)[order]
+    wanted = units["unit_index"].to_numpy()
+    begin = np.searchsorted(owner[order], wanted, side="left")
+    end = np.searchsorted(owner[order], wanted, side="right")
+    return {unit: samples[a:b] for unit, a, b in zip(units["unit_id"], begin, end, strict=True)}
+
+
 def templates_of(analyzer: Any) -> Templates | None:
     """Take mean waveforms out of a SortingAnalyzer; None when it has no templates.
 

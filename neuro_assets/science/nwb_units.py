@@ -68,7 +68,19 @@ DESCRIPTIONS = {
     "main_channel_id": "channel of the largest mean waveform",
     "x_um": "estimated position along the probe's width (um)",
     "y_um": "estimated position along the probe, from the tip (um)",
-    "label": "quality label, 0 to 1: fraction of the three IBL criteria that the unit passes",
+    "shank": "shank of the main channel",
+    "good": "whether the unit fulfils the lab's criteria; NaN where presence is unknown",
+    "source": "sorter set that the unit comes from",
+    "unit_index": "row of the unit in the stored table of units",
+    "aind_default_qc": "whether the unit passes AIND's default criteria",
+    "presence_ratio_reason": "why the presence ratio is unknown; empty where it is known",
+    "ibl_label": "fraction of the three IBL criteria that the unit passes, 0 to 1",
+    "ibl_bitwise_fail": "IBL criteria failed: bit 0 sliding RP, 1 noise cutoff, 2 amplitude",
+    "ibl_presence_ratio": "presence ratio over IBL's bins of 10 s, 0 to 1",
+    "ibl_max_confidence": "confidence that contamination is below 10 % (IBL sliding RP), percent",
+    "ibl_min_contamination": "lowest contamination that IBL's sliding RP rejects, percent",
+    "ibl_noise_cutoff": "IBL's noise cutoff of the amplitudes (SD)",
+    "ibl_amp_median_uv": "geometric median of peak-to-peak spike amplitudes (uV)",
 }
 
 

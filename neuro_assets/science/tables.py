@@ -1,0 +1,266 @@
+"""Cohort tables: all units, and all insertions, of a lab as one frame each.
+
+Types do not depend on what happens to be in the store today: numbers are float64, yes or no is
+`boolean` (with NA for unknown), the rest is `string`. A query that ran on one store runs on
+every other, the empty one included. Reading the store and writing parquet are not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+import pandas as pd
+from pandas.api.types import pandas_dtype
+
+KEY_COLUMNS = {
+    "key": "string",
+    "lab": "string",
+    "subject": "string",
+    "date": "datetime64[us]",
+    "number": "string",
+    "probe": "string",
+}
+"""What every row of every cohort table begins with."""
+
+UNIT_COLUMNS = {
+    "unit_id": "string",
+    "uuid": "string",
+    "source": "string",
+    "good": "boolean",
+    "ibl_label": "float64",
+    "main_channel_id": "string",
+    "x_um": "float64",
+    "y_um": "float64",
+    "num_spikes": "float64",
+    "firing_rate": "float64",
+    "presence_ratio": "float64",
+    "snr": "float64",
+}
+"""Columns that the units table always has; further metrics follow in alphabetical order."""
+
+INSERTION_COLUMNS = {
+    "qualifier": "string",
+    "state": "string",
+    "raw_version": "string",
+    "probe_model": "string",
+    "probe_serial": "string",
+    "duration_s": "float64",
+    "n_channels": "float64",
+    "sampling_frequency": "float64",
+    "eid": "string",
+    "pid": "string",
+    "first_seen": "datetime64[us, UTC]",
+    "n_complete": "float64",
+    "n_skipped": "float64",
+    "n_failed": "float64",
+    "n_missing": "float64",
+}
+"""Columns that the table of insertions always has, before those of each asset."""
+
+DONE = ("complete", "skipped", "failed")
+
+
+def units_table(frames: Mapping[str, pd.DataFrame], records: Mapping[str, Any]) -> pd.DataFrame:
+    """Put the units of all recordings below each other.
+
+    Parameters
+    ----------
+    frames : mapping of key to DataFrame
+        Table `units` of each recording; columns may differ between recordings.
+    records : mapping of key to record
+        Registry records, as models or as dictionaries; a key without one gets NA.
+
+    Returns
+    -------
+    DataFrame
+        `KEY_COLUMNS`, `UNIT_COLUMNS`, then every other column of any frame; one row a unit, in
+        the order of the keys.
+    """
+    parts = []
+    for key in sorted(frames):
+        part = frames[key].reset_index(drop=True)
+        part = part.drop(columns=[name for name in KEY_COLUMNS if name in part])
+        identity = _identity(key, records.get(key))
+        parts.append(part.assign(**identity))
+    types = KEY_COLUMNS | UNIT_COLUMNS
+    types |= _other_types(parts, types)
+    typed = [_typed(part, types) for part in parts]
+    return pd.concat([_empty(types), *typed], ignore_index=True)
+
+
+def insertions(
+    records: Mapping[str, Any],
+    outcomes: Mapping[str, Mapping[str, Any]],
+    metrics: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    *,
+    assets: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Describe every recording of a lab in one row.
+
+    Parameters
+    ----------
+    records : mapping of key to record
+        Registry records, as models or as dictionaries.
+    outcomes : mapping of key to mapping of asset to outcome
+        An outcome is its name, or a dictionary with `outcome` and `reason`.
+    metrics : mapping of key to mapping of asset to mapping of metric to value
+        Flat metrics of each asset.
+    assets : sequence of str
+        Assets that have columns even where no recording has an outcome of theirs.
+
+    Returns
+    -------
+    DataFrame
+        `KEY_COLUMNS`, `INSERTION_COLUMNS`, then `<asset>__outcome`, `<asset>__reason` and
+        `<asset>__<metric>` of each asset; one row a key. An outcome that nobody recorded is NA,
+        and counted in `n_missing`.
+    """
+    names = _assets(outcomes, metrics, assets)
+    rows = []
+    for key in sorted(records):
+        results = _results(names, outcomes.get(key, {}), metrics.get(key, {}))
+        rows.append(_insertion(key, records[key], outcomes.get(key, {}), names) | results)
+    table = pd.DataFrame(rows)
+    types = KEY_COLUMNS | INSERTION_COLUMNS
+    for asset in names:
+        types |= {f"{asset}__outcome": "string", f"{asset}__reason": "string"}
+        prefix = f"{asset}__"
+        own = [str(name) for name in table.columns if str(name).startswith(prefix)]
+        types |= _other_types([table[own]], types)
+    return pd.concat([_empty(types), _typed(table, types)], ignore_index=True)
+
+
+def _assets(
+    outcomes: Mapping[str, Mapping[str, Any]],
+    metrics: Mapping[str, Mapping[str, Any]],
+    assets: Sequence[str],
+) -> list[str]:
+    seen = {name for given in (*outcomes.values(), *metrics.values()) for name in given}
+    return [*assets, *sorted(seen - set(assets))]
+
+
+def _plain(record: Any) -> Mapping[str, Any]:
+    """Turn a record into nested dictionaries."""
+    if record is None:
+        return {}
+    if isinstance(record, Mapping):
+        return record
+    plain: Mapping[str, Any] = record.model_dump(mode="json")
+    return plain
+
+
+def _identity(key: str, record: Any) -> dict[str, Any]:
+    plain = _plain(record)
+    session = plain.get("session") or plain
+    recording = plain.get("recording") or plain
+    return {
+        "key": key,
+        "lab": session.get("lab"),
+        "subject": session.get("subject"),
+        "date": session.get("date"),
+        "number": session.get("number"),
+        "probe": recording.get("probe"),
+    }
+
+
+def _insertion(
+    key: str, record: Any, outcomes: Mapping[str, Any], names: Iterable[str]
+) -> dict[str, Any]:
+    plain = _plain(record)
+    recording = plain.get("recording") or {}
+    streams = recording.get("streams") or {}
+    main = streams.get("ap") or streams.get("wideband") or {}
+    states = [_outcome(outcomes.get(name))[0] for name in names]
+    rate = main.get("sampling_frequency")
+    return _identity(key, record) | {
+        "qualifier": recording.get("qualifier"),
+        "state": plain.get("state"),
+        "raw_version": plain.get("raw_version"),
+        "probe_model": recording.get("probe_model"),
+        "probe_serial": (recording.get("identity") or {}).get("probe_serial"),
+        "duration_s": main["n_samples"] / rate if rate else None,
+        "n_channels": main.get("n_channels"),
+        "sampling_frequency": rate,
+        "eid": plain.get("eid"),
+        "pid": plain.get("pid"),
+        "first_seen": plain.get("first_seen"),
+        "n_complete": states.count("complete"),
+        "n_skipped": states.count("skipped"),
+        "n_failed": states.count("failed"),
+        "n_missing": sum(state not in DONE for state in states),
+    }
+
+
+def _outcome(given: Any) -> tuple[str | None, str | None]:
+    if given is None:
+        return None, None
+    if isinstance(given, Mapping):
+        reason = given.get("reason")
+        return _outcome(given.get("outcome"))[0], None if reason is None else _text(reason)
+    return _text(given), None
+
+
+def _text(value: Any) -> str:
+    return str(value.value) if isinstance(value, Enum) else str(value)
+
+
+def _results(
+    names: Iterable[str], outcomes: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name in names:
+        row[f"{name}__outcome"], row[f"{name}__reason"] = _outcome(outcomes.get(name))
+        for metric, value in metrics.get(name, {}).items():
+            row[f"{name}__{metric}"] = value
+    return row
+
+
+def _other_types(parts: Sequence[pd.DataFrame], known: Mapping[str, str]) -> dict[str, str]:
+    """Choose the types of columns that are not fixed, from all recordings at once."""
+    names = sorted({str(name) for part in parts for name in part.columns} - set(known))
+    return {name: _common_type([p[name] for p in parts if name in p]) for name in names}
+
+
+def _common_type(columns: Sequence[pd.Series]) -> str:
+    kinds = {_kind(column) for column in columns} - {"unknown"}
+    if not kinds or kinds == {"float64"}:
+        return "float64"
+    return "boolean" if kinds == {"boolean"} else "string"
+
+
+def _kind(column: pd.Series) -> str:
+    present = column.dropna()
+    if present.empty and not pd.api.types.is_bool_dtype(column.dtype):
+        return "unknown"
+    inferred = present.infer_objects()
+    if pd.api.types.is_bool_dtype(inferred.dtype):
+        return "boolean"
+    return "float64" if pd.api.types.is_numeric_dtype(inferred.dtype) else "string"
+
+
+def _empty(types: Mapping[str, str]) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
+
+
+def _typed(part: pd.DataFrame, types: Mapping[str, str]) -> pd.DataFrame:
+    columns = {
+        name: _convert(part[name], kind)
+        if name in part
+        else pd.Series([None] * len(part), index=part.index).astype(pandas_dtype(kind))
+        for name, kind in types.items()
+    }
+    return pd.DataFrame(columns)
+
+
+def _convert(column: pd.Series, kind: str) -> pd.Series:
+    if kind.startswith("datetime64"):
+        utc = kind.endswith("UTC]")
+        return pd.to_datetime(column, utc=utc, format="ISO8601").astype(pandas_dtype(kind))
+    if kind == "float64":
+        return pd.to_numeric(column.astype(object), errors="coerce").astype("float64")
+    if kind == "boolean":
+        return column.astype(object).where(column.notna(), None).astype("boolean")
+    present = column.notna()
+    return column.astype(object).map(_text).where(present, None).astype("string")
