@@ -98,7 +98,7 @@ class NoiseMaker:
         power = passed_power(np.exp(-(taps**2) / (2 * KERNEL_SD_SAMPLES**2)))
         scale = np.sqrt(np.clip(shared * total - leak_uv2, 0, None) / power)
         scale[dead] = 0
-        mixed = weights[:, None, :] * kernel.T[None, :, :] * scale
+        mixed = kernel.T[:, None, :] * weights[None, :, :] * scale
         self._mix = mixed.reshape(-1, probe.n_channels).astype(np.float32)
         self._n_latents, self._n_taps = len(weights), len(taps)
         self._tail = self._draw(self._n_taps - 1)
@@ -107,10 +107,16 @@ class NoiseMaker:
         """Next n samples, shape (n, n_channels), uV, float32."""
         latent = np.concatenate([self._tail, self._draw(n)])
         self._tail = latent[n:]
-        windows = np.lib.stride_tricks.sliding_window_view(latent, self._n_taps, axis=0)
+        # Successive rows lie one after another in memory, so the taps of one sample do too.
+        windows = np.lib.stride_tricks.as_strided(
+            latent,
+            shape=(n, self._n_taps * self._n_latents),
+            strides=latent.strides,
+            writeable=False,
+        )
         traces = self._rng.standard_normal((n, len(self._own)), dtype=np.float32)
         traces *= self._own
-        traces += windows.reshape(n, -1) @ self._mix
+        traces += windows @ self._mix
         return traces
 
     def _draw(self, n: int) -> np.ndarray:

@@ -101,19 +101,18 @@ def wheel_edges(world: World) -> tuple[FloatArray, IntArray]:
     """
     quarter = 2 * np.pi * WHEEL_RADIUS_CM / (4 * WHEEL_CYCLES)
     exact = (world.position_cm - world.position_cm[0]) / quarter
-    times, counts = [], []
     whole = np.floor(exact + 0.5).astype(np.int64)
-    for row in np.flatnonzero(np.diff(whole)):
-        low, high = whole[row], whole[row + 1]
-        step = 1 if high > low else -1
-        reached = np.arange(low + step, high + step, step)
-        crossed = (reached - 0.5 * step - exact[row]) / (exact[row + 1] - exact[row])
-        span = world.times[row + 1] - world.times[row]
-        times.append(world.times[row] + np.clip(crossed, 0, 1) * span)
-        counts.append(reached)
-    if not times:
-        return np.zeros(0), np.zeros(0, dtype=np.int64)
-    return np.concatenate(times), np.concatenate(counts)
+    change = np.diff(whole)
+    row = np.repeat(np.arange(len(change)), np.abs(change))
+    step = np.sign(change)[row]
+    # Which crossing it is within its interval of the grid: 1, 2, ...
+    place = np.arange(len(row)) - np.repeat(
+        np.concatenate([[0], np.cumsum(np.abs(change))[:-1]]), np.abs(change)
+    )
+    counts = whole[row] + step * (place + 1)
+    part = (counts - 0.5 * step - exact[row]) / (exact[row + 1] - exact[row])
+    times = world.times[row] + np.clip(part, 0, 1) * (world.times[row + 1] - world.times[row])
+    return times, counts
 
 
 def line_edges(

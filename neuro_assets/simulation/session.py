@@ -104,8 +104,14 @@ def simulate_session(
         `standard` or `hard`; see `levels`.
     probe_model : str
         `NP1` (AP and LF files), `NP2` or `NP2.4` (one wide band).
-    subject, date, number, lab
-        Names of the session.
+    subject : str
+        Subject, as the folder is to be called.
+    date : datetime.date
+        Day of the session.
+    number : int
+        Number of the session on that day.
+    lab : str
+        Lab, as the folder is to be called.
     gates : int
         Recordings that follow one another with a pause.
     triggers : int
@@ -126,6 +132,8 @@ def simulate_session(
         When the session exists already, or an argument is out of range.
     """
     _check(duration_s, n_probes, gates, triggers)
+    for value in (lab, subject):
+        _check_name(value)
     levels = levels_of(difficulty)
     name = f"{subject}/{date.isoformat()}/{number:03d}"
     folder = Path(out) / lab / "Subjects" / name
@@ -167,6 +175,12 @@ def _check(duration_s: float, n_probes: int, gates: int, triggers: int) -> None:
             f"{duration_s} s in {gates} gates of {triggers} triggers leaves files under 0.5 s; "
             "simulate a longer session"
         )
+
+
+def _check_name(value: str) -> None:
+    """Refuse names that would leave the folder; spaces and any script are fine."""
+    if not value.strip() or value in {".", ".."} or set(value) & set("/\\\0\n"):
+        raise PermanentFailure(f"{value!r} cannot name a folder; choose another lab or subject")
 
 
 def _write_all(setup: _Setup, beside: Path, about: dict[str, Any], video: bool) -> None:

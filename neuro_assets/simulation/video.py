@@ -19,7 +19,8 @@ WIDTH, HEIGHT = 256, 192
 KEYPOINTS = ("nose", "left_ear", "right_ear", "body", "tail_base")
 # Along and across the body, px from its middle.
 _OFFSETS = np.array([[17.0, 0.0], [10.0, 7.0], [10.0, -7.0], [0.0, 0.0], [-16.0, 0.0]])
-_COLORS = ((150, 150, 235), (140, 160, 200), (140, 160, 200), (60, 60, 66), (110, 120, 175))
+# Blue, green, red: nose, ears, body, tail base; each stands out from the fur and from the track.
+_COLORS = ((90, 60, 230), (50, 90, 170), (50, 90, 170), (205, 205, 200), (190, 90, 60))
 OCCLUDER_PX = 5.0
 FIRST_FRAME_S = 0.2
 OCCLUSION_FRAMES = (8, 30)
@@ -46,6 +47,8 @@ class Film:
         The truth.
     blur : ndarray
         Standard deviation of the blur, px.
+    rate_hz : float
+        Frames per second.
     """
 
     times: FloatArray
@@ -55,6 +58,7 @@ class Film:
     frames: pd.DataFrame
     keypoints: pd.DataFrame
     blur: FloatArray
+    rate_hz: float
 
 
 def plan_video(world: World, levels: Levels, seed: int) -> Film:
@@ -96,7 +100,7 @@ def plan_video(world: World, levels: Levels, seed: int) -> Film:
         }
     )
     blur = 0.6 + 0.9 * np.clip(world.speed(times) / 50, 0, 1)
-    return Film(times, saved, points, occluders, frames, keypoints, blur)
+    return Film(times, saved, points, occluders, frames, keypoints, blur, levels.video_hz)
 
 
 def _points(
@@ -209,7 +213,7 @@ def _encode(path: Path, film: Film, rows: IntArray, seed: int, progress: Progres
     import imageio_ffmpeg
 
     rng = stream(seed, "camera noise")
-    noise = rng.normal(0, 3, (NOISE_FRAMES, HEIGHT, WIDTH, 1)).astype(np.float32)
+    noise = np.rint(rng.normal(0, 3, (NOISE_FRAMES, HEIGHT, WIDTH, 3))).astype(np.int16)
     background = _background(rng)
     # One thread and bit-exact muxing: the same frames give the same file.
     options = ["-preset", "veryfast", "-crf", "23", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
@@ -217,7 +221,7 @@ def _encode(path: Path, film: Film, rows: IntArray, seed: int, progress: Progres
     writer = imageio_ffmpeg.write_frames(
         str(path),
         (WIDTH, HEIGHT),
-        fps=60,
+        fps=film.rate_hz,
         codec="libx264",
         pix_fmt_in="bgr24",
         macro_block_size=1,
@@ -270,4 +274,4 @@ def _draw(film: Film, row: int, background: np.ndarray, noise: np.ndarray) -> np
         center = tuple(fine[film.occluders[row]].tolist())
         cv2.circle(image, center, int(OCCLUDER_PX * 16), (168, 172, 160), -1, *line)
     blurred = cv2.GaussianBlur(image, (0, 0), float(film.blur[row]))
-    return np.clip(blurred.astype(np.float32) + noise, 0, 255).astype(np.uint8)
+    return cv2.add(blurred, noise, dtype=cv2.CV_8U)
