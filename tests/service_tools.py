@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -85,3 +87,29 @@ def lines(lab: Path, name: str) -> list[dict[str, Any]]:
     """Return what the assets of `tiny_lab` have noted."""
     text = log(lab, f"{name}.jsonl")
     return [json.loads(line) for line in text.splitlines()]
+
+
+def quick_home(lab: Path) -> Path:
+    """Prepare a home that looks for dead runs every two seconds."""
+    home = lab / ".dagster_home"
+    home.mkdir()
+    text = (Path(__file__).parents[1] / "dagster.yaml").read_text()
+    for slow, quick in (
+        ("poll_interval_seconds: 30", "poll_interval_seconds: 2"),
+        ("free_slots_after_run_end_seconds: 30", "free_slots_after_run_end_seconds: 1"),
+    ):
+        assert slow in text
+        text = text.replace(slow, quick)
+    (home / "dagster.yaml").write_text(text)
+    return home
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def importable(name: str) -> bool:
+    """Whether there is such a module."""
+    return importlib.util.find_spec(name) is not None

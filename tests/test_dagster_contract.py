@@ -117,7 +117,6 @@ def test_the_packaged_instance_loads_and_means_what_it_says(
     with DagsterInstance.from_config(str(home)) as instance:
         assert isinstance(instance.run_launcher, WatchedRunLauncher)
         assert isinstance(instance.run_coordinator, QueuedRunCoordinator)
-        assert instance.run_coordinator.dequeue_interval_seconds == 2
         queue = instance.get_concurrency_config().run_queue_config
         assert queue is not None
         assert queue.max_concurrent_runs == 1

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -234,7 +235,9 @@ def write_state(file: TextIO, state: dict[str, Any]) -> None:
 
 
 def log_file(home: Path, name: str) -> Path:
-    """Return the log of a process, and put one that has grown too large aside.
+    """Return the log of a process, and put its content aside when it has grown too large.
+
+    Copied and emptied, not renamed: the process may be writing to it.
 
     Parameters
     ----------
@@ -251,7 +254,8 @@ def log_file(home: Path, name: str) -> Path:
     path = home / "logs" / f"{name}.log"
     path.parent.mkdir(exist_ok=True)
     if path.exists() and path.stat().st_size > _MAX_LOG_BYTES:
-        path.replace(path.with_suffix(".log.1"))
+        shutil.copyfile(path, path.with_suffix(".log.1"))
+        os.truncate(path, 0)
     return path
 
 

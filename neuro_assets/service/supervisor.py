@@ -70,7 +70,7 @@ class _Child:
 
     def start(self) -> None:
         """Start it in a session of its own: the terminal's Ctrl-C is ours to hand on."""
-        log_file(self._home, self.name)
+        self.trim_log()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -81,6 +81,10 @@ class _Child:
                 start_new_session=True,
             )
         self._started = time.monotonic()
+
+    def trim_log(self) -> None:
+        """Keep its log from growing for ever."""
+        log_file(self._home, self.name)
 
     @property
     def pid(self) -> int | None:
@@ -250,6 +254,7 @@ class _Supervisor:
         """Start again what has died."""
         self._watch_code()
         for child in self._children:
+            child.trim_log()
             if child.pid is not None:
                 continue
             if child.due == 0.0:
