@@ -497,7 +497,7 @@ def test_secrets_come_from_the_environment_and_are_never_shown(monkeypatch):
 
 
 def test_without_any_credentials_the_usual_chain_is_left_to_work():
-    assert set(storage_options(S3Resource())) == {"config_kwargs"}
+    assert set(storage_options(S3Resource())) == {"max_attempts"}
 
 
 def test_a_folder_needs_no_credentials(tmp_path):

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -88,8 +89,12 @@ class Attempt:
             self.folder = temporary_folder(self._store.scratch, "output")
             return self
         self.folder = backend.local_root / self.path
-        with explained(backend.url):
-            make_folders(self.folder)
+        try:
+            with explained(backend.url):
+                make_folders(self.folder)
+        except BaseException:
+            self.discard()
+            raise
         return self
 
     def __exit__(
@@ -107,6 +112,9 @@ class Attempt:
         # What cannot be removed is invisible garbage for `gc`, and must not hide the real error.
         shutil.rmtree(self.scratch, ignore_errors=True)
         if self.stored is None or self._store.backend.local_root is None:
+            with suppress(OSError):
+                # First, where the commit broke off just behind it: what follows takes a while.
+                (self.folder / MANIFEST).unlink()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _translate(self, error: Exception) -> None:

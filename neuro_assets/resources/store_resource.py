@@ -72,7 +72,7 @@ def storage_options(s3: S3Resource) -> dict[str, Any]:
     Returns
     -------
     dict
-        Options of `s3fs.S3FileSystem`, without those that are not set.
+        Options of `s3fs.S3FileSystem` without those that are not set, and our `max_attempts`.
     """
     options = {
         "key": s3.aws_access_key_id,
@@ -83,7 +83,7 @@ def storage_options(s3: S3Resource) -> dict[str, Any]:
         "anon": s3.use_unsigned_session or None,
         "use_ssl": None if s3.use_ssl else False,
         "client_kwargs": _given({"region_name": s3.region_name, "verify": s3.verify}) or None,
-        "config_kwargs": {"retries": {"max_attempts": s3.max_attempts, "mode": "standard"}},
+        "max_attempts": s3.max_attempts,
     }
     return _given(options)
 

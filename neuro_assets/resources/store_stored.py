@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neuro_assets.outcomes import Outcome, PermanentFailure
+from neuro_assets.resources.store_errors import explained
 from neuro_assets.resources.store_model import (
     MANIFEST,
     FileEntry,
@@ -209,7 +210,7 @@ class Stored:
 
         self._require(self._below(f"{name}.parquet"))
         path = f"{self.path}/{name}.parquet"
-        with self.store.backend.open(path) as file:
+        with explained(self.store.url), self.store.backend.open(path) as file:
             return pd.read_parquet(file, columns=columns)
 
     def _below(self, name: str) -> list[FileEntry]:
@@ -268,7 +269,10 @@ class Stored:
         part.mkdir(parents=True, exist_ok=True)
         require_space(part, self.manifest.size_bytes, f"{self.asset} of {self.key}")
         entries = self.manifest.files
-        self.store.backend.download(self.path, [entry.path for entry in entries], part)
+        try:
+            self.store.backend.download(self.path, [entry.path for entry in entries], part)
+        except FileNotFoundError as error:  # removed since the check above
+            raise self._deleted(str(error)) from error
         for entry in entries:
             size = (part / entry.path).stat().st_size if (part / entry.path).is_file() else -1
             if size != entry.size:

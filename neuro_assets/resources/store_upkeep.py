@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from neuro_assets.outcomes import Outcome, PermanentFailure
+from neuro_assets.resources.store_errors import explained
 from neuro_assets.resources.store_local import TEMPORARY
 from neuro_assets.resources.store_model import MANIFEST, FileEntry, Manifest
 from neuro_assets.resources.store_scratch import abandoned_folders
@@ -154,7 +155,8 @@ def _defects_of_file(stored: Stored, entry: FileEntry, sizes: dict[str, Entry]) 
         yield _defect(stored, entry.path, "size", detail)
         return
     digest = hashlib.sha256()
-    with stored.store.backend.open(f"{stored.path}/{entry.path}") as file:
+    store = stored.store
+    with explained(store.url), store.backend.open(f"{stored.path}/{entry.path}") as file:
         while piece := file.read(_PIECE):
             digest.update(piece)
     if digest.hexdigest() != entry.sha256:
