@@ -6,7 +6,11 @@ data is not here: a command does that, on a person's order.
 """
 
 from neuro_assets.science.compression.cbin import write_cbin
-from neuro_assets.science.compression.run import compress_recording, open_compressed
+from neuro_assets.science.compression.run import (
+    compress_recording,
+    open_compressed,
+    open_recordings,
+)
 from neuro_assets.science.compression.verify import (
     StreamVerdict,
     interleaved_sha1,
@@ -19,6 +23,7 @@ __all__ = [
     "compress_recording",
     "interleaved_sha1",
     "open_compressed",
+    "open_recordings",
     "raw_files_safe_to_delete",
     "verify_against_source",
     "write_cbin",

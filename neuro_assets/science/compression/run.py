@@ -120,6 +120,23 @@ def open_compressed(folder: Path, stream: str = "ap") -> BaseRecording:
     raise PermanentFailure(f"No stream {stream!r} in the compressed recording (streams: {present})")
 
 
+def open_recordings(folder: Path) -> dict[str, BaseRecording]:
+    """Open all neural streams of a compressed recording.
+
+    Parameters
+    ----------
+    folder : Path
+        What `compress_recording` wrote to.
+
+    Returns
+    -------
+    dict of str to BaseRecording
+        Lazy recordings by stream (`ap`, `lf`, `wideband`), without the sync channels.
+    """
+    names = (path.stem for path in sorted(folder.glob("*.zarr")))
+    return {name: open_compressed(folder, name) for name in names if not name.endswith("_sync")}
+
+
 def _compress_stream(
     name: str,
     stream: RawStream,
