@@ -14,6 +14,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.parameters.bad_channels import BadChannelsParameters
 from neuro_assets.parameters.base import StepParameters
 from neuro_assets.parameters.catalog import STEPS, sorter_parameters, step_parameters
 from neuro_assets.parameters.sorting import SortingParameters
@@ -206,6 +207,11 @@ class LabConfig(Strict):
             lambda: sorter_parameters(sorter.sorter_name, sorter.set, sorter.parameters),
         )
         return cast(SortingParameters, found)
+
+    @property
+    def bad_channels(self) -> BadChannelsParameters:
+        """Parameters of the labels of channels, with the rule of what is worth sorting."""
+        return cast(BadChannelsParameters, self.step("bad_channels"))
 
     @property
     def units(self) -> UnitsParameters:

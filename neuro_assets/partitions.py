@@ -6,14 +6,15 @@ The key is for people. Which recording it stands for is the registry's business.
 
 from __future__ import annotations
 
+import datetime
 import re
 from dataclasses import dataclass
-from datetime import date
 from typing import Self
 
 import dagster as dg
 
-SESSION_PROBE = dg.DynamicPartitionsDefinition(name="session_probe")
+SET_NAME = "session_probe"
+SESSION_PROBE = dg.DynamicPartitionsDefinition(name=SET_NAME)
 
 NO_PROBE = "noprobe"
 """Probe name of a session without probes."""
@@ -65,14 +66,14 @@ class RecordingKey:
     """
 
     subject: str
-    date: date
+    date: datetime.date
     number: str
     probe: str
     qualifier: str = ""
 
     @classmethod
     def make(
-        cls, subject: str, day: date, number: str | int, probe: str, qualifier: str = ""
+        cls, subject: str, day: datetime.date, number: str | int, probe: str, qualifier: str = ""
     ) -> Self:
         """Build a key from names as they are on disk or in a database.
 
@@ -116,7 +117,7 @@ class RecordingKey:
         """
         found = _TAIL.fullmatch(text)
         try:
-            day = date.fromisoformat(found["date"]) if found else None
+            day = datetime.date.fromisoformat(found["date"]) if found else None
         except ValueError:
             day = None
         if found is None or day is None:

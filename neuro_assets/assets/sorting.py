@@ -59,7 +59,7 @@ def _sorting(config: LabConfig, sorter: SorterChoice) -> StepSpec:
             )
         recording = open_compressed(step.stored(names.COMPRESSED_RECORDING).local())
         channels = step.stored(names.BAD_CHANNELS).table("channels")
-        check_sortable(channels, recording.get_duration(), config.step(names.BAD_CHANNELS))
+        check_sortable(channels, recording.get_duration(), config.bad_channels)
         return sort_recording(
             recording,
             channels,

@@ -4,8 +4,6 @@ An asset file names what a step needs and calls one science function; everything
 share is here. No science, no formats and no store paths.
 """
 
-from __future__ import annotations
-
 import resource
 import sys
 import time

@@ -1,7 +1,5 @@
 """Tables over all recordings of the lab, in parquet: one row an insertion, one row a unit."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any

@@ -6,11 +6,13 @@ its criteria. Names of checks are spelled here and in the criteria, nowhere else
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import dagster as dg
+from dagster_shared.utils.warnings import PreviewWarning
 
 from neuro_assets.checks.criteria import Criterion, Verdict
 from neuro_assets.outcomes import Outcome
@@ -79,16 +81,20 @@ def check_specs(
             for family, rows in _families(criteria).items()
         },
     }
-    return [
-        dg.AssetCheckSpec(
-            name,
-            asset=asset,
-            description=words,
-            blocking=name == USABLE_CHECK,
-            partitions_def=partitions_def,
-        )
-        for name, words in described.items()
-    ]
+    with warnings.catch_warnings():
+        # Partitioned checks are in preview; tests/test_dagster_contract.py holds what we need of
+        # them, and a page of warnings at every start helps nobody.
+        warnings.simplefilter("ignore", PreviewWarning)
+        return [
+            dg.AssetCheckSpec(
+                name,
+                asset=asset,
+                description=words,
+                blocking=name == USABLE_CHECK,
+                partitions_def=partitions_def,
+            )
+            for name, words in described.items()
+        ]
 
 
 def complete_results(criteria: Sequence[Criterion], judged: list[Judged]) -> Iterator[Any]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from neuro_assets import __version__
 from neuro_assets.outcomes import NeuroAssetsError
 
-WRONG_ARGUMENTS = typer.BadParameter.__mro__[2]
+WRONG_ARGUMENTS: Any = typer.BadParameter.__mro__[2]
 """Base class of Typer's complaints about arguments, which it exports only through its children."""
 
 app = typer.Typer(

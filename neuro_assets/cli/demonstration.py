@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -16,6 +17,9 @@ from neuro_assets.cli.show import output_states, states_table
 from neuro_assets.config import CONFIG_NAME, CONFIG_VARIABLE, read_config
 from neuro_assets.outcomes import Outcome
 from neuro_assets.partitions import RecordingKey
+
+if TYPE_CHECKING:
+    from spikeinterface.core import BaseSorting
 
 AGREEMENT = 0.8
 """A true unit is found when a sorted one agrees on at least this part of the spikes: the threshold
@@ -136,13 +140,12 @@ def recovered(lab: Lab, key: str, sorter: str, truth: Path) -> Recovered | None:
     from spikeinterface.comparison import compare_sorter_to_ground_truth
 
     from neuro_assets.science.sorting import open_sorting
-    from neuro_assets.simulation import true_sorting
 
     stored = lab.store().current(names.sorting(sorter), key)
     if stored is None or stored.outcome is not Outcome.COMPLETE:
         return None
     found = open_sorting(stored.local())
-    true = true_sorting(truth, RecordingKey.parse(key).probe)
+    true = true_sorting(truth, RecordingKey.parse(key).probe, found.sampling_frequency)
     compared = compare_sorter_to_ground_truth(true, found, exhaustive_gt=True, delta_time=0.4)
     accuracy = compared.get_performance()["accuracy"].astype(float)
     return Recovered(
@@ -151,6 +154,17 @@ def recovered(lab: Lab, key: str, sorter: str, truth: Path) -> Recovered | None:
         len(found.unit_ids),
         float(accuracy.mean()),
     )
+
+
+def true_sorting(truth: Path, probe: str, sampling_frequency: float) -> BaseSorting:
+    """Read the simulated spikes of a probe as a SpikeInterface sorting."""
+    import pandas as pd
+    from spikeinterface.core import NumpySorting
+
+    spikes = pd.read_parquet(truth / "spikes.parquet")
+    spikes = spikes[spikes["probe"] == probe].sort_values("sample_index")
+    samples, units = spikes["sample_index"].to_numpy(), spikes["unit"].to_numpy()
+    return NumpySorting.from_samples_and_labels([samples], [units], sampling_frequency)
 
 
 def _check_table(lab: Lab, keys: list[str]) -> Table:

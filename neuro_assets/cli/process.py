@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from dagster import DagsterEvent
 
     from neuro_assets.resources.registry import RecordingRecord
+
+
+Difficulty = Literal["standard", "hard"]
+ProbeModel = Literal["NP1", "NP2", "NP2.4"]
 
 
 @app.command()
@@ -166,8 +170,12 @@ def simulate(
     channels: Annotated[int, typer.Option(help="Channels of each probe", min=4, max=384)] = 64,
     probes: Annotated[int, typer.Option(help="Number of probes", min=1, max=8)] = 1,
     seed: Annotated[int, typer.Option(help="Seed: the same gives the same files")] = 0,
-    difficulty: Annotated[str, typer.Option(help="standard or hard")] = "standard",
-    probe_model: Annotated[str, typer.Option(help="NP1, NP2 or NP2.4")] = "NP1",
+    difficulty: Annotated[
+        Literal["standard", "hard"], typer.Option(help="How hard it is")
+    ] = "standard",
+    probe_model: Annotated[
+        Literal["NP1", "NP2", "NP2.4"], typer.Option(help="Neuropixels")
+    ] = "NP1",
     subject: Annotated[str, typer.Option(help="Subject")] = "SIM-001",
     date: Annotated[str, typer.Option(help="Date, yyyy-mm-dd")] = "2026-01-15",
     number: Annotated[int, typer.Option(help="Session number of the day", min=1)] = 1,

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -83,9 +84,9 @@ def findings(lab: Lab) -> Iterator[Finding]:
     else:
         words = f"none at {lab.path}: defaults are used; `neuro-assets init` writes one"
         yield Finding("lab.yaml", False, words, is_needed=False)
-    yield _try("store", lambda: _store(lab))
+    yield _try("store", partial(_store, lab))
     for source in lab.config.sources:
-        yield _try(f"source {source.name}", lambda path=source.path: _source(Path(path)))
+        yield _try(f"source {source.name}", partial(_source, Path(source.path)))
     yield _scratch(lab)
     yield from _sorters(lab)
     yield _gpu(lab)

@@ -1,11 +1,10 @@
 """The discovery sensor: what changed at the sources becomes keys, raw versions and runs."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import TransientFailure
@@ -23,7 +22,7 @@ INTERVAL_S = 30
 
 def discovery_sensor(
     config: LabConfig,
-    process: dg.UnresolvedAssetJobDefinition,
+    process: UnresolvedAssetJobDefinition,
     config_error: str | None = None,
 ) -> dg.SensorDefinition:
     """Build the sensor that finds sessions at all sources of the lab.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 
 from neuro_assets.assets import names
@@ -23,7 +25,7 @@ def raw_events(action: Action) -> list[RawEvent]:
         return []
     record = action.record
     recording, session = record.recording, record.session
-    shown = {
+    shown: dict[str, Any] = {
         "folder": dg.MetadataValue.path(session.folder),
         "source": session.source,
         "lab": session.lab,

@@ -1,10 +1,9 @@
 """What follows a run: `publish` when `process` ends, and the lab's tables when `publish` ends."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from neuro_assets.assets import names
 
@@ -19,7 +18,7 @@ COPIED_TAGS = ("neuro/session", "neuro/duration_s", "neuro/channels")
 
 
 def publish_sensors(
-    process: dg.UnresolvedAssetJobDefinition, publish: dg.UnresolvedAssetJobDefinition
+    process: UnresolvedAssetJobDefinition, publish: UnresolvedAssetJobDefinition
 ) -> list[dg.SensorDefinition]:
     """Request `publish` once for each ended run of `process`, however it ended.
 
@@ -49,7 +48,7 @@ def publish_sensors(
 
 
 def tables_sensors(
-    publish: dg.UnresolvedAssetJobDefinition, refresh: dg.UnresolvedAssetJobDefinition
+    publish: UnresolvedAssetJobDefinition, refresh: UnresolvedAssetJobDefinition
 ) -> list[dg.SensorDefinition]:
     """Refresh the lab's tables after `publish`; many ended runs share one refresh."""
 

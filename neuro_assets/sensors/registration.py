@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from neuro_assets.config import LabConfig, SourceConfig
 from neuro_assets.outcomes import NeuroAssetsError
-from neuro_assets.partitions import SESSION_PROBE
+from neuro_assets.partitions import SET_NAME
 from neuro_assets.resources.planning import Action, ActionKind, Seen, plan
-from neuro_assets.resources.registry import Registry
+from neuro_assets.resources.registry import RecordingRecord, Registry
 from neuro_assets.resources.sessions import SessionDescription
 from neuro_assets.resources.sessions_local import LocalSessionSource
 from neuro_assets.science.formats.model import Problem
@@ -79,8 +81,11 @@ def carry_out(registry: Registry, actions: Iterable[Action]) -> None:
             continue
         if action.kind is ActionKind.ADD and registry.put_if_absent(action.record):
             continue
-        fields = {name: getattr(action.record, name) for name in PLANNED}
-        registry.update(action.record.key, lambda _, fields=fields: fields)
+        registry.update(action.record.key, partial(_planned, action.record))
+
+
+def _planned(planned: RecordingRecord, _: RecordingRecord) -> dict[str, Any]:
+    return {name: getattr(planned, name) for name in PLANNED}
 
 
 def register_sessions(
@@ -168,7 +173,7 @@ def report(instance: dg.DagsterInstance, actions: Sequence[Action]) -> None:
     """Tell Dagster the keys and the raw data's versions."""
     keys = [action.record.key for action in actions if action.kind is not ActionKind.VANISH]
     if keys:
-        instance.add_dynamic_partitions(SESSION_PROBE.name, list(dict.fromkeys(keys)))
+        instance.add_dynamic_partitions(SET_NAME, list(dict.fromkeys(keys)))
     for action in actions:
         for event in raw_events(action):
             instance.report_runless_asset_event(event)
