@@ -139,23 +139,25 @@ class Resampler:
         wanted = max(1, round(2 * lowpass.half_length / down))
         self.block = wanted * up
         self.block_in = wanted * down
-        self._matrices = self._make_matrices(lowpass, shifts, delay - self.whole_delay)
+        # Channels of one sampling time lie side by side while filtering: no copy for each time.
+        rounded = np.round(shifts, 6)
+        self._order = np.argsort(rounded, kind="stable")
+        self._matrices = self._make_matrices(
+            lowpass, rounded[self._order], delay - self.whole_delay
+        )
         self.baseline = self._baseline()
 
     def _make_matrices(
         self, lowpass: Lowpass, shifts: NDArray[np.float64], fraction: float
-    ) -> list[tuple[NDArray[np.intp] | slice, Floats]]:
+    ) -> list[tuple[slice, Floats]]:
         wanted = np.arange(self.block) * self.down / self.up - fraction
         samples = np.arange(-self.margin, self.block_in + self.margin)
-        matrices: list[tuple[NDArray[np.intp] | slice, Floats]] = []
-        classes = np.unique(np.round(shifts, 6))
-        for shift in classes:
+        matrices = []
+        for shift in np.unique(shifts):
             weights = lowpass(wanted[:, None] - samples[None, :] - shift)
             weights /= weights.sum(axis=1, keepdims=True)
-            chosen = (
-                slice(None) if len(classes) == 1 else np.flatnonzero(np.round(shifts, 6) == shift)
-            )
-            matrices.append((chosen, weights.astype(np.float32)))
+            first, last = np.searchsorted(shifts, [shift, shift + 5e-7])
+            matrices.append((slice(int(first), int(last)), weights.astype(np.float32)))
         return matrices
 
     def _baseline(self) -> Floats:
@@ -186,36 +188,56 @@ class Resampler:
         """
         n_blocks = -(-(stop - start) // self.block)
         first = start // self.block * self.block_in - self.whole_delay - self.margin
-        traces, valid = self._traces(first, n_blocks * self.block_in + 2 * self.margin)
-        missing = ~np.isfinite(traces)
-        n_missing = int(missing[self.margin : -self.margin].sum())
-        traces[missing] = 0.0
-        full = bool(valid.all()) and not missing.any()
-        weights = None if full else (valid[:, None] & ~missing).astype(np.float32)
-        out = np.empty((n_blocks * self.block, self.n_channels), dtype=np.float32)
+        traces, weights = self._traces(first, n_blocks * self.block_in + 2 * self.margin)
+        n_missing = 0
+        if weights is not None and weights.shape[1] > 1:
+            n_missing = int((weights[self.margin : -self.margin] < 0).sum())
+            np.maximum(weights, 0, out=weights)
+        ordered = np.empty((n_blocks * self.block, self.n_channels), dtype=np.float32)
         for chosen, matrix in self._matrices:
             values = self._apply(matrix, traces[:, chosen], n_blocks)
             if weights is not None:
-                support = self._apply(matrix, weights[:, chosen], n_blocks)
+                seen = weights if weights.shape[1] == 1 else weights[:, chosen]
+                support = np.broadcast_to(self._apply(matrix, seen, n_blocks), values.shape)
                 values = np.divide(
                     values, support, out=np.zeros_like(values), where=support > LEAST_SUPPORT
                 )
-            out[:, chosen] = values
-        return out[: stop - start], n_missing
+            ordered[:, chosen] = values
+        out = np.empty((stop - start, self.n_channels), dtype=np.float32)
+        out[:, self._order] = ordered[: stop - start]
+        return out, n_missing
 
-    def _traces(self, first: int, length: int) -> tuple[Floats, NDArray[np.bool_]]:
-        traces = np.zeros((length, self.n_channels), dtype=np.float32)
-        valid = np.zeros(length, dtype=bool)
+    def _traces(self, first: int, length: int) -> tuple[Floats, Floats | None]:
+        """Read samples, channels in filtering order.
+
+        Returns
+        -------
+        traces : ndarray
+            Zero where there is no sample, or none that is finite.
+        weights : ndarray or None
+            1 where there is a sample, 0 beyond the ends of the recording, -1 where a sample is
+            not finite; one column when all channels are alike; None when all is there.
+        """
         begin, end = max(0, first), min(self.n_in, first + length)
-        if end > begin:
-            raw = self.recording.get_traces(start_frame=begin, end_frame=end)
-            here = slice(begin - first, end - first)
-            np.subtract(raw, self.baseline, out=traces[here], casting="unsafe")
-            valid[here] = True
-        return traces, valid
+        traces = np.zeros((length, self.n_channels), dtype=np.float32)
+        raw = self.recording.get_traces(start_frame=begin, end_frame=max(begin, end))
+        here = slice(begin - first, max(begin, end) - first)
+        np.subtract(
+            raw[:, self._order], self.baseline[self._order], out=traces[here], casting="unsafe"
+        )
+        if raw.dtype.kind == "f" and not np.isfinite(raw).all():
+            missing = ~np.isfinite(traces)
+            weights = np.where(missing, np.float32(-1), np.float32(1))
+            weights[: here.start] = weights[here.stop :] = 0
+            traces[missing] = 0.0
+            return traces, weights
+        if end - begin == length:
+            return traces, None
+        column = np.zeros((length, 1), dtype=np.float32)
+        column[here] = 1
+        return traces, column
 
     def _apply(self, matrix: Floats, traces: Floats, n_blocks: int) -> Floats:
-        traces = np.ascontiguousarray(traces)
         row, column = traces.strides
         blocks = np.lib.stride_tricks.as_strided(
             traces,

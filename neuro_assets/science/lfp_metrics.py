@@ -129,9 +129,10 @@ def picture(
     start = (n - length) // 2
     traces = read_scaled(recording, start, start + length)[:, order]
     limit = float(np.percentile(np.abs(traces), 99)) or 1.0
-    figure = Figure(figsize=(8, 3), dpi=80, layout="constrained")
+    figure = Figure(figsize=(8, 3), dpi=80)
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.17, top=0.95, wspace=0.12)
     extent = (start / rate, (start + length) / rate, 0, len(order))
     image = left.imshow(
         traces.T,
