@@ -106,7 +106,10 @@ class SortingParameters(StepParameters):
         100.0, gt=0, description="Neighbourhood of the whitening where it is ours, um"
     )
     min_duration_s: float = Field(
-        120.0, ge=0, description="Shorter recordings are not sorted (recording_too_short), seconds"
+        10.0,
+        ge=0,
+        description="Shorter recordings hold too little to estimate noise and templates from "
+        "(recording_too_short), seconds. The lab's own limit is that of bad_channels",
     )
     max_cpu_duration_s: float = Field(
         120.0, ge=0, description="Longest recording that kilosort4 may sort without a GPU, seconds"

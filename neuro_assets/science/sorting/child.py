@@ -38,8 +38,8 @@ def main(folder: Path) -> None:
     folder : Path
         The job's folder; everything is written below it.
     """
-    _die_with_parent()
     job = json.loads((folder / "job.json").read_text())
+    _die_with(job["parent"])
     try:
         answer = _run(folder, job)
     except BaseException:  # the last words must reach the parent, whatever they are
@@ -122,9 +122,8 @@ def _resources() -> dict[str, float]:
     }
 
 
-def _die_with_parent() -> None:
-    """Kill this process group when the parent is gone, however it went."""
-    parent = os.getppid()
+def _die_with(parent: int) -> None:
+    """Kill this process group when the parent is gone, however and whenever it went."""
 
     def watch() -> None:
         while os.getppid() == parent:

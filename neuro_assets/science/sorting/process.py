@@ -79,6 +79,7 @@ def run_job(job: Job, folder: Path, progress: Progress) -> dict[str, Any]:
         "sorter": job.sorter,
         "parameters": job.parameters,
         "n_jobs": job.n_jobs,
+        "parent": os.getpid(),
         "recording": _hand_over(job, folder),
     }
     (folder / "job.json").write_text(json.dumps(description))
