@@ -22,10 +22,13 @@ _SPIKEGLX = re.compile(
     r"\.(?P<extension>bin|cbin|ch|meta)$",
     re.IGNORECASE,
 )
-_PROBE = re.compile(r"^(?:probe|imec)[_ -]?(?P<number>\d{0,3})(?P<letter>[a-f]?)$", re.IGNORECASE)
+_PROBE = re.compile(
+    r"^(?:probe|imec)[_ -]?(?:(?P<number>\d{1,3})(?P<letter>[a-f]?))?$", re.IGNORECASE
+)
 _PROBE_TAIL = re.compile(r"_(?P<probe>imec\d*[a-f]?)$", re.IGNORECASE)
 _SIDES = {"left": 0, "right": 1}
-_LETTER = re.compile(r"^probe[_ -]?(?P<letter>[a-z])$", re.IGNORECASE)
+_LETTER = re.compile(r"^[Pp]robe(?:(?P<capital>[A-Z])|[_ -](?P<apart>[A-Za-z]))$")
+"""`ProbeA`, `probe_a`; but `probes` and `prober` are words."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def parse_probe_name(text: str) -> ProbeName | None:
         return ProbeName(_SIDES[side[1].lower()])
     letter = _LETTER.match(text)
     if letter is not None:
-        return ProbeName(ord(letter["letter"].lower()) - ord("a"))
+        return ProbeName(ord((letter["capital"] or letter["apart"]).lower()) - ord("a"))
     found = _PROBE.match(text)
     if found is None:
         return None

@@ -164,9 +164,9 @@ def _gains(meta: SpikeGLXMeta, probe: Any) -> tuple[Floats, float]:
         per_channel = np.full(n, _as_float(one))
     amplifier = np.asarray(per_channel, dtype=np.float64)
     maximum = meta.fields.get("imMaxInt") or _default_max_int(probe)
-    scale = _as_float(meta.fields.get("imAiRangeMax")) / _as_float(maximum)
+    full_scale = _as_float(meta.fields.get("imAiRangeMax"))
     with np.errstate(divide="ignore", invalid="ignore"):
-        gains = scale / amplifier * 1e6
+        gains = full_scale / np.float64(_as_float(maximum)) / amplifier * 1e6
     bad = ~np.isfinite(gains) | (gains <= 0)
     if bad.any():
         raise Broken(
