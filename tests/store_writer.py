@@ -50,8 +50,9 @@ def check_whole(stored: Stored) -> None:
 
 def write_for_ever(url: str, scratch: str, ready, options: dict | None = None) -> None:
     """Commit over and over, every time another version, until killed."""
-    ready.set()
     store = Store(url, scratch=Path(scratch), storage_options=options)
+    store.current(ASSET, KEY)
+    ready.set()
     index = random.randrange(3)
     while True:
         write_once(store, VERSIONS[index % 3], force=True)

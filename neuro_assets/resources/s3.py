@@ -6,6 +6,8 @@ servers differ: conditional writes, object versions, metadata, bulk deletion, ch
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import threading
 import time
@@ -35,6 +37,10 @@ _NO_SUCH_FEATURE = {"NotImplemented", "MethodNotAllowed", "501", "405", "NoSuchU
 """Answers to a listing of unfinished uploads from servers that do not know it."""
 
 
+_guard = threading.Lock()
+_systems: dict[tuple[int, str], S3FileSystem] = {}
+
+
 def full_options(options: dict[str, Any]) -> dict[str, Any]:
     """Add what every server needs to the options that a person gave.
 
@@ -59,6 +65,20 @@ def full_options(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "config_kwargs": config, "use_listings_cache": False}
 
 
+def _connection(options: dict[str, Any], attempts: int) -> S3FileSystem:
+    """Give this process's connection: making one takes a second, and a fork must not share it."""
+    from s3fs import S3FileSystem
+
+    text = json.dumps([options, attempts], sort_keys=True, default=str)
+    name = (os.getpid(), hashlib.sha256(text.encode()).hexdigest())
+    with _guard:
+        if name not in _systems:
+            system = S3FileSystem(**options, skip_instance_cache=True)
+            system.retries = attempts
+            _systems[name] = system
+        return _systems[name]
+
+
 class S3Backend:
     """Keeps files under a prefix of a bucket.
 
@@ -73,7 +93,7 @@ class S3Backend:
     local_root: Path | None = None
 
     def __init__(self, url: str, options: dict[str, Any]) -> None:
-        parts = url.removeprefix("s3://").strip("/").split("/")
+        parts = url.removeprefix("s3://").rstrip("/").split("/")
         if not all(parts) or ".." in parts:
             raise PermanentFailure(
                 f"the store's address {url!r} is not s3://bucket/prefix: correct it in lab.yaml"
@@ -84,23 +104,13 @@ class S3Backend:
         rest = dict(options)
         self._attempts = int(rest.pop("max_attempts", _DEFAULT_ATTEMPTS))
         self._options = full_options(rest)
-        self._guard = threading.Lock()
-        self._connected: tuple[int, S3FileSystem] | None = None
 
     def __repr__(self) -> str:
         return f"S3Backend({self.url!r})"
 
     @property
     def _fs(self) -> S3FileSystem:
-        """The connection of this process: a fork must not use its parent's."""
-        from s3fs import S3FileSystem
-
-        with self._guard:
-            if self._connected is None or self._connected[0] != os.getpid():
-                system = S3FileSystem(**self._options, skip_instance_cache=True)
-                system.retries = self._attempts
-                self._connected = (os.getpid(), system)
-            return self._connected[1]
+        return _connection(self._options, self._attempts)
 
     def _path(self, path: str) -> str:
         return f"{self._top}/{path}" if path else self._top
