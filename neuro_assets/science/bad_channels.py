@@ -350,6 +350,7 @@ def _metrics(
         "n_noise_channels": counts["n_noise"],
         "n_out_channels": counts["n_out"],
         "bad_channel_fraction": 1 - counts["n_good"] / len(channels),
+        "bad_fraction": (counts["n_dead"] + counts["n_noise"]) / len(channels),
         **_stretch_metrics(best),
         "examined_s": seconds,
         "n_pieces": n_pieces,
