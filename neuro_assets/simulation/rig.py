@@ -187,9 +187,10 @@ class NidqMaker:
         counts = TTL_V / RANGE_NI_V * 32768
         analogue = [self._edges["XA0"], self._edges[f"XD{SYNC}"]]
         block = np.zeros((stop - start, 3))
+        # Row by row, so that the noise does not depend on where blocks and files end.
+        block[:, :2] = NI_NOISE_COUNTS * self._rng.standard_normal((stop - start, 2))
         for column, edges in enumerate(analogue):
-            noise = NI_NOISE_COUNTS * self._rng.standard_normal(stop - start)
-            block[:, column] = counts * levels_at(edges, start, stop) + noise
+            block[:, column] += counts * levels_at(edges, start, stop)
         block[:, 2] = word
         return np.rint(block).astype(np.int16)
 

@@ -29,7 +29,7 @@ from .clocks import (
 from .draws import FloatArray, IntArray
 from .levels import Difficulty, Levels, ProbeModel, levels_of
 from .spikeglx_files import BinaryWriter, FileIdentity, imec_meta, nidq_meta, write_meta
-from .traces import ProbeSimulation, plan_probe
+from .traces import ProbePlan, ProbeSimulation, plan_probe
 from .video import plan_video, write_video
 from .world import make_world
 
@@ -142,10 +142,12 @@ def simulate_session(
         if path.exists():
             raise PermanentFailure(f"{path} exists; choose another number or another folder")
     timeline = lay_out(duration_s, gates, triggers, levels)
+    plans = [
+        plan_probe(probe_model, n_channels, timeline, levels, seed, probe)
+        for probe in range(n_probes)
+    ]
     created = datetime.combine(date, time(10, 0, 0))
     setup = _Setup(seed, levels, timeline, folder, name, created, n_probes, progress)
-    folder.mkdir(parents=True)
-    beside.mkdir(parents=True)
     about = {
         "lab": lab,
         "subject": subject,
@@ -160,7 +162,9 @@ def simulate_session(
         "gates": gates,
         "triggers": triggers,
     }
-    _write_all(setup, beside, about, video)
+    folder.mkdir(parents=True)
+    beside.mkdir(parents=True)
+    _write_all(setup, plans, beside, about, video)
     # Last: whoever sees the flag may take everything else for complete.
     (folder / "raw_session.flag").touch()
     progress(1.0, "session written")
@@ -183,13 +187,10 @@ def _check_name(value: str) -> None:
         raise PermanentFailure(f"{value!r} cannot name a folder; choose another lab or subject")
 
 
-def _write_all(setup: _Setup, beside: Path, about: dict[str, Any], video: bool) -> None:
+def _write_all(
+    setup: _Setup, plans: list[ProbePlan], beside: Path, about: dict[str, Any], video: bool
+) -> None:
     levels, timeline, seed = setup.levels, setup.timeline, setup.seed
-    model, n_channels = about["probe_model"], about["n_channels"]
-    plans = [
-        plan_probe(model, n_channels, timeline, levels, seed, number)
-        for number in range(setup.n_probes)
-    ]
     world = make_world(
         timeline, [p.clock for p in plans], [p.saturation for p in plans], levels, seed
     )

@@ -19,6 +19,8 @@ from .tissue import Drift
 
 MS_BEFORE, MS_AFTER = 1.0, 2.5
 N_BEFORE = int(MS_BEFORE * AP_HZ / 1000)
+REACH_UM = 250.0
+"""Farther than this no unit reaches 1 uV."""
 PLACE_LEVEL = 0.2
 """A place field ends where the rate falls below this part of its peak."""
 
@@ -167,11 +169,13 @@ def make_footprints(
     good = np.setdiff1d(np.arange(probe.n_channels), np.union1d(dead, noisy))
     places = units[["x_um", "y_um", "z_um"]].to_numpy(dtype=float)
     footprints = []
-    for row in range(len(units)):
-        moved = np.repeat(places[row : row + 1], len(grid), axis=0)
+    for row, place in enumerate(places):
+        away = np.linalg.norm(probe.positions - place[:2], axis=1)
+        near = np.flatnonzero(away < REACH_UM + np.abs(grid).max())
+        moved = np.repeat(place[None, :], len(grid), axis=0)
         moved[:, 1] += grid
         templates = generate_templates(
-            probe.positions,
+            probe.positions[near],
             moved,
             sampling_frequency=AP_HZ,
             ms_before=MS_BEFORE,
@@ -179,10 +183,10 @@ def make_footprints(
             seed=0,
             unit_params={k: np.full(len(grid), v[row]) for k, v in shapes.items()},
         )
-        templates[:, :, dead] = 0
-        depth = -templates[:, :, good].min(axis=(1, 2))
+        templates[:, :, np.isin(near, dead)] = 0
+        depth = -templates[:, :, np.isin(near, good)].min(axis=(1, 2))
         scale = units["amplitude_uv"].iloc[row] / float(np.sum(depth * weights))
-        footprints.append(_cut(templates * scale, probe.shifts))
+        footprints.append(_cut(templates * scale, near, probe.shifts))
     return footprints
 
 
@@ -219,10 +223,11 @@ def nearest(grid: FloatArray, values: FloatArray) -> IntArray:
     return np.clip(index, 0, len(grid) - 1)
 
 
-def _cut(templates: np.ndarray, shifts: FloatArray) -> Footprint:
+def _cut(templates: np.ndarray, near: IntArray, shifts: FloatArray) -> Footprint:
     """Sample each channel at its own moment, and keep the channels that see at least 1 uV."""
-    channels = np.flatnonzero(np.abs(templates).max(axis=(0, 1)) > 1.0)
-    kept = templates[:, :, channels].astype(np.float64)
+    seen = np.abs(templates).max(axis=(0, 1)) > 1.0
+    channels = near[seen]
+    kept = templates[:, :, seen].astype(np.float64)
     n = kept.shape[1]
     spectrum = np.fft.rfft(kept, n=2 * n, axis=1)
     turns = np.fft.rfftfreq(2 * n)[None, :, None] * shifts[channels][None, None, :]

@@ -20,7 +20,7 @@ KEYPOINTS = ("nose", "left_ear", "right_ear", "body", "tail_base")
 # Along and across the body, px from its middle.
 _OFFSETS = np.array([[17.0, 0.0], [10.0, 7.0], [10.0, -7.0], [0.0, 0.0], [-16.0, 0.0]])
 # Blue, green, red: nose, ears, body, tail base; each stands out from the fur and from the track.
-_COLORS = ((90, 60, 230), (50, 90, 170), (50, 90, 170), (205, 205, 200), (190, 90, 60))
+_COLORS = ((90, 60, 230), (40, 110, 120), (40, 110, 120), (205, 205, 200), (190, 90, 60))
 OCCLUDER_PX = 5.0
 FIRST_FRAME_S = 0.2
 OCCLUSION_FRAMES = (8, 30)
@@ -108,6 +108,7 @@ def _points(
 ) -> FloatArray:
     """Keypoints of an animal that faces where it runs and turns round while it rests."""
     from scipy.ndimage import gaussian_filter1d
+    from scipy.special import expit
 
     def wander(seconds: float, size: float) -> FloatArray:
         noise = gaussian_filter1d(rng.standard_normal(len(times)), seconds * levels.video_hz)
@@ -118,7 +119,7 @@ def _points(
     turns = np.concatenate([[0.0], _turn_times(world)])
     angle = np.zeros(len(times))
     for turn in turns[1:]:
-        angle += np.pi / (1 + np.exp(-(times - turn) / 0.12))
+        angle += np.pi * expit((times - turn) / 0.12)
     angle += wander(0.3, 0.12)
     along = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     across = np.stack([-np.sin(angle), np.cos(angle)], axis=-1)
