@@ -7,6 +7,7 @@ Nothing here reads samples.
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,10 @@ def describe_probe(meta: SpikeGLXMeta) -> ProbeDescription:
     probe.set_device_channel_indices(np.arange(rows.size))
     probe.annotate(part_number=meta.part_number, serial_number=meta.serial)
     gains, saturation = _gains(meta, probe)
-    return ProbeDescription(probe, gains, _shifts(meta, probe, rows), saturation)
+    shifts = shifts_from_probe(probe)
+    if shifts is None:
+        shifts = shifts_from_mux(meta, rows)
+    return ProbeDescription(probe, gains, shifts, saturation)
 
 
 def _neural_rows(meta: SpikeGLXMeta) -> npt.NDArray[np.int64]:
@@ -89,12 +93,10 @@ def _neural_rows(meta: SpikeGLXMeta) -> npt.NDArray[np.int64]:
 
 def _full_probe(meta: SpikeGLXMeta) -> Any:
     """All readout channels of the probe; None where probeinterface has no such part."""
-    import probeinterface
-
     table = meta.fields.get("imroTbl", "")
     if not table or not meta.part_number:
         return None
-    # read_spikeglx fails on LF metas and on subsets that start late; it is given a meta that
+    # probeinterface fails on LF metas and on subsets that start late; it is given a meta that
     # saves every channel, and the slice is taken here.
     wanted = {
         "imroTbl": table,
@@ -105,20 +107,28 @@ def _full_probe(meta: SpikeGLXMeta) -> Any:
     for name in ("imProbeOpt", "imProbeSN", "imDatPrb_sn", "imDatPrb_port", "imDatPrb_slot"):
         if name in meta.fields:
             wanted[name] = meta.fields[name]
+    try:
+        return _read_probe(tuple(wanted.items()))
+    except (KeyError, ValueError, IndexError, AssertionError, TypeError) as error:
+        if "snsGeomMap" in meta.fields:
+            return None
+        raise Broken(
+            "unknown_probe",
+            f"probe {meta.part_number or 'without part number'} is not in probeinterface's "
+            f"table or its imroTbl is damaged ({type(error).__name__}: {error}); give the "
+            "geometry in a reader entry of lab.yaml or update probeinterface",
+        ) from error
+
+
+@functools.lru_cache(maxsize=16)
+def _read_probe(fields: tuple[tuple[str, str], ...]) -> Any:
+    """Read a probe once for its AP, LF and trigger files; callers only take slices of it."""
+    import probeinterface
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "probe.meta"
-        path.write_text("".join(f"{name}={value}\n" for name, value in wanted.items()))
-        try:
-            return probeinterface.read_spikeglx(path)
-        except (KeyError, ValueError, IndexError, AssertionError, TypeError) as error:
-            if "snsGeomMap" in meta.fields:
-                return None
-            raise Broken(
-                "unknown_probe",
-                f"probe {meta.part_number or 'without part number'} is not in probeinterface's "
-                f"table or its imroTbl is damaged ({type(error).__name__}: {error}); give the "
-                "geometry in a reader entry of lab.yaml or update probeinterface",
-            ) from error
+        path.write_text("".join(f"{name}={value}\n" for name, value in fields))
+        return probeinterface.read_spikeglx(path)
 
 
 def _from_geometry_map(meta: SpikeGLXMeta, rows: npt.NDArray[np.int64]) -> ProbeDescription:
@@ -191,15 +201,27 @@ def _as_float(value: Any) -> float:
         return float("nan")
 
 
-def _shifts(meta: SpikeGLXMeta, probe: Any, rows: npt.NDArray[np.int64]) -> Floats | None:
-    from spikeinterface.extractors.neuropixels_utils import (
-        get_neuropixels_sample_shifts_from_probe,
-    )
+def shifts_from_probe(probe: Any) -> Floats | None:
+    """Take the sampling delays from what probeinterface knows of the converters.
 
-    if "adc_sample_order" not in probe.contact_annotations:
-        return shifts_from_mux(meta, rows)
-    shifts = get_neuropixels_sample_shifts_from_probe(probe)
-    return None if shifts is None else np.asarray(shifts, dtype=np.float64)
+    Parameters
+    ----------
+    probe : probeinterface.Probe
+        With contact annotation `adc_sample_order`.
+
+    Returns
+    -------
+    ndarray, (channels,), or None
+        Order within the converter over its number of cycles, `channels * (1 + LF rate / AP rate)`
+        (billkarsh/ProbeTable, issue 3; as in SpikeInterface, which takes seconds to import).
+    """
+    order = probe.contact_annotations.get("adc_sample_order")
+    names = ("num_channels_per_adc", "ap_sample_frequency_hz", "lf_sample_frequency_hz")
+    known = [probe.annotations.get(name) for name in names]
+    if order is None or None in known:
+        return None
+    per_adc, ap_rate, lf_rate = (float(value) for value in known)
+    return np.asarray(order, dtype=np.float64) / int(per_adc * (1 + lf_rate / ap_rate))
 
 
 def shifts_from_mux(meta: SpikeGLXMeta, rows: npt.NDArray[np.int64]) -> Floats | None:

@@ -7,11 +7,14 @@ settings and `structure.oebin` of this very recording.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from neuro_assets.science.formats.attach import attach_probe
 from neuro_assets.science.formats.broken import Broken
 from neuro_assets.science.formats.model import RawRecording, Stream
+from neuro_assets.science.formats.neuropixels import shifts_from_probe
 from neuro_assets.science.formats.openephys_files import (
     check_contacts,
     is_sync,
@@ -87,25 +90,22 @@ def _entry(oebin: Path, folder_name: str) -> dict:
 
 
 def _set_probe(
-    neural: object, recording: RawRecording, stream: Stream, entry: dict, folder: Path
+    neural: Any, recording: RawRecording, stream: Stream, entry: dict, folder: Path
 ) -> None:
-    from spikeinterface.extractors.neuropixels_utils import (
-        compute_saturation_threshold_from_probe,
-        get_neuropixels_sample_shifts_from_probe,
-    )
-
-    from neuro_assets.science.formats.attach import attach_probe
-
     name = str(entry.get("stream_name") or entry["folder_name"].strip("/").partition(".")[2])
     probe = probe_of(folder / stream.metas[1], recording.reader_options["probe_name"], name)
     check_contacts(probe, entry)
-    shifts = None
-    if "adc_sample_order" in probe.contact_annotations:
-        shifts = get_neuropixels_sample_shifts_from_probe(probe)
     attach_probe(
         neural,
         probe,
-        sample_shifts=shifts,
-        saturation_uv=compute_saturation_threshold_from_probe(probe, name),
+        sample_shifts=shifts_from_probe(probe),
+        saturation_uv=_saturation_uv(probe, stream.name),
         is_filtered=bool(recording.processed),
     )
+
+
+def _saturation_uv(probe: Any, band: str) -> float | None:
+    """Half the converter's range over the amplifier's gain, uV."""
+    span = probe.annotations.get("adc_range_vpp")
+    gain = probe.annotations.get("lf_gain" if band == "lf" else "ap_gain")
+    return None if span is None or gain is None else float(span) / 2 / float(gain) * 1e6

@@ -182,8 +182,8 @@ def _check_size(entry: ReaderEntry, files: Sequence[FoundFile]) -> None:
     if not {"num_channels", "dtype", "sampling_frequency"} <= options.keys():
         raise Broken(
             "bad_options",
-            "a binary reader entry needs sampling_frequency, num_channels and dtype in its options; "
-            "add them in lab.yaml",
+            "a binary reader entry needs sampling_frequency, num_channels and dtype in its "
+            "options; add them in lab.yaml",
         )
     frame = int(str(options["num_channels"])) * np.dtype(str(options["dtype"])).itemsize
     for found in files:

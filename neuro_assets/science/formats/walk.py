@@ -185,9 +185,9 @@ def _walk(
         elif entry.is_symlink():
             links.append((path, depth))
         elif entry.is_dir(follow_symlinks=False):
-            _enter(root, path, depth + 1, listing, seen, links, entry.inode())
+            _enter(root, path, depth + 1, listing, seen, links, _stat(entry))
         else:
-            _add_file(root, path, listing, seen)
+            _add_file(path, _stat(entry), listing, seen)
 
 
 def _enter(
@@ -197,12 +197,10 @@ def _enter(
     listing: Listing,
     seen: set[tuple[int, int]],
     links: list[tuple[str, int]],
-    inode: int,
+    stat: os.stat_result | None,
 ) -> None:
     """Go into a folder that was not seen before."""
-    stat = _stat(root / path)
-    identity = (stat.st_dev, stat.st_ino) if stat else (0, inode)
-    if identity in seen:
+    if stat is None or (stat.st_dev, stat.st_ino) in seen:
         return
     if depth > MAX_DEPTH:
         listing.problems.append(
@@ -213,7 +211,7 @@ def _enter(
             )
         )
         return
-    seen.add(identity)
+    seen.add((stat.st_dev, stat.st_ino))
     listing.folders.append(path)
     _walk(root, path, depth, listing, seen, links)
 
@@ -242,13 +240,14 @@ def _follow(
     if top is not None and (stat.st_dev, stat.st_ino) == (top.st_dev, top.st_ino):
         return
     if target.is_dir():
-        _enter(root, path, depth + 1, listing, seen, links, stat.st_ino)
+        _enter(root, path, depth + 1, listing, seen, links, stat)
     elif (stat.st_dev, stat.st_ino) not in seen:
-        _add_file(root, path, listing, seen)
+        _add_file(path, stat, listing, seen)
 
 
-def _add_file(root: Path, path: str, listing: Listing, seen: set[tuple[int, int]]) -> None:
-    stat = _stat(root / path)
+def _add_file(
+    path: str, stat: os.stat_result | None, listing: Listing, seen: set[tuple[int, int]]
+) -> None:
     if stat is None:
         return  # removed between listing and stat: as if it had never been there
     seen.add((stat.st_dev, stat.st_ino))
@@ -277,7 +276,7 @@ def _entries(root: Path, below: str, listing: Listing) -> list[os.DirEntry[str]]
     return None
 
 
-def _stat(path: Path) -> os.stat_result | None:
+def _stat(path: Path | os.DirEntry[str]) -> os.stat_result | None:
     """Stat through links; None where there is nothing (or a loop of links)."""
     try:
         return path.stat()
@@ -285,7 +284,8 @@ def _stat(path: Path) -> os.stat_result | None:
         if error.errno in _GONE | _FORBIDDEN | {errno.ELOOP}:
             return None
         raise TransientFailure(
-            f"cannot read {path} ({error.strerror or error}); is the file server or disk there?"
+            f"cannot read {os.fspath(path)} ({error.strerror or error}); is the file server or "
+            "disk there?"
         ) from error
 
 
