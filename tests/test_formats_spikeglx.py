@@ -261,12 +261,12 @@ def test_catgt_output_is_a_derivative_of_its_raw_and_never_a_segment(tmp_path):
 
 def test_catgt_output_is_used_where_the_raw_is_not_there_and_says_so(tmp_path):
     write(
-        tmp_path / "catgt_run_g0/run_g0_tcat.imec0.ap.bin",
+        tmp_path / "some/longer/path/catgt_run_g0/run_g0_tcat.imec0.ap.bin",
         extra={"catGTCmdline0": "<CatGT -run=run -apfilter=butter,12,300,9000>"},
     )
     write(tmp_path / "supercat_run_g0/run_g0_tcat.imec0.ap.bin", 600, seed=2)
     scan = scan_session(tmp_path)
-    assert by_label(scan).main.files == ("catgt_run_g0/run_g0_tcat.imec0.ap.bin",)
+    assert by_label(scan).main.files == ("some/longer/path/catgt_run_g0/run_g0_tcat.imec0.ap.bin",)
     assert "apfilter" in by_label(scan).processed
     assert "duplicate_stream" in kinds(scan)
 
