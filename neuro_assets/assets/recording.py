@@ -46,18 +46,25 @@ def _quality(config: LabConfig) -> StepSpec:
         name=names.RECORDING_QUALITY,
         group=names.RECORDING,
         kinds={"parquet"},
-        needs=[Need(names.COMPRESSED_RECORDING)],
+        needs=[Need(names.COMPRESSED_RECORDING), Need(names.BAD_CHANNELS)],
         parameters=config.step(names.RECORDING_QUALITY),
         io_manager_key=PARQUET,
         criteria=criteria(names.RECORDING_QUALITY),
     )
     def recording_quality(step: Step) -> StepResult:
         """Noise, spectrum, line noise and saturation of every channel."""
-        from neuro_assets.science.compression import open_streams
+        from neuro_assets.science.compression import open_recordings
         from neuro_assets.science.quality import recording_quality as measure
 
-        streams = open_streams(step.stored(names.COMPRESSED_RECORDING).local())
-        return measure(streams, step.folder, step.parameters, progress=step.progress)
+        streams = open_recordings(step.stored(names.COMPRESSED_RECORDING).local())
+        return measure(
+            streams,
+            step.folder,
+            step.parameters,
+            channels=step.stored(names.BAD_CHANNELS).table("channels"),
+            n_jobs=step.n_jobs,
+            progress=step.progress,
+        )
 
     return recording_quality
 

@@ -1,4 +1,4 @@
-"""Which parameter model belongs to which step; imported lazily, since models import their fields."""
+"""Which parameter model belongs to which step; no values here."""
 
 from __future__ import annotations
 
