@@ -282,6 +282,12 @@ def test_the_ends_hold_no_transient_of_a_large_offset(tmp_path):
     assert np.abs(microvolts(recording)[-5:]).max() < 15
 
 
+def test_a_level_that_changed_is_gone_three_seconds_later_and_at_the_end(tmp_path):
+    traces = np.repeat([0.0, 5000.0], 4 * 2500)[:, None]
+    recording, _ = run(tmp_path, lf=make(traces, 2500.0), **FLOAT)
+    assert np.abs(microvolts(recording)[7000:]).max() < 0.1
+
+
 def test_missing_samples_and_constant_channels_do_not_spread(tmp_path):
     rng = np.random.default_rng(5)
     clean = rng.normal(0, 30, (4 * 2500, 4)).astype(np.float32)
