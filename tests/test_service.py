@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from neuro_assets.executors.multiprocess import PRELOAD, concurrent_steps, multi
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.service import CodeLocation, RunResult, daemon_alive, prepare_home, supervisor, up
 from neuro_assets.service import home as homes
+from neuro_assets.service.runs import Request, create_run, load_job
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +129,13 @@ def test_a_log_that_has_grown_too_large_is_put_aside_while_it_is_written(
         log.write(b"next\n")
     assert path.read_bytes() == b"next\n"
     assert (tmp_path / "logs" / "daemon.log.1").read_bytes() == b"the first eleven and more\n"
+
+
+def test_the_supervisor_stays_small() -> None:
+    """It lives as long as the platform; the command line imports this package, too."""
+    code = "import sys, neuro_assets.service; print([m for m in sys.modules if m == 'dagster'])"
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout
+    assert output == b"[]\n"
 
 
 # --- up refuses ------------------------------------------------------------------------------
@@ -297,22 +306,32 @@ def test_a_result_is_true_only_if_the_run_succeeded() -> None:
     assert not RunResult("id", "STARTED", in_daemon=True)
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("request_", "message"),
     [
-        ("'chains', 'one'", "no job 'chains'; there are .*chain"),
-        ("'chain', 'two'", "'two' is not a registered recording"),
-        ("'chain', 'one', selection=['first', 'lsat']", "no asset lsat"),
+        (Request("chains", "one", {}, None), "no job 'chains'; there are .*chain"),
+        (Request("chain", "two", {}, None), "'two' is not a registered recording"),
+        (Request("chain", "one", {}, ["first", "lsat"]), "no asset lsat"),
     ],
 )
-def test_what_does_not_exist_is_named(lab: Path, call: str, message: str) -> None:
-    process = tools.start_execute(lab, call, "run.log")
+def test_what_does_not_exist_is_named(
+    lab: Path, monkeypatch: pytest.MonkeyPatch, request_: Request, message: str
+) -> None:
+    monkeypatch.setenv("TINY_LAB", str(lab))
+    # While it imports, Dagster drops the first folder of the path: the one of the tests.
+    importlib.import_module("tiny_lab")
+    location = CodeLocation("tiny_lab", "defs", "tiny")
+    with dg.DagsterInstance.from_config(str(lab / ".dagster_home")) as instance:
+        with pytest.raises(PermanentFailure, match=message):
+            create_run(instance, load_job(location, request_.job), request_)
+        assert instance.get_runs_count() == 0
+
+
+@pytest.mark.integration
+def test_the_words_of_the_worker_reach_the_person(lab: Path) -> None:
+    process = tools.start_execute(lab, "'chains', 'one'", "run.log")
     assert process.wait() != 0
-    text = tools.log(lab, "run.log")
-    assert "PermanentFailure" in text
-    assert re.search(message, text)
-    assert runs(lab) == []
+    assert re.search("PermanentFailure: there is no job 'chains'", tools.log(lab, "run.log"))
 
 
 @pytest.mark.integration

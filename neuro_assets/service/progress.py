@@ -1,20 +1,19 @@
-"""Which assets live runs are making now, for `neuro-assets status`."""
+"""Which assets live runs are making now, for `neuro-assets status`.
+
+Dagster is imported inside the functions: whatever imports this package must start fast.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
-
-from neuro_assets.executors.launcher import is_dead
 from neuro_assets.service.home import prepare_home
 
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
 PARTITION_TAG = "dagster/partition"
-_ENDED = (
-    DagsterEventType.STEP_SUCCESS,
-    DagsterEventType.STEP_FAILURE,
-    DagsterEventType.STEP_SKIPPED,
-)
 
 
 def steps_in_progress(workdir: Path) -> dict[str, set[str]]:
@@ -30,6 +29,10 @@ def steps_in_progress(workdir: Path) -> dict[str, set[str]]:
     dict of str to set of str
         Step keys (asset names) by partition key.
     """
+    from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+
+    from neuro_assets.executors.launcher import is_dead
+
     found: dict[str, set[str]] = {}
     with DagsterInstance.from_config(str(prepare_home(workdir))) as instance:
         runs = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED]))
@@ -41,12 +44,15 @@ def steps_in_progress(workdir: Path) -> dict[str, set[str]]:
 
 
 def _open_steps(instance: DagsterInstance, run_id: str) -> set[str]:
+    from dagster import DagsterEventType as Type
+
     begun: set[str] = set()
-    for entry in instance.all_logs(run_id, of_type={DagsterEventType.STEP_START, *_ENDED}):
+    ended = (Type.STEP_SUCCESS, Type.STEP_FAILURE, Type.STEP_SKIPPED)
+    for entry in instance.all_logs(run_id, of_type={Type.STEP_START, *ended}):
         event = entry.get_dagster_event()
         if event.step_key is None:
             continue
-        if event.event_type is DagsterEventType.STEP_START:
+        if event.event_type is Type.STEP_START:
             begun.add(event.step_key)
         else:
             begun.discard(event.step_key)
