@@ -356,6 +356,15 @@ def test_raw_traces_stay_out_unless_asked_and_are_written_in_compressed_chunks(t
     assert len(seen) > 10
 
 
+def test_the_clock_begins_at_the_first_sample_whatever_the_acquisition_counted(tmp_path):
+    raw = recording()
+    raw.shift_times(24.4)
+    path = save(tmp_path, inputs(raw=raw), raw_traces=True)
+    with Opened(path) as nwbfile:
+        assert nwbfile.acquisition["ElectricalSeriesAP"].starting_time == 0.0
+        assert nwbfile.units["spike_times"][0][0] == spikes()["3"][0] / RATE
+
+
 def test_irregular_times_are_written_one_by_one(tmp_path):
     raw = recording()
     times = np.arange(raw.get_num_samples()) / RATE

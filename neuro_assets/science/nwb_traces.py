@@ -151,8 +151,9 @@ def electrical_series(
         buffer_mb=parameters.buffer_mb,
         report=lambda done: progress(done, f"writing {name}"),
     )
+    # The clock `probe` begins at the first sample, whatever start the acquisition counted from.
     clock: dict[str, Any] = {
-        "starting_time": float(recording.get_start_time()),
+        "starting_time": 0.0,
         "rate": float(recording.get_sampling_frequency()),
     }
     if recording.has_time_vector():
