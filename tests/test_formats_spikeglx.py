@@ -415,6 +415,18 @@ def test_a_meta_with_another_channel_count_is_reported(tmp_path):
     assert_only_the_good_probe(tmp_path, "channel_count")
 
 
+def test_another_channel_count_is_seen_without_a_duration_too(tmp_path):
+    path = broken_session(tmp_path)
+    text = meta_text(path.stat().st_size, extra={"fileTimeSecs": None})
+    text = text.replace(f"nSavedChans={N_NEURAL + 1}", "nSavedChans=8")
+    text = text.replace(f"snsApLfSy={N_NEURAL},0,1", "snsApLfSy=7,0,1").replace(
+        "0:7,768", "0:6,768"
+    )
+    path.write_bytes(path.read_bytes()[:-18])
+    path.with_suffix(".meta").write_text(text.replace("=5400", f"={path.stat().st_size}"))
+    assert_only_the_good_probe(tmp_path, "channel_count")
+
+
 def test_a_meta_that_contradicts_itself_about_channels_is_reported(tmp_path):
     path = broken_session(tmp_path)
     path.with_suffix(".meta").write_text(
