@@ -80,10 +80,8 @@ def units_table(frames: Mapping[str, pd.DataFrame], records: Mapping[str, Any]) 
     """
     parts = []
     for key in sorted(frames):
-        part = frames[key].reset_index(drop=True)
-        part = part.drop(columns=[name for name in KEY_COLUMNS if name in part])
         identity = _identity(key, records.get(key))
-        parts.append(part.assign(**identity))
+        parts.append(frames[key].reset_index(drop=True).assign(**identity))
     types = KEY_COLUMNS | UNIT_COLUMNS
     types |= _other_types(parts, types)
     typed = [_typed(part, types) for part in parts]
