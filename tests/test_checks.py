@@ -47,7 +47,7 @@ def test_a_criterion_from_below():
 
 
 def test_a_metric_that_the_step_does_not_report_is_a_bug_and_not_a_pass():
-    with pytest.raises(KeyError, match="line_db"):
+    with pytest.raises(LookupError, match="line_db"):
         judge(ROWS, {"rms_uv": 1.0, "yield": 1.0})
 
 

@@ -261,10 +261,10 @@ class _Runner:
             self._require(inputs)
             result = self.spec.compute(self._step(context, store, inputs, manifest, attempt))
         except Skipped as skip:
-            why = {"reason": skip.reason, "detail": skip.detail, "origin": skip.origin}
+            why = {"reason": skip.reason.value, "detail": skip.detail, "origin": skip.origin}
             manifest = _with(manifest, outcome=Outcome.SKIPPED, skip=why, **_measured(began))
             yield _output(manifest, Production(manifest, attempt, None, None), {})
-            yield from skipped_results(criteria, skip.reason, skip.detail, skip.origin)
+            yield from skipped_results(criteria, skip.reason.value, skip.detail, skip.origin)
             return
         judged = judge(criteria, result.metrics)
         manifest = _with(

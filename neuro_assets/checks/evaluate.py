@@ -51,14 +51,14 @@ def judge(criteria: Sequence[Criterion], metrics: Mapping[str, Any]) -> list[Jud
 
     Raises
     ------
-    KeyError
+    LookupError
         When a step does not report a metric that a criterion needs: a metric that cannot be
         computed must be reported as NaN, so that a misspelt name is not taken for one.
     """
     judged = []
     for criterion in criteria:
         if criterion.metric not in metrics:
-            raise KeyError(
+            raise LookupError(
                 f"criterion {criterion.metric!r} has no such metric; "
                 f"the step reports {', '.join(sorted(metrics))}"
             )
