@@ -96,7 +96,9 @@ class SortingParameters(StepParameters):
         "off", description="Who corrects the drift of the probe; `ours` applies the asset `motion`"
     )
     drift_min_channels: int = Field(
-        96, ge=2, description="With fewer good channels drift is not corrected, whoever would"
+        32,
+        ge=2,
+        description="With fewer good channels drift is not corrected, whoever would (see MEASURED)",
     )
     sorter_parameters: dict[str, Any] = Field(
         default_factory=dict, description="Parameters of the sorter that differ from its defaults"
@@ -238,6 +240,7 @@ _KILOSORT4 = {"sorter": "kilosort4", "drift": "sorter"}
 _CIRCUS = {
     "sorter": "spykingcircus2",
     "drift": "sorter",
+    "drift_min_channels": 96,
     "sorter_parameters": {"seed": 42},
 }
 _TRIDESCLOUS = {
@@ -252,13 +255,17 @@ SortingParameters.sets = {
     "kilosort4": NamedSet(
         source="Kilosort 4.1.7 defaults (drift correction rigid, nblocks 1)", values=_KILOSORT4
     ),
-    "spykingcircus2": NamedSet(source="SpikeInterface 0.105.3 defaults, seeded", values=_CIRCUS),
+    "spykingcircus2": NamedSet(
+        source="SpikeInterface 0.105.3 defaults, seeded; drift corrected from 96 channels on, as "
+        "with fewer it made the result worse (see MEASURED)",
+        values=_CIRCUS,
+    ),
     "tridesclous2": NamedSet(
-        source="SpikeInterface 0.105.3 defaults, seeded, drift corrected from 96 channels on",
+        source="SpikeInterface 0.105.3 defaults, seeded, with drift correction",
         values=_TRIDESCLOUS,
     ),
     "lupin": NamedSet(
-        source="SpikeInterface 0.105.3 defaults, seeded, drift corrected from 96 channels on",
+        source="SpikeInterface 0.105.3 defaults, seeded, with drift correction",
         values=_LUPIN,
     ),
     "mountainsort5": NamedSet(
@@ -272,6 +279,7 @@ SortingParameters.sets = {
         values={
             "sorter": "kilosort4",
             "drift": "sorter",
+            "drift_min_channels": 96,
             "sorter_parameters": {"nblocks": 5, "Th_universal": 9, "Th_learned": 8},
             "band": {"phase_shift_margin_ms": 100.0},
         },
@@ -290,6 +298,7 @@ SortingParameters.sets = {
         },
     ),
     "spikeinterface": NamedSet(
-        source="SpikeInterface 0.105.3, spykingcircus2 as it comes", values=_CIRCUS
+        source="SpikeInterface 0.105.3, spykingcircus2 as it comes",
+        values={**_CIRCUS, "drift_min_channels": 2},
     ),
 }

@@ -133,7 +133,8 @@ def chosen_source(candidates: Mapping[str, pd.DataFrame], parameters: UnitsParam
         return parameters.source
     if parameters.source or not with_units:
         raise Skipped(
-            SkipReason.NO_UNITS_FOUND, f"no units in {parameters.source or ', '.join(candidates) or 'any set'}"
+            SkipReason.NO_UNITS_FOUND,
+            f"no units in {parameters.source or ', '.join(candidates) or 'any set'}",
         )
     if parameters.rule == "first":
         return with_units[0]

@@ -1,0 +1,310 @@
+"""Metrics of single units by hand, by brute force and by other code; criteria; the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import spikeinterface as si
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import poisson
+
+from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.parameters.unit_quality import AIND_DEFAULT_QC, UnitQualityParameters
+from neuro_assets.science import spike_metrics
+from neuro_assets.science.unit_quality import (
+    add_ibl_label,
+    fulfils,
+    peak_to_peak_scale,
+    unit_quality,
+)
+
+FS = 30_000.0
+
+
+# --- sliding refractory period --------------------------------------------------------------
+
+
+def train(seed: int) -> np.ndarray:
+    """Deterministic train of 30 kHz samples: exponential intervals, some with contamination."""
+    rng = np.random.default_rng(seed)
+    times = np.cumsum(rng.exponential(0.1 + 0.05 * seed, size=3000) + 0.002 * (seed % 3))
+    if seed >= 3:
+        times = np.sort(np.r_[times, rng.uniform(0, times[-1], size=100 * seed)])
+    return np.unique((times * FS).astype(np.int64))
+
+
+@pytest.mark.parametrize(
+    ("seed", "confidence", "contamination"),
+    # Computed once with the package slidingRP 1.1.1 (slidingRP_all, sampleRate 30000).
+    [
+        (0, 4.121145669166992e-06, np.nan),
+        (1, 99.97011115108135, 3.0),
+        (2, 99.99946138515405, 2.0),
+        (3, 0.001311678341597844, np.nan),
+        (4, 97.64749900843695, 7.0),
+        (5, 21.56113355213244, 19.5),
+    ],
+)
+def test_the_sliding_rp_test_agrees_with_its_authors_package(
+    seed: int, confidence: float, contamination: float
+) -> None:
+    got = spike_metrics.sliding_rp(train(seed), FS)
+    assert got.max_confidence == pytest.approx(confidence, rel=1e-6)
+    assert got.min_contamination == pytest.approx(contamination, nan_ok=True)
+
+
+def test_the_sliding_rp_test_by_hand() -> None:
+    # 1000 spikes 0.2 s apart: no violation; each spike sees 5 others from 1 to under 2 s after it,
+    # except the last ones. The longest period, 10 ms, is the most convincing one.
+    samples = np.arange(1000) * 6000
+    rate = sum(min(5, max(0, 999 - i - 4)) for i in range(1000)) / 1000
+    expected = 100 * (1 - poisson.pmf(0, 0.10 * rate * 0.010 * 2 * 1000))
+    assert spike_metrics.sliding_rp(samples, FS).max_confidence == pytest.approx(expected)
+
+
+def test_the_sampling_frequency_does_not_change_the_test() -> None:
+    samples = train(4)
+    slow = spike_metrics.sliding_rp(samples * 2, 2 * FS)
+    assert slow.max_confidence == pytest.approx(
+        spike_metrics.sliding_rp(samples, FS).max_confidence
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 2000), min_size=1, max_size=80))
+@pytest.mark.property
+def test_short_intervals_are_counted_between_all_pairs(ticks: list[int]) -> None:
+    times = np.sort(np.array(ticks))
+    expected = np.zeros(300, dtype=int)
+    for i in range(len(times)):
+        for j in range(i + 1, len(times)):
+            if 0 < times[j] - times[i] < 300:
+                expected[times[j] - times[i]] += 1
+    np.testing.assert_array_equal(spike_metrics.short_intervals(times, 300), expected)
+
+
+def test_a_unit_without_spikes_has_no_confidence() -> None:
+    assert np.isnan(spike_metrics.sliding_rp(np.array([], dtype=np.int64), FS).max_confidence)
+
+
+# --- amplitudes -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seed", "cut", "expected"),
+    # Computed once with brainbox.metrics.single_units.noise_cutoff of ibllib 4.0.0.
+    [
+        (0, False, -0.40871688050647215),
+        (1, True, 48.94321924104932),
+        (2, False, -0.47810491546245343),
+        (3, True, 19.474078099831964),
+        (4, False, -1.0780169896816372),
+        (5, True, 20.089665620513742),
+    ],
+)
+def test_the_noise_cutoff_agrees_with_brainbox(seed: int, cut: bool, expected: float) -> None:
+    rng = np.random.default_rng(seed)
+    rng.exponential(0.1 + 0.05 * seed, size=3000)  # the draws before the amplitudes
+    if seed >= 3:
+        rng.uniform(0, 1, size=100 * seed)
+    amplitudes = rng.lognormal(4, 0.3, size=2000)
+    if cut:
+        amplitudes = amplitudes[amplitudes > 50]
+    assert spike_metrics.noise_cutoff(amplitudes) == pytest.approx(expected)
+
+
+def test_the_noise_cutoff_by_hand() -> None:
+    # Four filled bins of a histogram with edges 0, 1, ..., 10: counts 5 (bin 4), 9 (bin 5, the
+    # peak), 4 (bin 7), 2 (bin 9). Filled from the peak on, without the last bin: 2, half of them
+    # is 1, so that the tail starts at bin 6: 4 and 2, mean 3, SD 1. Second filled bin: 9.
+    amplitudes = np.repeat([4.5, 5.5, 7.5, 10.0], [5, 9, 4, 2])
+    assert spike_metrics.noise_cutoff(amplitudes, n_edges=11) == pytest.approx((9 - 3) / 1)
+
+
+@pytest.mark.parametrize("amplitudes", [[], [3.0], [2.0, 2.0], [0.0, 0.0]])
+def test_a_noise_cutoff_that_cannot_be_computed_is_nan(amplitudes: list[float]) -> None:
+    assert np.isnan(spike_metrics.noise_cutoff(np.array(amplitudes)))
+
+
+def test_the_geometric_median_is_that_of_the_logarithms() -> None:
+    assert spike_metrics.geometric_median(np.array([10.0, 1000.0])) == pytest.approx(100.0)
+    assert spike_metrics.geometric_median(np.array([1.0, 7.0, 900.0])) == pytest.approx(7.0)
+    assert np.isnan(spike_metrics.geometric_median(np.array([0.0])))
+
+
+# --- valid time -----------------------------------------------------------------------------
+
+
+def test_presence_counts_whole_bins_of_valid_time() -> None:
+    assert spike_metrics.presence_ratio(np.array([0, 5, 25, 39]), 39, 10) == pytest.approx(2 / 3)
+    assert np.isnan(spike_metrics.presence_ratio(np.array([0]), 9, 10))
+
+
+def test_masked_periods_are_cut_out_of_time() -> None:
+    masked = np.array([[10, 20], [30, 31]])
+    samples = np.array([0, 9, 20, 29, 31, 100])
+    assert spike_metrics.valid_samples(samples, masked).tolist() == [0, 9, 10, 19, 20, 89]
+    inside = spike_metrics.in_periods(np.array([9, 10, 19, 20, 30, 31]), masked)
+    assert inside.tolist() == [False, True, True, False, True, False]
+
+
+# --- labels ---------------------------------------------------------------------------------
+
+
+def judged(confidence: float, cutoff: float, amplitude: float) -> tuple[float, int]:
+    table = pd.DataFrame(
+        {
+            "ibl_max_confidence": [confidence],
+            "ibl_noise_cutoff": [cutoff],
+            "ibl_amp_median_uv": [amplitude],
+        }
+    )
+    add_ibl_label(table, UnitQualityParameters())
+    return table["ibl_label"][0], int(table["ibl_bitwise_fail"][0])
+
+
+@pytest.mark.parametrize(
+    ("values", "label", "bits"),
+    [
+        ((90.0, 4.99, 50.01), 1.0, 0b000),
+        ((89.9, 4.99, 50.01), 2 / 3, 0b001),
+        ((90.0, 5.0, 50.01), 2 / 3, 0b010),
+        ((90.0, 4.99, 50.0), 2 / 3, 0b100),
+        ((10.0, 9.0, 20.0), 0.0, 0b111),
+        ((np.nan, np.nan, np.nan), 0.0, 0b111),
+        ((95.0, np.nan, 80.0), 2 / 3, 0b010),
+    ],
+)
+def test_ibls_label_is_the_mean_of_three_criteria_and_nan_fails(
+    values: tuple[float, float, float], label: float, bits: int
+) -> None:
+    got_label, got_bits = judged(*values)
+    assert got_label == pytest.approx(label)
+    assert got_bits == bits
+
+
+def metrics_row(**values: Any) -> pd.DataFrame:
+    row = {"rp_contamination": 0.5, "presence_ratio": 0.8, "amplitude_cutoff": 0.1}
+    return pd.DataFrame([row | {"presence_ratio_reason": ""} | values])
+
+
+def test_ainds_limits_are_inclusive_and_nan_fails() -> None:
+    assert fulfils(metrics_row(), AIND_DEFAULT_QC)[0]
+    for name, bad in (("rp_contamination", 0.51), ("presence_ratio", 0.79)):
+        assert not fulfils(metrics_row(**{name: bad}), AIND_DEFAULT_QC)[0]
+    assert not fulfils(metrics_row(amplitude_cutoff=np.nan), AIND_DEFAULT_QC)[0]
+    assert not fulfils(metrics_row(presence_ratio=np.nan), AIND_DEFAULT_QC)[0]
+
+
+def test_a_presence_that_a_short_recording_cannot_have_makes_no_bad_unit() -> None:
+    short = {"presence_ratio": np.nan, "presence_ratio_reason": "40 s hold no bin of 60 s"}
+    assert fulfils(metrics_row(**short), AIND_DEFAULT_QC)[0] is pd.NA
+    bad = fulfils(metrics_row(**short, rp_contamination=0.9), AIND_DEFAULT_QC)[0]
+    assert bad is not pd.NA and not bad
+
+
+def test_a_limit_on_a_metric_that_is_not_there_is_named() -> None:
+    with pytest.raises(PermanentFailure, match="'isolation_distance'"):
+        fulfils(metrics_row(), {"isolation_distance": (20.0, None)})
+
+
+# --- the table of a real analyzer -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def analyzer() -> si.SortingAnalyzer:
+    raw, truth = si.generate_ground_truth_recording(
+        durations=[20.0], num_channels=6, num_units=3, seed=4, sampling_frequency=FS
+    )
+    made = si.create_sorting_analyzer(
+        truth, raw, format="memory", sparse=False, peak_sign="neg", seed=0
+    )
+    made.compute(["random_spikes", "waveforms", "templates", "noise_levels"])
+    made.compute("spike_amplitudes")
+    made.compute("unit_locations", method="center_of_mass")
+    names = ["num_spikes", "firing_rate", "presence_ratio", "snr", "rp_violation"]
+    presence = {"presence_ratio": {"bin_duration_s": 3.0}}
+    made.compute(
+        "quality_metrics", metric_names=[*names, "amplitude_cutoff"], metric_params=presence
+    )
+    return made
+
+
+@pytest.mark.integration
+def test_without_masked_periods_rates_and_presence_are_spikeinterfaces(
+    analyzer: si.SortingAnalyzer, tmp_path: Path
+) -> None:
+    parameters = UnitQualityParameters(presence_bin_s=3.0)
+    table = unit_quality(analyzer, tmp_path, parameters).tables["unit_quality"]
+    theirs = analyzer.get_extension("quality_metrics").get_data()
+    np.testing.assert_allclose(table["firing_rate"], theirs["firing_rate"].astype(float))
+    np.testing.assert_allclose(table["presence_ratio"], theirs["presence_ratio"].astype(float))
+    assert (table["presence_ratio_reason"] == "").all()
+    assert table["unit_id"].tolist() == analyzer.unit_ids.tolist()
+
+
+@pytest.mark.integration
+def test_rates_are_over_valid_time(analyzer: si.SortingAnalyzer, tmp_path: Path) -> None:
+    saturation = pd.DataFrame({"start_sample": [150_000], "stop_sample": [300_000]})
+    parameters = UnitQualityParameters(mask_pad_ms=0.0)
+    result = unit_quality(analyzer, tmp_path, parameters, saturation=saturation)
+    unit = analyzer.unit_ids[0]
+    samples = analyzer.sorting.get_unit_spike_train(unit)
+    outside = ((samples < 150_000) | (samples >= 300_000)).sum()
+    assert result.metrics["valid_s"] == pytest.approx(15.0)
+    assert result.tables["unit_quality"]["firing_rate"][0] == pytest.approx(outside / 15.0)
+
+
+@pytest.mark.integration
+def test_a_short_recording_says_why_presence_is_unknown(
+    analyzer: si.SortingAnalyzer, tmp_path: Path
+) -> None:
+    table = unit_quality(analyzer, tmp_path, UnitQualityParameters()).tables["unit_quality"]
+    assert table["presence_ratio"].isna().all()
+    assert table["presence_ratio_reason"].str.contains("20.0 s .* 60 s").all()
+    assert (table["ibl_presence_ratio"] == 1.0).all()  # 10 s bins
+
+
+@pytest.mark.integration
+def test_ibls_amplitudes_are_peak_to_peak(analyzer: si.SortingAnalyzer, tmp_path: Path) -> None:
+    result = unit_quality(analyzer, tmp_path, UnitQualityParameters())
+    templates = analyzer.get_extension("templates").get_data()
+    expected = np.ptp(templates, axis=1).max(axis=1)
+    got = result.tables["unit_quality"]["ibl_amp_median_uv"]
+    np.testing.assert_allclose(got, expected, rtol=0.12)
+    assert (peak_to_peak_scale(analyzer) > 1).all()
+
+
+@pytest.mark.integration
+def test_the_result_has_its_numbers_and_a_small_picture(
+    analyzer: si.SortingAnalyzer, tmp_path: Path
+) -> None:
+    result = unit_quality(analyzer, tmp_path, UnitQualityParameters())
+    table = result.tables["unit_quality"]
+    assert result.metrics["n_units"] == 3
+    assert result.metrics["n_units_ibl_pass"] == (table["ibl_label"] == 1).sum()
+    assert result.metrics["ibl_yield"] == result.metrics["n_units_ibl_pass"] / 3
+    assert result.picture is not None
+    assert result.picture.png.startswith(b"\x89PNG") and len(result.picture.png) < 100_000
+    table.to_parquet(tmp_path / "unit_quality.parquet")
+    again = pd.read_parquet(tmp_path / "unit_quality.parquet")
+    assert again["good"].dtype == "boolean"
+
+
+@pytest.mark.integration
+def test_a_missing_extension_is_named(analyzer: si.SortingAnalyzer, tmp_path: Path) -> None:
+    bare = analyzer.copy()
+    bare.delete_extension("unit_locations")
+    with pytest.raises(PermanentFailure, match="unit_locations"):
+        unit_quality(bare, tmp_path, UnitQualityParameters())
+
+
+@pytest.mark.parametrize("name", list(UnitQualityParameters.sets))
+def test_every_set_has_a_source(name: str) -> None:
+    assert UnitQualityParameters.sets[name].source
+    UnitQualityParameters.resolve(name)
