@@ -1,8 +1,8 @@
 """Lossless compression of raw recordings, verified bit by bit, and what depends on its being so.
 
 Public functions only; the parts are `source` (reading), `codec` (bytes), `layout` (the folder),
-`writer` (the pass), `verify` (comparison with the source), `cbin` (mtscomp files). Deleting raw
-data is not here: a command does that, on a person's order.
+`writer` (the pass), `stored` (reading back), `verify` (comparison with the source), `cbin`
+(mtscomp files). Deleting raw data is not here: a command does that, on a person's order.
 """
 
 from neuro_assets.science.compression.cbin import write_cbin
@@ -11,9 +11,9 @@ from neuro_assets.science.compression.run import (
     open_compressed,
     open_recordings,
 )
+from neuro_assets.science.compression.stored import interleaved_sha1, restore_raw
 from neuro_assets.science.compression.verify import (
     StreamVerdict,
-    interleaved_sha1,
     raw_files_safe_to_delete,
     verify_against_source,
 )
@@ -26,6 +26,7 @@ __all__ = [
     "open_streams",
     "open_recordings",
     "raw_files_safe_to_delete",
+    "restore_raw",
     "verify_against_source",
     "write_cbin",
 ]

@@ -15,8 +15,11 @@ import numpy as np
 if TYPE_CHECKING:
     from spikeinterface.core import BaseRecording
 
+RAW_COLUMN = "raw_column"
+"""Channel property that is added: the channel's column in the interleaved raw file."""
 
-def create(recording: BaseRecording, folder: Path) -> Any:
+
+def create(recording: BaseRecording, folder: Path, columns: np.ndarray) -> Any:
     """Write everything but the samples.
 
     Parameters
@@ -25,6 +28,8 @@ def create(recording: BaseRecording, folder: Path) -> Any:
         The channels to be stored, with probe, gains and offsets.
     folder : Path
         Folder to make; its name ends in `.zarr`.
+    columns : ndarray of int
+        Column of each channel in the raw file.
 
     Returns
     -------
@@ -45,7 +50,9 @@ def create(recording: BaseRecording, folder: Path) -> Any:
     if recording.has_probe():
         probegroup = recording.get_probegroup()
         root.attrs["probegroup"] = check_json(probegroup.to_dict(array_as_list=True))
-    _write_properties(recording, root.create_group("properties"))
+    properties = root.create_group("properties")
+    properties.create_dataset(RAW_COLUMN, data=np.asarray(columns, np.int64), compressor=None)
+    _write_properties(recording, properties)
     root.attrs["annotations"] = check_json(recording._annotations)
     _write_times(recording, root)
     return root
@@ -113,7 +120,7 @@ def _write_properties(recording: BaseRecording, group: Any) -> None:
     """
     for key in recording.get_property_keys():
         values = np.asarray(recording.get_property(key))
-        if values.dtype.kind != "O" and key != "contact_vector":
+        if values.dtype.kind != "O" and key not in ("contact_vector", RAW_COLUMN):
             group.create_dataset(key, data=values, compressor=None)
 
 

@@ -5,7 +5,6 @@ Reading only: nothing here writes or deletes.
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,11 +16,10 @@ import numpy as np
 
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.science.compression.source import Interleaved, clear_errors
+from neuro_assets.science.compression.stored import StoredStream
 from neuro_assets.science.result import Progress, no_progress
 
 if TYPE_CHECKING:
-    from spikeinterface.core import BaseRecording
-
     from neuro_assets.science.recording import RawStream
 
 
@@ -99,32 +97,6 @@ def verify_against_source(
     return verdicts
 
 
-def interleaved_sha1(folder: Path, stream: RawStream, name: str) -> str:
-    """SHA-1 of the stored samples put back into the order of the raw file.
-
-    Parameters
-    ----------
-    folder : Path
-        What `compress_recording` wrote to.
-    stream : RawStream
-        Gives the order of the channels; its samples are not read.
-    name : str
-        Stream name.
-
-    Returns
-    -------
-    str
-        Hexadecimal digest; equal to that of the raw file when nothing was lost.
-    """
-    stored = _StoredStream(folder, name, stream)
-    digest = hashlib.sha1(usedforsecurity=False)
-    for segment in range(stream.recording.get_num_segments()):
-        n_samples = int(stream.recording.get_num_samples(segment))
-        for start in range(0, n_samples, stored.chunk):
-            digest.update(stored.read(segment, start, min(start + stored.chunk, n_samples)).data)
-    return digest.hexdigest()
-
-
 def raw_files_safe_to_delete(
     folder: Path,
     streams: Mapping[str, RawStream],
@@ -174,47 +146,19 @@ def raw_files_safe_to_delete(
     return [path for name in streams for path in files.get(name, ()) if path.is_file()]
 
 
-class _StoredStream:
-    """Blocks of a stored stream in the channel order of the raw file."""
-
-    def __init__(self, folder: Path, name: str, stream: RawStream) -> None:
-        from spikeinterface.core import read_zarr
-
-        paths = [folder / f"{name}.zarr", folder / f"{name}_sync.zarr"]
-        self.recordings: list[BaseRecording] = [read_zarr(p) for p in paths if p.is_dir()]
-        ids = np.concatenate([r.channel_ids for r in self.recordings] or [np.empty(0)])
-        order = {channel: i for i, channel in enumerate(ids.tolist())}
-        wanted = stream.recording.channel_ids.tolist()
-        self.is_complete = len(order) == len(wanted) and all(c in order for c in wanted)
-        self.order = np.array([order[c] for c in wanted] if self.is_complete else [], int)
-        self.chunk = max(1, round(stream.recording.sampling_frequency))
-
-    def read(self, segment: int, start: int, stop: int) -> np.ndarray:
-        """Read samples x channels, C-contiguous, in file order."""
-        pieces = [
-            r.get_traces(segment_index=segment, start_frame=start, end_frame=stop)
-            for r in self.recordings
-        ]
-        return np.ascontiguousarray(np.concatenate(pieces, axis=1)[:, self.order])
-
-    def lengths(self) -> list[list[int]]:
-        """Count the samples of each segment, for each Zarr folder."""
-        return [
-            [int(r.get_num_samples(s)) for s in range(r.get_num_segments())]
-            for r in self.recordings
-        ]
-
-
 def _verify_stream(
     folder: Path, name: str, stream: RawStream, n_jobs: int, watch: Callable[[float], None]
 ) -> StreamVerdict:
     """Read source and copy side by side."""
     from neuro_assets.science.compression.run import sha1_matches
 
-    stored = _StoredStream(folder, name, stream)
     segments = range(stream.recording.get_num_segments())
     lengths = [int(stream.recording.get_num_samples(s)) for s in segments]
-    if not stored.is_complete or any(found != lengths for found in stored.lengths()):
+    if not (folder / f"{name}.zarr").is_dir():
+        return StreamVerdict(name, sum(lengths), False, 0, (), None)
+    stored = StoredStream(folder, name)
+    same_channels = stored.channel_ids == stream.recording.channel_ids.tolist()
+    if not (stored.is_complete and same_channels and stored.n_samples == lengths):
         return StreamVerdict(name, sum(lengths), False, 0, (), None)
     digests: list[str] = []
     first: int | None = None
@@ -232,7 +176,7 @@ def _verify_stream(
 
 def _first_difference(
     source: Interleaved,
-    stored: _StoredStream,
+    stored: StoredStream,
     segment: int,
     n_jobs: int,
     watch: Callable[[float], None],

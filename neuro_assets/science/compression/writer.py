@@ -103,7 +103,7 @@ def write_targets(
     PermanentFailure
         When the source or the disk fails, or a stored sample differs from its source.
     """
-    roots = [layout.create(target.recording, target.path) for target in targets]
+    roots = [layout.create(target.recording, target.path, target.columns) for target in targets]
     digests: list[str] = []
     done = 0
     for segment in range(recording.get_num_segments()):
