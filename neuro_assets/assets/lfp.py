@@ -20,7 +20,7 @@ def _lfp(config: LabConfig) -> StepSpec:
         name=names.LFP_ASSET,
         group=names.LFP,
         kinds={"zarr"},
-        needs=[Need(names.COMPRESSED_RECORDING), Need(names.BAD_CHANNELS)],
+        needs=[Need(names.COMPRESSED_RECORDING), Need(names.BAD_CHANNELS, optional=True)],
         parameters=config.step(names.LFP_ASSET),
         io_manager_key=ZARR_RECORDING,
         criteria=criteria(names.LFP_ASSET),
@@ -32,10 +32,11 @@ def _lfp(config: LabConfig) -> StepSpec:
         from neuro_assets.science.lfp import extract_lfp
 
         recordings = open_recordings(step.stored(names.COMPRESSED_RECORDING).local())
+        labels = step.optional(names.BAD_CHANNELS)
         return extract_lfp(
             recordings.get("ap", recordings.get("wideband")),
             recordings.get("lf"),
-            step.stored(names.BAD_CHANNELS).table("channels"),
+            None if labels is None else labels.table("channels"),
             step.folder,
             step.parameters,
             n_jobs=step.n_jobs,

@@ -76,15 +76,13 @@ def _table(step: Step, asset: str, table: str) -> pd.DataFrame | None:
 def _units(step: Step) -> tuple[pd.DataFrame | None, dict[Any, Any] | None, Any]:
     """Units with their spikes, as chosen; templates of the sorter set they came from."""
     from neuro_assets.science.analyzer import open_analyzer
-    from neuro_assets.science.nwb_inputs import templates_of
+    from neuro_assets.science.nwb_inputs import templates_of, trains_from_tables
 
     stored = step.optional(names.UNITS)
     if stored is None:
         return None, None, None
     units, spikes = stored.table("units"), stored.table("spikes")
-    by_row = {row: group["sample_index"].to_numpy() for row, group in spikes.groupby("unit_index")}
-    ids = units["unit_id"].tolist()
-    trains = {unit: by_row[row] for row, unit in enumerate(ids) if row in by_row}
+    trains = trains_from_tables(units, spikes)
     source = str(stored.manifest.metrics["source"])
     analyzer = step.stored(names.analyzer(source))
     return units, trains, templates_of(open_analyzer(analyzer.local()))
