@@ -42,6 +42,7 @@ HEARTBEAT_S = 75.0
 _QUEUE_DAEMON = "QUEUED_RUN_COORDINATOR"
 _POLL_S = 0.5
 _CANCEL_GRACE_S = 60.0
+_DECISION_POLLS = 20
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 OnEvent = Callable[["DagsterEvent"], None]
@@ -202,6 +203,7 @@ class _Follower:
         self._instance = instance
         self._on_event = on_event
         self._cursor: str | None = None
+        self._undecided_polls = 0
         self.run = self._get(run_id)
 
     def _get(self, run_id: str) -> DagsterRun:
@@ -232,11 +234,18 @@ class _Follower:
         from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 
         finished = self.finished()
-        if self.run.status.value != "FAILURE" or self.run.tags.get(WILL_RETRY_TAG) != "true":
+        if self.run.status.value != "FAILURE":
             return finished
+        will_retry = self.run.tags.get(WILL_RETRY_TAG)
+        if will_retry is None:
+            # Dagster decides just after it has recorded the failure; without retries, never.
+            self._undecided_polls += 1
+            return self._undecided_polls > _DECISION_POLLS
+        if will_retry != "true":
+            return True
         retry = self.run.tags.get(AUTO_RETRY_RUN_ID_TAG)
         if retry is not None:
-            self.run, self._cursor = self._get(retry), None
+            self.run, self._cursor, self._undecided_polls = self._get(retry), None, 0
         return False
 
 
