@@ -15,11 +15,11 @@ from .draws import FloatArray, IntArray, stream
 from .probes import SimulatedProbe
 from .world import World
 
-BACKGROUND_UV = 80.0
+BACKGROUND_UV = 140.0
 BACKGROUND_CORNER_HZ = 2.0
 BACKGROUND_CUTOFF_HZ = 260.0
-THETA_UV = 120.0
-SHARP_WAVE_UV = 120.0
+THETA_UV = 220.0
+SHARP_WAVE_UV = 200.0
 LF_NOISE_UV = 3.0
 RIPPLE_BAND_HZ = (150.0, 250.0)
 LATENT_SPACING_UM = 300.0

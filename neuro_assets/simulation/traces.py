@@ -155,6 +155,7 @@ class ProbeSimulation:
         noise = self._noise()
         field = _FieldPotential(self, stream(self._seed, "background", plan.number))
         lf_noise = stream(self._seed, "lf noise", plan.number)
+        layer_noise = stream(self._seed, "layer noise", plan.number)
         weights = self.mixing.weights.copy()
         weights[:, plan.dead] = 0
         spikes = self._injection()
@@ -167,12 +168,14 @@ class ProbeSimulation:
             ap = self._convert(traces, start, 1, "ap")
             lf = None
             if kind.has_lf:
-                slow = coarse @ weights + self._lf_noise(lf_noise, len(coarse))
+                slow = coarse @ weights + self._lf_noise(lf_noise, layer_noise, len(coarse))
                 lf = self._convert(slow.astype(np.float32), start, LF_STEP, "lf")
             yield ap, lf
 
-    def _lf_noise(self, rng: np.random.Generator, n: int) -> np.ndarray:
+    def _lf_noise(self, rng: np.random.Generator, layer: np.random.Generator, n: int) -> np.ndarray:
         noise = rng.standard_normal((n, self.plan.probe.n_channels)) * lfp.LF_NOISE_UV
+        # The very noise against which the ripples were levelled.
+        noise[:, self.mixing.layer_channel] = layer.standard_normal(n) * lfp.LF_NOISE_UV
         noise[:, self.plan.noisy] *= 5
         noise[:, self.plan.dead] *= 0.2
         return noise
