@@ -48,12 +48,14 @@ WANTED = {
 """What the figures have to reach."""
 
 
-def real_second(data: Path) -> np.ndarray | None:
-    """Run 1 followed by run 2: one second, samples x 385; None where the data is absent."""
-    paths = sorted((data / "spikeglx_np24_spikewrap").rglob("*.ap.bin"))[:2]
-    if len(paths) < 2:
-        return None
-    runs = [np.fromfile(path, np.int16).reshape(-1, N_CHANNELS) for path in paths]
+def real_runs() -> list[Path]:
+    """List run 1 and run 2, where they are on this machine."""
+    return sorted((DATA / "spikeglx_np24_spikewrap").rglob("*.ap.bin"))[:2]
+
+
+def real_second() -> np.ndarray:
+    """Read run 1 followed by run 2: one second, samples x 385."""
+    runs = [np.fromfile(path, np.int16).reshape(-1, N_CHANNELS) for path in real_runs()]
     return np.concatenate(runs)
 
 
@@ -66,16 +68,20 @@ def write_raw(second: np.ndarray, seconds: int, path: Path) -> int:
 
 
 def open_stream(path: Path) -> Any:
-    """Open the raw file as the platform does."""
+    """Open the repeated file as the platform opens the real one: same ids, gains and probe."""
     from spikeinterface.core import read_binary
 
-    from neuro_assets.science.recording import RawStream
+    from neuro_assets.science.formats import scan_session
+    from neuro_assets.science.recording import RawStream, open_raw
 
-    ids = [f"AP{i}" for i in range(N_CHANNELS - 1)] + ["SY0"]
-    recording = read_binary(
-        path, float(FS), "int16", N_CHANNELS, channel_ids=ids, gain_to_uV=0.7629, offset_to_uV=0.0
-    )
-    return RawStream("ap", recording, recording.select_channels(ids[:-1]), ["SY0"])
+    real = real_runs()[0].parents[1]
+    template = open_raw(scan_session(real).recordings[0], real)["ap"]
+    ids = template.recording.channel_ids
+    recording = read_binary(path, float(FS), "int16", N_CHANNELS, channel_ids=ids)
+    template.recording.copy_metadata(recording)
+    neural = recording.select_channels(template.neural.channel_ids)
+    template.neural.copy_metadata(neural)
+    return RawStream("ap", recording, neural, template.sync_channel_ids)
 
 
 def folder_bytes(folder: Path) -> int:
@@ -320,7 +326,6 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory-seconds", type=int, nargs=2, default=[10, 40])
-    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--extra-path", type=Path, help="folder with wavpack_numcodecs")
     return parser.parse_args(arguments)
 
@@ -330,10 +335,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = _arguments(arguments)
     if chosen.extra_path:
         sys.path.append(str(chosen.extra_path))
-    second = real_second(chosen.data)
-    if second is None:
-        print(f"skipped: the real Neuropixels 2.0 runs are not in {chosen.data}")
+    if len(real_runs()) < 2:
+        print(f"skipped: the real Neuropixels 2.0 runs are not in {DATA}")
         return
+    second = real_second()
     codecs: list[type[Codec]] = [Ours, Mtscomp]
     with contextlib.suppress(ImportError, RuntimeError):
         import wavpack_numcodecs  # noqa: F401

@@ -23,7 +23,6 @@ __all__ = [
     "compress_recording",
     "interleaved_sha1",
     "open_compressed",
-    "open_streams",
     "open_recordings",
     "raw_files_safe_to_delete",
     "restore_raw",

@@ -7,6 +7,7 @@ own writer is not used because it always writes channels-last chunks, which comp
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,10 +107,21 @@ def get_chunk(array: Any, index: int) -> bytes:
 
 
 def consolidate(root: Any) -> None:
-    """Gather all metadata in one object: remote stores then open with one request."""
+    """Gather all metadata in one object, for remote stores, and write it without indentation.
+
+    Zarr puts every number of the probe on a line of its own: 650 kB for 384 channels, a fifth of
+    which is left.
+    """
     import zarr
 
+    attributes = json.loads(root.store[".zattrs"])
+    root.store[".zattrs"] = _compact(attributes)
     zarr.consolidate_metadata(root.store)
+    root.store[".zmetadata"] = _compact(json.loads(root.store[".zmetadata"]))
+
+
+def _compact(content: Any) -> bytes:
+    return json.dumps(content, separators=(",", ":")).encode()
 
 
 def _write_properties(recording: BaseRecording, group: Any) -> None:

@@ -137,23 +137,6 @@ def open_recordings(folder: Path) -> dict[str, BaseRecording]:
     return {name: open_compressed(folder, name) for name in names if not name.endswith("_sync")}
 
 
-def open_streams(folder: Path) -> dict[str, BaseRecording]:
-    """Open the neural channels of all compressed streams.
-
-    Parameters
-    ----------
-    folder : Path
-        What `compress_recording` wrote to.
-
-    Returns
-    -------
-    dict of str to BaseRecording
-        By stream name, without the sync channels.
-    """
-    names = sorted(path.stem for path in folder.glob("*.zarr"))
-    return {n: open_compressed(folder, n) for n in names if not n.endswith("_sync")}
-
-
 def _compress_stream(
     name: str,
     stream: RawStream,
