@@ -171,6 +171,7 @@ def test_wiring_puts_channels_where_their_contacts_are_and_sync_apart(tmp_path):
     )
     stream = open_raw(scan_session(tmp_path, [entry]).recordings[0], tmp_path)["wideband"]
     assert stream.sync_channel_ids == [2]
+    assert stream.neural.channel_ids.tolist() == [0, 1, 3, 4]  # the order of the file
     locations = dict(
         zip(
             stream.neural.channel_ids.tolist(),
