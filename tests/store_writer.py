@@ -95,3 +95,9 @@ def race(url: str, scratch: str, who: str, barrier, answers, locks: bool, option
             asset=ASSET, key=KEY, version=VERSIONS[0], outcome="complete", run_id=f"run-{who}"
         )
         answers.put((who, attempt.id, attempt.commit(made).attempt))
+
+
+def leave_scratch(url: str, scratch: str) -> None:
+    """End in the ordinary way with something in the scratch folder."""
+    attempt = Store(url, scratch=Path(scratch)).attempt(ASSET, KEY, VERSIONS[0]).__enter__()
+    (attempt.scratch / "big").write_bytes(b"x")

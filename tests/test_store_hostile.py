@@ -21,6 +21,7 @@ from store_writer import (
     KEY,
     VERSIONS,
     check_whole,
+    leave_scratch,
     race,
     write_and_die,
     write_for_ever,
@@ -155,6 +156,18 @@ def test_two_processes_at_once_end_in_one_attempt_without_a_file_of_the_other(
             assert store.produced_by(f"run-{who}", ASSET, KEY) == stored
         versions = [p for p in folder.parent.iterdir() if p.is_dir()]
         assert versions == [folder], "the loser's folder is gone"
+
+
+@pytest.mark.parametrize("how", ["fork", "forkserver", "spawn"])
+def test_scratch_goes_with_its_process_however_that_was_started(store, tmp_path, processes, how):
+    context = processes if how == "forkserver" else multiprocessing.get_context(how)
+    with store.attempt(ASSET, KEY, VERSIONS[1]) as mine:
+        child = context.Process(target=leave_scratch, args=(store.url, str(tmp_path / "scratch")))
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+        assert len(list((tmp_path / "scratch").iterdir())) == 1
+        assert mine.scratch.is_dir(), "a child does not remove its parent's"
 
 
 def without_locks(store: Store, monkeypatch) -> None:

@@ -5,13 +5,13 @@ Their names tell the leavings of a killed process from the folder of a living on
 
 from __future__ import annotations
 
-import atexit
 import os
 import re
 import shutil
 import socket
 import tempfile
 import threading
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import psutil
@@ -61,7 +61,8 @@ def process_folder(scratch: Path | None) -> Path:
             with explained(str(root)):
                 root.mkdir(parents=True, exist_ok=True)
                 _folders[name] = Path(tempfile.mkdtemp(prefix=_own_prefix(), dir=root))
-            atexit.register(_remove_own, *name)
+            # Not `atexit`: the children of a fork server leave by `os._exit`, which skips it.
+            Finalize(None, _remove_own, args=name, exitpriority=1)
         return _folders[name]
 
 
