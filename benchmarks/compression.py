@@ -270,7 +270,7 @@ def peak_memory_gb(second: np.ndarray, scratch: Path, threads: int, seconds: int
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     command = [sys.executable, "-c", code, str(raw), str(folder), str(threads)]
-    answer = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=True)
+    answer = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True, check=True)
     raw.unlink()
     shutil.rmtree(folder)
     unit = 1 if sys.platform == "darwin" else 1024

@@ -34,9 +34,17 @@ class ConfigError(PermanentFailure):
 
 
 class Strict(BaseModel):
-    """Immutable, and strict about unknown keys."""
+    """Immutable, and strict about unknown keys; a key without a value has its default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, data: Any) -> Any:
+        # A section of which every line is a comment is None in YAML.
+        if isinstance(data, dict):
+            return {key: value for key, value in data.items() if value is not None}
+        return data
 
 
 class StoreConfig(Strict):

@@ -67,8 +67,6 @@ def test_the_resolved_text_gives_the_same_configuration(tmp_path):
 def test_a_parameter_changes_the_code_version_and_the_same_value_does_not():
     default = parse_config("").step("lfp")
     same = parse_config("steps: {lfp: {parameters: {}}}").step("lfp")
-    other = parse_config(
-        "steps: {lfp: {parameters: {lowpass_hz: 250}}}"
-    ).step("lfp")
+    other = parse_config("steps: {lfp: {parameters: {lowpass_hz: 250}}}").step("lfp")
     assert same.code_version == default.code_version
     assert other.code_version != default.code_version

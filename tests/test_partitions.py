@@ -16,7 +16,9 @@ DAY = date(2024, 5, 12)
 hostile = st.one_of(
     st.text(max_size=40),
     st.text(alphabet="./\\_- |,[]é%~$0", max_size=20),
-    st.sampled_from(["../../x", "M 1", "", ".", "..", "...", "a|b", "CON", "x" * 300, "日本", "\0"]),
+    st.sampled_from(
+        ["../../x", "M 1", "", ".", "..", "...", "a|b", "CON", "x" * 300, "日本", "\0"]
+    ),
 )
 
 

@@ -125,9 +125,7 @@ def test_a_copy_beside_the_original_is_held_and_not_processed_twice(known):
 
 
 def test_two_subjects_that_share_a_safe_name_get_two_keys_and_a_report(known):
-    other = session(
-        recording(serial="19999"), subject="M1", folder="/data/other/M1/1", lab="other"
-    )
+    other = session(recording(serial="19999"), subject="M1", folder="/data/other/M1/1", lab="other")
     actions = plan(known, [seen(other)], [], NOW)
     assert actions[0].record.key != "M1_20260115_1_probe00"
     assert [p.kind for p in actions[0].record.problems] == ["key_collision"]

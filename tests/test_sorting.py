@@ -301,7 +301,9 @@ def gone(pids: list[int]) -> bool:
         ("torch.OutOfMemoryError: CUDA out of memory.", "memory"),
         ("concurrent.futures.process.BrokenProcessPool: A process was terminated", "memory"),
         ("ValueError: No spikes detected, cannot continue sorting.", "nothing"),
+        ("AssertionError: Prototype should have a negative peak", "nothing"),
         ("KeyError: 'contact_vector'", "error"),
+        ("ZeroDivisionError: division by zero", "error"),
     ],
 )
 def test_the_sorters_own_traceback_decides_what_kind_of_failure_it_is(
@@ -313,6 +315,14 @@ def test_the_sorters_own_traceback_decides_what_kind_of_failure_it_is(
     log.write_text(json.dumps({"error_trace": trace}))
     answer = describe_failure(tmp_path, "SpikeSortingError: Spike sorting failed.")
     assert answer == {"status": status, "message": error}
+
+
+def test_an_error_after_nothing_was_found_is_not_the_sorters_fault(tmp_path: Path) -> None:
+    (tmp_path / "sorter.log").write_text("detect_peaks(): 0 peaks found\n")
+    trace = "Traceback (most recent call last):\n  ...\nZeroDivisionError: division by zero\n"
+    assert describe_failure(tmp_path, trace)["status"] == "nothing"
+    (tmp_path / "sorter.log").write_text("detect_peaks(): 130 peaks found\n")
+    assert describe_failure(tmp_path, trace)["status"] == "error"
 
 
 def test_the_last_line_of_a_progress_bar_is_its_last_state(tmp_path: Path) -> None:
@@ -361,9 +371,16 @@ def test_spikes_outside_the_recording_and_in_masked_periods_are_dropped_and_coun
     raw = found([(-3, 0), (5, 0), (10, 1), (19, 1), (20, 0), (99, 0), (100, 0), (15, 2)], [4, 7, 9])
     masked = np.array([[10, 20]])
     clean, dropped = clean_sorting(raw, n_samples=100, masked=masked)
-    assert dropped == {"spikes_outside": 2, "spikes_in_masked": 3, "empty_units": 2}
+    assert dropped == {"spikes_outside": 2, "spikes_in_masked": 3, "sparse_units": 2}
     assert clean.unit_ids.tolist() == [4]
     assert clean.get_unit_spike_train(4).tolist() == [5, 20, 99]
+
+
+def test_units_with_hardly_any_spikes_are_dropped_and_counted() -> None:
+    raw = found([(i, 0) for i in range(10)] + [(i, 1) for i in range(9)], [0, 1])
+    clean, dropped = clean_sorting(raw, 100, np.zeros((0, 2), dtype=int), min_spikes=10)
+    assert clean.unit_ids.tolist() == [0]
+    assert dropped["sparse_units"] == 1
 
 
 def test_names_that_are_not_numbers_become_numbers_and_are_kept_as_a_property() -> None:

@@ -31,9 +31,11 @@ lab: simlab
 store: {url: store}
 sources:
   - {name: local, path: sessions, settle_minutes: 0.2}
+steps:
+  bad_channels: {set: demo}   # a recording of a minute is worth sorting here
 sorters:
-  - {name: tridesclous2, set: demo}
-  - {name: spykingcircus2, set: demo, probes: [probe00]}
+  - {name: tridesclous2}
+  - {name: spykingcircus2, probes: [probe00]}
 """
 
 

@@ -113,6 +113,9 @@ class SortingParameters(StepParameters):
         description="Shorter recordings hold too little to estimate noise and templates from "
         "(recording_too_short), seconds. The lab's own limit is that of bad_channels",
     )
+    min_spikes: int = Field(
+        10, ge=1, description="Units with fewer spikes are dropped: no template, no metric holds"
+    )
     max_cpu_duration_s: float = Field(
         120.0, ge=0, description="Longest recording that kilosort4 may sort without a GPU, seconds"
     )

@@ -74,7 +74,7 @@ def sort_recording(
     -------
     StepResult
         Metrics `n_units`, `n_spikes`, `spike_rate_hz`, `sorted_channels`, `duration_s`,
-        `masked_s`, `spikes_outside`, `spikes_in_masked`, `empty_units`, `sorter_cpu_s`,
+        `masked_s`, `spikes_outside`, `spikes_in_masked`, `sparse_units`, `sorter_cpu_s`,
         `sorter_peak_memory_bytes`, `sorter`, `sorter_version`. What was applied has the sorter's
         effective parameters.
 
@@ -100,13 +100,15 @@ def sort_recording(
         _keep_logs(workplace, folder)
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
-    sorting, dropped = clean_sorting(found, recording.get_num_samples(), chain.masked)
+    sorting, dropped = clean_sorting(
+        found, recording.get_num_samples(), chain.masked, parameters.min_spikes
+    )
     if sorting.get_num_units() == 0:
         raise Skipped(
             SkipReason.NO_UNITS_FOUND,
-            f"{parameters.sorter} found {found.get_num_units()} units, none with a spike in "
-            f"{recording.get_total_duration():.0f} s of {chain.recording.get_num_channels()} "
-            "channels",
+            f"{parameters.sorter} found {found.get_num_units()} units, none with "
+            f"{parameters.min_spikes} spikes, in {recording.get_total_duration():.0f} s of "
+            f"{chain.recording.get_num_channels()} channels",
         )
     sorting.save(folder=folder / SORTING_NAME, format="zarr")
     progress(1.0, f"{sorting.get_num_units()} units")
@@ -271,7 +273,7 @@ def _overrides(parameters: SortingParameters, effective: dict[str, Any]) -> dict
 
 
 def clean_sorting(
-    sorting: BaseSorting, n_samples: int, masked: np.ndarray
+    sorting: BaseSorting, n_samples: int, masked: np.ndarray, min_spikes: int = 1
 ) -> tuple[NumpySorting, dict[str, int]]:
     """Keep the spikes that are in the recording and outside masked periods, in integer units.
 
@@ -287,21 +289,25 @@ def clean_sorting(
         Samples of the recording.
     masked : ndarray of int64, shape (n_periods, 2)
         Masked periods: first sample, and one past the last one.
+    min_spikes : int
+        Units with fewer spikes left are dropped.
 
     Returns
     -------
     sorting : NumpySorting
         Spikes in time order.
     dropped : dict
-        `spikes_outside`, `spikes_in_masked`, `empty_units`: how many.
+        `spikes_outside`, `spikes_in_masked`, `sparse_units`: how many.
     """
     spikes = sorting.to_spike_vector()
     samples = spikes["sample_index"]
     inside = (samples >= 0) & (samples < n_samples)
     bridged = inside & in_periods(samples, masked)
     kept = spikes[inside & ~bridged]
+    counts = np.bincount(kept["unit_index"], minlength=sorting.get_num_units())
+    present = np.flatnonzero(counts >= max(1, min_spikes))
+    kept = kept[np.isin(kept["unit_index"], present)]
     kept = kept[np.argsort(kept["sample_index"], kind="stable")]
-    present = np.unique(kept["unit_index"])
     clean = NumpySorting.from_samples_and_labels(
         kept["sample_index"],
         kept["unit_index"],
@@ -319,7 +325,7 @@ def clean_sorting(
     dropped = {
         "spikes_outside": int((~inside).sum()),
         "spikes_in_masked": int(bridged.sum()),
-        "empty_units": int(sorting.get_num_units() - len(present)),
+        "sparse_units": int(sorting.get_num_units() - len(present)),
     }
     return clean, dropped
 
@@ -378,7 +384,7 @@ def _result(
             "masked_s": masked_s,
             "spikes_outside": counts["spikes_outside"],
             "spikes_in_masked": counts["spikes_in_masked"],
-            "empty_units": counts["empty_units"],
+            "sparse_units": counts["sparse_units"],
             "sorter": parameters.sorter,
             "sorter_version": version,
             "sorter_cpu_s": counts["cpu_s"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import sys
@@ -26,8 +27,18 @@ MEMORY_ERRORS = (
 )
 """Last words of a traceback when memory ran out, here or in a worker of this process."""
 
-NOTHING_FOUND = ("no spikes", "no templates", "no peaks", "no clusters", "no units")
-"""Words with which sorters give up because there is nothing to sort."""
+NOTHING_FOUND = re.compile(
+    r"no (spikes|templates|peaks|clusters|units)\b|wall is empty|"
+    r"prototype should have a negative peak",
+    re.IGNORECASE,
+)
+"""Errors with which sorters give up because there is nothing to sort: Kilosort 4 (`No spikes
+detected`, `Wall is empty`), Spyking Circus 2 (the prototype of no peak at all)."""
+
+COUNTED_NOTHING = re.compile(
+    r"(?<!\d)0 (peaks|spikes|clusters?|templates) (found|in total)|Kept 0 "
+)
+"""What a sorter says in its log before it trips over it: an error after this is no error."""
 
 
 def main(folder: Path) -> None:
@@ -80,7 +91,7 @@ def describe_failure(folder: Path, trace: str) -> dict[str, Any]:
     Parameters
     ----------
     folder : Path
-        The job's folder; SpikeInterface keeps the sorter's own traceback below it.
+        The job's folder, with `sorter.log`; SpikeInterface keeps the sorter's own traceback below.
     trace : str
         Traceback of this process.
 
@@ -98,7 +109,9 @@ def describe_failure(folder: Path, trace: str) -> dict[str, Any]:
     kind = last.split(":")[0].rsplit(".", 1)[-1].lstrip("_")
     if kind in MEMORY_ERRORS:
         return {"status": "memory", "message": last}
-    if any(words in last.lower() for words in NOTHING_FOUND):
+    words = folder / "sorter.log"
+    said = words.read_text(errors="replace") if words.exists() else ""
+    if NOTHING_FOUND.search(last) or COUNTED_NOTHING.search(said):
         return {"status": "nothing", "message": last}
     return {"status": "error", "message": last}
 
