@@ -68,8 +68,8 @@ def analyze_sorting(
     -------
     StepResult
         Table `duplicates`: `removed_unit_id`, `kept_unit_id`, `removed_spikes`, `kept_spikes`,
-        `shared_fraction`. Metrics `n_units`, `n_spikes`, `duplicate_units`, `n_channels`,
-        `channels_per_unit`, `median_noise_uv`.
+        `shared_fraction`. Metrics `n_units`, `n_spikes`, `duplicate_units`,
+        `duplicate_fraction`, `n_channels`, `channels_per_unit`, `median_noise_uv`.
 
     Raises
     ------
@@ -374,6 +374,7 @@ def _metrics(analyzer: SortingAnalyzer, duplicates: pd.DataFrame) -> dict[str, A
         "n_units": analyzer.get_num_units(),
         "n_spikes": len(analyzer.sorting.to_spike_vector()),
         "duplicate_units": len(duplicates),
+        "duplicate_fraction": len(duplicates) / (len(duplicates) + analyzer.get_num_units()),
         "duplicate_fraction": len(duplicates) / (analyzer.get_num_units() + len(duplicates)),
         "n_channels": analyzer.get_num_channels(),
         "channels_per_unit": float(analyzer.sparsity.mask.sum(axis=1).mean()),

@@ -197,7 +197,7 @@ def _read_answer(returncode: int, job: Job, folder: Path) -> dict[str, Any]:
             "step more memory or fewer jobs if that does not help"
         )
     if answer["status"] == "nothing":
-        raise Skipped(SkipReason.NO_UNITS_FOUND, f"{job.sorter}: {message}")
+        raise Skipped(SkipReason.NO_UNITS_FOUND, f"{job.sorter} found nothing to sort ({message})")
     if answer["status"] == "error":
         raise PermanentFailure(f"{job.sorter} failed: {message}")
     return answer
