@@ -374,7 +374,6 @@ def _metrics(analyzer: SortingAnalyzer, duplicates: pd.DataFrame) -> dict[str, A
         "n_units": analyzer.get_num_units(),
         "n_spikes": len(analyzer.sorting.to_spike_vector()),
         "duplicate_units": len(duplicates),
-        "duplicate_fraction": len(duplicates) / (len(duplicates) + analyzer.get_num_units()),
         "duplicate_fraction": len(duplicates) / (analyzer.get_num_units() + len(duplicates)),
         "n_channels": analyzer.get_num_channels(),
         "channels_per_unit": float(analyzer.sparsity.mask.sum(axis=1).mean()),
