@@ -380,6 +380,12 @@ def _absolute(config: LabConfig, base: Path) -> LabConfig:
             "sources": [
                 source.model_copy(update={"path": path(source.path)}) for source in config.sources
             ],
+            "readers": [
+                reader.model_copy(
+                    update={"probe_file": path(reader.probe_file) if reader.probe_file else None}
+                )
+                for reader in config.readers
+            ],
             "compute": config.compute.model_copy(
                 update={"scratch": path(scratch) if scratch else None}
             ),

@@ -12,7 +12,7 @@ from neuro_assets.partitions import SESSION_PROBE
 from neuro_assets.resources.io_managers import StoreResource
 from neuro_assets.resources.planning import Action, ActionKind
 from neuro_assets.resources.registry import Registry
-from neuro_assets.resources.sessions import SessionSource
+from neuro_assets.resources.sessions import Changes, SessionSource
 from neuro_assets.sensors.events import raw_events, run_request
 from neuro_assets.sensors.registration import local_source, register_sessions
 
@@ -98,8 +98,7 @@ def look(
     failures: list[str] = []
     for name, source in sources.items():
         try:
-            # One session has at least one key, so as many sessions as there is room for keys.
-            changes = source.changes(cursors.get(name), limit=max(1, limit - len(actions)))
+            changes = _changes(source, cursors.get(name), limit - len(actions))
         except TransientFailure as failure:
             failures.append(f"{name}: {failure}")
             context.log.error(failures[-1])
@@ -124,6 +123,19 @@ def look(
     if actions:
         registry.rebuild_index()
     return _result(actions, cursors)
+
+
+def _changes(source: SessionSource, cursor: str | None, room: int) -> Changes:
+    """Take as many changed sessions as have room for their keys, and at least one."""
+    changes = source.changes(cursor, limit=room)
+    keys, fitting = 0, 0
+    for session in changes.changed:
+        keys += len(session.recordings)
+        if keys > room and fitting:
+            # The same cursor gives the same answer, up to where this tick can carry it.
+            return source.changes(cursor, limit=fitting)
+        fitting += 1
+    return changes
 
 
 def _result(actions: list[Action], cursors: dict[str, str]) -> dg.SensorResult:

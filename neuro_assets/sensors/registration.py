@@ -79,9 +79,8 @@ def carry_out(registry: Registry, actions: Iterable[Action]) -> None:
     for action in actions:
         if action.kind is ActionKind.HOLD:
             continue
-        if action.kind is ActionKind.ADD and registry.put_if_absent(action.record):
-            continue
-        registry.update(action.record.key, partial(_planned, action.record))
+        if not registry.put_if_absent(action.record):
+            registry.update(action.record.key, partial(_planned, action.record))
 
 
 def _planned(planned: RecordingRecord, _: RecordingRecord) -> dict[str, Any]:
