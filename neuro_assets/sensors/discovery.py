@@ -128,13 +128,12 @@ def look(
 def _changes(source: SessionSource, cursor: str | None, room: int) -> Changes:
     """Take as many changed sessions as have room for their keys, and at least one."""
     changes = source.changes(cursor, limit=room)
-    keys, fitting = 0, 0
-    for session in changes.changed:
+    keys = 0
+    for fitting, session in enumerate(changes.changed):
         keys += len(session.recordings)
         if keys > room and fitting:
             # The same cursor gives the same answer, up to where this tick can carry it.
             return source.changes(cursor, limit=fitting)
-        fitting += 1
     return changes
 
 
