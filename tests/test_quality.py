@@ -203,8 +203,11 @@ def test_saturation_agrees_with_ibl_over_borders_of_blocks(n_jobs):
     rng = np.random.default_rng(3)
     for start in [*rng.integers(0, len(traces) - 60, 12), 29_999, 59_990]:
         traces[start : start + rng.integers(1, 50), : rng.integers(2, 20)] = -1300
+    traces[30_000:30_020] = 600  # within the range: only the jumps at both ends count
+    traces[59_980:60_000] = -700
     recording = make(traces)
     table, n_saturated = saturated(recording, n_jobs=n_jobs, saturation_gap_samples=0)
+    assert {29_999, 59_999} <= set(table["start_sample"])
     volts = recording.get_traces(return_in_uV=True).T.astype(float) * 1e-6
     theirs, _ = voltage.saturation(volts, max_voltage=1200e-6, fs=FS)
     ours = np.zeros(len(traces), bool)
