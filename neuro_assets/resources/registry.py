@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.resources.registry_keys import Claim, claim_key, find_same
 from neuro_assets.resources.registry_records import (
     RecordingRecord,
@@ -43,6 +43,7 @@ FOLDER = "registry"
 INDEX = "registry.parquet"
 
 _THREADS = 8
+_MOST_TRIES = 20
 
 
 @dataclass
@@ -202,9 +203,14 @@ class Registry:
         -------
         RecordingRecord
             The new record, or the known one brought up to date.
+
+        Raises
+        ------
+        TransientFailure
+            When others were faster again and again.
         """
         values = {**more, "session": session, "recording": recording, "raw_version": raw_version}
-        while True:
+        for _ in range(_MOST_TRIES):
             claim = self.claim(session, recording)
             if claim.known is not None:
                 return self.update(claim.key, lambda known: _moved(known, values))
@@ -212,6 +218,10 @@ class Registry:
             record = RecordingRecord(key=claim.key, **{**values, "problems": problems})
             if self.put_if_absent(record):
                 return record
+        raise TransientFailure(
+            f"no key could be had for {session.subject} {session.date} {recording.probe}: others "
+            "register at the same time; it is tried again at the sensor's next tick"
+        )
 
     def rebuild_index(self) -> int:
         """Write `registry.parquet` anew from the records, for DuckDB and people.
