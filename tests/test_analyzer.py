@@ -56,7 +56,10 @@ def inputs() -> tuple[si.BaseRecording, si.NumpySorting, pd.DataFrame, si.BaseSo
 
 
 PARAMETERS = AnalyzerParameters(
-    band=SpikeBand(reference="none"), max_spikes_per_unit=100, principal_components=3
+    band=SpikeBand(reference="none"),
+    max_spikes_per_unit=100,
+    principal_components=3,
+    cache_limit_bytes=0,
 )
 
 
@@ -64,6 +67,7 @@ PARAMETERS = AnalyzerParameters(
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("analyzer")
     raw, sorting, channels, truth = inputs()
+    raw = raw.save(folder=tmp_path_factory.mktemp("raw") / "raw", verbose=False)  # has a path
     said: list[float] = []
     result = analyze_sorting(
         raw,
@@ -104,6 +108,7 @@ def test_it_holds_no_path_and_no_pickle(made: dict[str, Any]) -> None:
         if file.is_file():
             content = file.read_bytes()
             assert b"pickle" not in content, file
+            assert b"raw" + b"/" not in content and b"binary.json" not in content, file
             assert str(made["folder"].parent).encode() not in content, file
     assert {p.name for p in made["folder"].iterdir()} == {"analyzer.zarr"}
 

@@ -119,6 +119,8 @@ def process_keys(lab: Lab, keys: list[str], only: list[str], *, force: bool = Fa
                 job, key, tags, by_job[job] or None, workdir=lab.folder,
                 on_event=printer(key), say=console.print,
             )  # fmt: skip
+            if result.status == "CANCELED":
+                raise KeyboardInterrupt
             ok = ok and result.ok
     if not only:
         ok = execute(names.TABLES_JOB, workdir=lab.folder, say=console.print).ok and ok

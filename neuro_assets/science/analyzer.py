@@ -60,7 +60,7 @@ def analyze_sorting(
     saturation : DataFrame or None
         Saturated periods of the raw data, `start_sample` and `stop_sample`.
     n_jobs : int
-        Worker processes.
+        Worker threads.
     progress : Progress
         Called at least every half minute.
 
@@ -81,7 +81,13 @@ def analyze_sorting(
     _check_belong_together(recording, sorting)
     keep_compiled(ANALYZER_KERNELS)
     chain = spike_band_chain(recording, channels, saturation, parameters.band)
-    jobs = {"n_jobs": n_jobs, "chunk_duration": "1s", "progress_bar": False}
+    # Threads: the process may have threads already, which a fork would copy in any state.
+    jobs = {
+        "n_jobs": n_jobs,
+        "pool_engine": "thread",
+        "chunk_duration": "1s",
+        "progress_bar": False,
+    }
     progress(0.0, "preprocessing")
     _cache(chain, parameters, jobs)
     analyzer = _create(sorting, chain.recording, parameters, jobs)
@@ -149,7 +155,7 @@ def _cache(chain: Chain, parameters: AnalyzerParameters, jobs: dict[str, Any]) -
     """Keep the filtered traces in memory where they are small: they are read several times."""
     if chain.recording.get_total_memory_size() <= parameters.cache_limit_bytes:
         chain.recording = chain.recording.save(
-            format="memory", sharedmem=jobs["n_jobs"] > 1, verbose=False, **jobs
+            format="memory", sharedmem=False, verbose=False, **jobs
         )
 
 
@@ -360,7 +366,7 @@ def _write(analyzer: SortingAnalyzer, path: Path) -> None:
     if components is not None:
         for name in [name for name in components.data if name.startswith("pca_model")]:
             del components.data[name]  # could only be pickled; the projections stay
-    analyzer._recording = None
+    pass
     analyzer._temporary_recording = None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Recording not provided")

@@ -51,7 +51,7 @@ def estimate_motion(
     saturation : DataFrame or None
         Saturated periods, `start_sample` and `stop_sample`.
     n_jobs : int
-        Worker processes.
+        Worker threads.
     progress : Progress
         Called between the stages.
 
@@ -136,6 +136,7 @@ def _compute(chain: Chain, parameters: MotionParameters, n_jobs: int) -> tuple[M
             output_motion_info=True,
             raise_error=False,
             n_jobs=n_jobs,
+            pool_engine="thread",
             chunk_duration="1s",
             progress_bar=False,
         )
