@@ -134,7 +134,13 @@ def open_analyzer(folder: Path) -> SortingAnalyzer:
     """
     from spikeinterface.core import load_sorting_analyzer
 
-    return load_sorting_analyzer(folder / ANALYZER_NAME)
+    analyzer = load_sorting_analyzer(folder / ANALYZER_NAME)
+    # Without a recording SpikeInterface 0.105.3 guesses the main channels again from the
+    # templates, and warns of an old analyzer; the ones that the sparsity was made for are stored.
+    stored = analyzer.get_sorting_property("main_channel_id")
+    if stored is not None:
+        analyzer._main_channel_indices = analyzer.channel_ids_to_indices(stored)
+    return analyzer
 
 
 def _check_belong_together(recording: BaseRecording, sorting: BaseSorting) -> None:
@@ -175,7 +181,6 @@ def _create(
         format="memory",
         sparse=True,
         return_in_uV=True,
-        peak_sign="neg",
         seed=parameters.seed,
         sparsity_kwargs={"method": "radius", "radius_um": parameters.radius_um},
         job_kwargs=jobs,
@@ -366,7 +371,7 @@ def _write(analyzer: SortingAnalyzer, path: Path) -> None:
     if components is not None:
         for name in [name for name in components.data if name.startswith("pca_model")]:
             del components.data[name]  # could only be pickled; the projections stay
-    pass
+    analyzer._recording = None
     analyzer._temporary_recording = None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Recording not provided")
