@@ -259,22 +259,34 @@ def whole_asset(raw: Path, scratch: Path, threads: int) -> float:
     return one.seconds / timed(work)[1]
 
 
+def own_peak() -> int:
+    """Peak resident bytes of this process since it began.
+
+    `ru_maxrss` will not do on Linux: a child begins with its parent's.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def peak_memory_gb(second: np.ndarray, scratch: Path, threads: int, seconds: int) -> float:
     """Peak resident memory of a process that compresses so many seconds."""
     raw, folder = scratch / f"long{seconds}.bin", scratch / f"memory{seconds}"
     write_raw(second, seconds, raw)
     folder.mkdir()
     code = (
-        "import resource, sys; from pathlib import Path; from benchmarks.compression import Ours;"
-        "Ours(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])).write();"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "import sys; from pathlib import Path; from benchmarks.compression import Ours, own_peak;"
+        "Ours(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])).write(); print(own_peak())"
     )
     command = [sys.executable, "-c", code, str(raw), str(folder), str(threads)]
     answer = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True, check=True)
     raw.unlink()
     shutil.rmtree(folder)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return int(answer.stdout.split()[-1]) * unit / 1e9
+    return int(answer.stdout.split()[-1]) / 1e9
 
 
 def figures(rounds: dict[str, list[dict[str, float]]]) -> dict[str, Any]:

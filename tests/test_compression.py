@@ -350,20 +350,22 @@ def test_an_unknown_stream_is_named_with_those_that_exist(tmp_path):
 
 
 MEMORY_PROBE = """
-import resource, sys
+import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_compression import FS, compress_recording, open_stream, PARAMETERS
+from test_compression import compress_recording, open_stream, PARAMETERS
 folder = Path(sys.argv[2])
 compress_recording({"ap": open_stream(folder / "raw.bin", 385)}, folder, PARAMETERS, n_jobs=2)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+status = Path("/proc/self/status").read_text().splitlines()
+print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 """
 
 
 @pytest.mark.integration
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_memory_does_not_grow_with_the_length(tmp_path):
     peaks = []
-    for seconds in (4, 24):
+    for seconds in (4, 44):
         folder = tmp_path / str(seconds)
         folder.mkdir()
         second = np.random.default_rng(0).integers(-9, 9, (int(FS), 385), dtype=np.int16)
@@ -371,9 +373,10 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
             for _ in range(seconds):
                 file.write(second.tobytes())
         command = [sys.executable, "-c", MEMORY_PROBE, str(Path(__file__).parent), str(folder)]
-        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         peaks.append(int(answer.stdout.split()[-1]) * 1024)
-    assert peaks[1] - peaks[0] < 20 * FS * 385 * 2 * 0.4  # a map of the file would add all of it
+    # Keeping the data, or a map of it, would add the 92 MB by which the second file is longer.
+    assert peaks[1] - peaks[0] < 40 * FS * 385 * 2 * 0.4
 
 
 @pytest.mark.real
