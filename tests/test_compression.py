@@ -159,7 +159,7 @@ def test_chunks_are_channel_major_and_read_by_the_stock_codec(tmp_path):
 
     values = samples(3000)
     compress_recording({"ap": open_stream(write_raw(tmp_path, values))}, tmp_path, PARAMETERS)
-    array = zarr.open(str(tmp_path / "ap.zarr"))["traces_seg0"]
+    array = zarr.open_consolidated(str(tmp_path / "ap.zarr"))["traces_seg0"]
     assert array.order == "F"
     assert array.chunks == (3000, 8)
     assert array.compressor.codec_id == "pcodec"

@@ -127,10 +127,10 @@ def write_targets(
 
 
 def _delta_for(source: Interleaved, target: Target, level: int, delta: str) -> str:
-    """Take the delta that was asked for, or the best one on a sample of at most 1 MB."""
+    """Take the delta that was asked for, or the best one on a sample of half a megabyte."""
     if delta != "sample":
         return delta
-    columns = target.columns[:: max(1, len(target.columns) // 32)]
+    columns = target.columns[:: max(1, len(target.columns) // 16)]
     pieces = []
     for part in source.parts[:3]:
         start = max(0, part.n_samples // 2 - 8_000)
