@@ -1,0 +1,96 @@
+"""What Dagster costs: one recording through the job, against a plain script of the same science.
+
+Both call the same functions in the same order with the same `n_jobs`, both after one warm-up that
+fills the caches (compiled kernels, file cache). They run in turn, and the ratio of each pair is
+quoted, because machines are noisy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+LAB_YAML = """\
+lab: simlab
+store: {url: store}
+sources: [{name: local, path: sessions}]
+steps:
+  bad_channels: {set: demo}
+sorters:
+  - {name: tridesclous2}
+"""
+
+RESULTS = Path(__file__).parent / "results"
+COMMAND = [sys.executable, "-c", "from neuro_assets.cli import main; main()"]
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    """Measure and return the figures.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        Command line.
+
+    Returns
+    -------
+    dict
+        Seconds of both, their ratio pair by pair, and the cold start.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--channels", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=2)
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        return measure(Path(folder), options.seconds, options.channels, options.repeats)
+
+
+def measure(folder: Path, seconds: float, channels: int, repeats: int) -> dict[str, Any]:
+    """Run both in turn in a folder."""
+    from neuro_assets.simulation import simulate_session
+
+    (folder / "lab.yaml").write_text(LAB_YAML)
+    session = simulate_session(
+        folder / "sessions", duration_s=seconds, n_channels=channels, video=False
+    ).session
+    cold = _timed([*COMMAND, "--lab", str(folder), "run", str(session)])
+    jobs, plains = [], []
+    for _ in range(repeats):
+        plains.append(_timed([sys.executable, "-m", "benchmarks.plain_script", str(folder)]))
+        command = [*COMMAND, "--lab", str(folder), "run", str(session), "--force"]
+        jobs.append(_timed(command))
+    ratios = [job / plain for job, plain in zip(jobs, plains, strict=True)]
+    return {
+        "recording": f"{seconds:g} s x {channels} channels",
+        "cold_first_run_s": cold,
+        "job_s": jobs,
+        "plain_script_s": plains,
+        "ratios": ratios,
+        "ratio_median": median(ratios),
+        "limit": 1.25,
+        "met": median(ratios) <= 1.25,
+    }
+
+
+def _timed(command: list[str]) -> float:
+    began = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{command[-3:]} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return round(time.perf_counter() - began, 2)
+
+
+if __name__ == "__main__":
+    figures = main()
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "orchestration.json").write_text(json.dumps(figures, indent=1))
+    for name, value in figures.items():
+        print(f"{name:<20} {value}")
