@@ -74,7 +74,7 @@ def build_defs(
             *publish_sensors(process, publish),
             *tables_sensors(publish, refresh),
         ],
-        resources={**io_managers(config.store), **(resources or {})},
+        resources={**io_managers(config.store, config.compute.scratch), **(resources or {})},
         executor=dg.multiprocess_executor.configured(multiprocess_config(config.compute.n_steps)),
         metadata={"lab": config.lab, "config_error": config_error or "none"},
     )

@@ -474,13 +474,13 @@ def test_an_input_deleted_behind_the_back_is_named_when_it_is_used(resource, sto
 
 def test_secrets_come_from_the_environment_and_are_never_shown(monkeypatch):
     monkeypatch.setenv("LAB_S3_SECRET", "hush-hush")
-    s3 = S3Resource(
+    resource = StoreResource(
+        url="s3://bucket/lab",
         endpoint_url="http://127.0.0.1:1",
         region_name="eu-west-1",
         aws_access_key_id="id",
         aws_secret_access_key=dg.EnvVar("LAB_S3_SECRET"),
     )
-    resource = StoreResource(url="s3://bucket/lab", s3=s3)
     assert "hush-hush" not in repr(resource)
     seen = []
 

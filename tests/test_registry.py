@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neuro_assets.outcomes import PermanentFailure
@@ -259,6 +259,7 @@ def test_the_index_is_derived_and_reads_the_same_when_empty(registry, tmp_path):
 
 
 @pytest.mark.property
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(st.text(min_size=1, max_size=12), st.text(max_size=3)),

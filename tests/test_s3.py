@@ -18,7 +18,6 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 import pytest
-from dagster_aws.s3 import S3Resource
 from s3_servers import BUCKET, SECRET, Proxy, Server, client, moto_server, rclone_server
 from s3_servers import KEY as LAB_KEY
 from store_writer import ASSET, KEY, VERSIONS, check_whole, race, write_for_ever, write_once
@@ -500,8 +499,9 @@ def test_every_format_goes_to_s3_through_dagster_and_opens_from_there(
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", LAB_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    s3 = S3Resource(endpoint_url=moto.endpoint, region_name="us-east-1")
-    resource = StoreResource(url=url, scratch=str(tmp_path), s3=s3)
+    resource = StoreResource(
+        url=url, scratch=str(tmp_path), endpoint_url=moto.endpoint, region_name="us-east-1"
+    )
     seen: dict = {}
     assets = [
         asset_of("units", PARQUET, tables(units=FRAME)),

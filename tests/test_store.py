@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuro_assets.outcomes import Outcome, PermanentFailure, TransientFailure
@@ -404,6 +404,7 @@ def test_what_json_cannot_hold_is_an_error_and_not_a_guess():
 
 
 @pytest.mark.property
+@settings(deadline=None)
 @given(st.text())
 def test_no_name_can_leave_its_folder_or_hide(name):
     try:
@@ -419,12 +420,14 @@ def test_no_name_can_leave_its_folder_or_hide(name):
 
 
 @pytest.mark.property
+@settings(deadline=None)
 @given(st.text(max_size=150))
 def test_every_safe_name_is_a_name_for_the_store(text):
     assert checked_name(safe_name(text), "key") == safe_name(text)
 
 
 @pytest.mark.property
+@settings(deadline=None)
 @given(st.text())
 def test_no_file_path_of_a_manifest_can_leave_the_output(text):
     try:

@@ -211,20 +211,22 @@ class ZarrAnalyzerIOManager(_StoreIOManager):
     required = ".zarr"
 
 
-def io_managers(config: StoreConfig) -> dict[str, Any]:
+def io_managers(config: StoreConfig, scratch: str | None = None) -> dict[str, Any]:
     """Make the store and the IO managers of a configuration, by resource key.
 
     Parameters
     ----------
     config : StoreConfig
         Where outputs are kept.
+    scratch : str, optional
+        Local folder for temporary files.
 
     Returns
     -------
     dict
         For `dagster.Definitions(resources=...)`.
     """
-    return io_managers_of(StoreResource.of(config))
+    return io_managers_of(StoreResource.of(config, scratch))
 
 
 def io_managers_of(store: StoreResource) -> dict[str, Any]:

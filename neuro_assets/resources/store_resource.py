@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster_aws.s3 import S3Resource
 from pydantic import Field
 
 if TYPE_CHECKING:
+    from dagster_aws.s3 import S3Resource
+
     from neuro_assets.config import StoreConfig
     from neuro_assets.resources.store import Store
 
@@ -17,34 +18,44 @@ if TYPE_CHECKING:
 class StoreResource(dg.ConfigurableResource):
     """Where outputs are kept.
 
-    Credentials come from `s3`: either fields given as `dg.EnvVar`, or, with none given, the usual
-    chain of environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`), profile and instance role.
+    The S3 fields are those of `dagster_aws.s3.S3Resource`, which is made of them only for an S3
+    URL: importing it takes two seconds, and every process of a run would wait for it. Credentials
+    that are not given (as `dg.EnvVar`) are found in the usual chain: environment
+    (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`), profile, instance role.
     """
 
     url: str = Field(description="A folder, or s3://bucket/prefix")
     scratch: str | None = Field(
         default=None, description="Local folder for temporary files; the system's when empty"
     )
-    s3: S3Resource = Field(
-        default_factory=S3Resource, description="Endpoint, region and credentials, for s3://"
-    )
+    endpoint_url: str | None = Field(default=None, description="For stores other than AWS")
+    region_name: str | None = Field(default=None, description="S3 region")
+    profile_name: str | None = Field(default=None, description="Profile of the AWS configuration")
+    aws_access_key_id: str | None = Field(default=None, description="Give it as dg.EnvVar")
+    aws_secret_access_key: str | None = Field(default=None, description="Give it as dg.EnvVar")
 
     @classmethod
-    def of(cls, config: StoreConfig) -> StoreResource:
+    def of(cls, config: StoreConfig, scratch: str | None = None) -> StoreResource:
         """Make the resource of a configuration.
 
         Parameters
         ----------
         config : StoreConfig
             Its `url`, `endpoint_url` and `region`.
+        scratch : str, optional
+            Local folder for temporary files.
 
         Returns
         -------
         StoreResource
             Credentials are taken from the environment when it is used.
         """
-        s3 = S3Resource(endpoint_url=config.endpoint_url, region_name=config.region)
-        return cls(url=config.url, s3=s3)
+        return cls(
+            url=config.url,
+            scratch=scratch,
+            endpoint_url=config.endpoint_url,
+            region_name=config.region,
+        )
 
     def store(self) -> Store:
         """Open the store; nothing is connected yet.
@@ -56,9 +67,22 @@ class StoreResource(dg.ConfigurableResource):
         """
         from neuro_assets.resources.store import Store
 
-        options = storage_options(self.s3) if self.url.startswith("s3://") else None
+        options = self._options() if self.url.startswith("s3://") else None
         scratch = Path(self.scratch) if self.scratch else None
         return Store(self.url, storage_options=options, scratch=scratch)
+
+    def _options(self) -> dict[str, Any]:
+        from dagster_aws.s3 import S3Resource
+
+        return storage_options(
+            S3Resource(
+                endpoint_url=self.endpoint_url,
+                region_name=self.region_name,
+                profile_name=self.profile_name,
+                aws_access_key_id=self.aws_access_key_id,
+                aws_secret_access_key=self.aws_secret_access_key,
+            )
+        )
 
 
 def storage_options(s3: S3Resource) -> dict[str, Any]:
