@@ -37,10 +37,10 @@ up: setup  ## the Dagster UI on 127.0.0.1:$(PORT), sensors on
 	$(BIN)/neuro-assets up --port $(PORT)
 
 test: setup  ## all tests that this machine can run
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 test-fast: setup  ## the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow and not browser and not real"
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile -m "not slow and not browser and not real"
 
 lint: setup  ## style, types, layers
 	$(BIN)/ruff check .

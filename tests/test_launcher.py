@@ -262,8 +262,8 @@ def child(cleaned, stubborn):
     else:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     assert end_with_parent(grace_s=1)
-    print(mp.current_process().pid, flush=True)
     try:
+        print(mp.current_process().pid, flush=True)
         time.sleep(600)
     finally:
         open(cleaned, "w").close()

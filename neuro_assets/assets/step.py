@@ -7,6 +7,7 @@ share is here. No science, no formats and no store paths.
 import resource
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -361,11 +362,17 @@ def _with(manifest: Manifest, **changes: Any) -> Manifest:
 def _output(
     manifest: Manifest, production: Production, shown: dict[str, Any]
 ) -> dg.Output[Production]:
-    return dg.Output(
-        production,
-        data_version=dg.DataVersion(manifest.version),
-        metadata={"outcome": manifest.outcome.value, **shown},
-    )
+    return output(production, manifest.version, {"outcome": manifest.outcome.value, **shown})
+
+
+def output(
+    production: Production, version: str, metadata: Mapping[str, Any]
+) -> dg.Output[Production]:
+    """Make Dagster's output with our version as its data version."""
+    with warnings.catch_warnings():
+        # `data_version` is in beta; tests/test_dagster_contract.py holds what we need of it.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.Output(production, data_version=dg.DataVersion(version), metadata=dict(metadata))
 
 
 def input_ref(asset: str, found: Input) -> InputRef:

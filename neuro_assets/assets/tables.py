@@ -8,7 +8,7 @@ import dagster as dg
 
 from neuro_assets.assets import names
 from neuro_assets.assets.inventory import inventory
-from neuro_assets.assets.step import StepSpec, installed_packages
+from neuro_assets.assets.step import StepSpec, installed_packages, output
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import Outcome
 from neuro_assets.resources.io_managers import PARQUET, Production, StoreResource
@@ -120,11 +120,8 @@ def _table(name: str, deps: Sequence[str]) -> Any:
                 run_id=context.run_id,
             )
             with opened.attempt(name, WHOLE_LAB, version) as attempt:
-                yield dg.Output(
-                    Production(manifest, attempt, result, None),
-                    data_version=dg.DataVersion(version),
-                    metadata=result.metrics,
-                )
+                production = Production(manifest, attempt, result, None)
+                yield output(production, version, result.metrics)
 
         return dg.asset(
             name=name,

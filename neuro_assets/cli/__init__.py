@@ -32,11 +32,10 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line; one line for an expected error, a traceback only for a bug."""
     try:
-        app(standalone_mode=False)
+        # Without standalone mode a raised `typer.Exit` comes back as the returned code.
+        sys.exit(app(standalone_mode=False) or 0)
     except NeuroAssetsError as error:
         _stop(str(error), 1)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         _stop("interrupted", 130)
     except WRONG_ARGUMENTS as error:
