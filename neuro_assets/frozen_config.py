@@ -78,6 +78,7 @@ def frozen_text(name: str, read: Callable[[], str]) -> str:
     if text is None:
         text = read()
     # Also on reconstruction: the next process gets what is pending here.
+    context.add_to_pending_reconstruction_metadata(key, text)
     return text
 
 
