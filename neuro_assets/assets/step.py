@@ -426,10 +426,16 @@ def _progress(context: dg.AssetExecutionContext) -> Progress:
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics that the user interface can show: finite numbers, and words."""
     return {
-        name: value.item() if hasattr(value, "item") else value
+        name: _rounded(value)
         for name, value in metrics.items()
         if isinstance(value, (str, bool)) or (value is not None and isfinite(value))
     }
+
+
+def _rounded(value: Any) -> Any:
+    """Six digits are more than any of these figures has, and all that fits a column."""
+    plain = value.item() if hasattr(value, "item") else value
+    return float(f"{plain:.6g}") if isinstance(plain, float) else plain
 
 
 def _shown(result: StepResult) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def _result(
 
 
 def _family_metadata(rows: list[Judged]) -> dict[str, Any]:
-    values = {j.criterion.metric: j.value for j in rows if j.value is not None}
+    values = {j.criterion.metric: float(f"{j.value:.6g}") for j in rows if j.value is not None}
     table = dg.MetadataValue.table(
         [
             dg.TableRecord(
@@ -190,11 +190,17 @@ def _limits(criterion: Criterion) -> str:
         ("CRITICAL", criterion.critical),
     )
     limits = ", ".join(f"{n} {sign} {v:g}" for n, v in named if v is not None)
-    return f"{limits} {criterion.unit}".strip()
+    return f"{limits} {_unit(criterion)}".strip()
+
+
+def _unit(criterion: Criterion) -> str:
+    """Give the unit to show; a ratio has none."""
+    return "" if criterion.unit == "1" else criterion.unit
 
 
 def _words(judged: Judged) -> str:
-    metric, unit = judged.criterion.metric, judged.criterion.unit
+    metric = judged.criterion.metric
     if judged.value is None:
         return f"{metric} not computed"
-    return f"{metric} {judged.value:.4g} {unit} {judged.verdict.name}".replace("  ", " ")
+    value = f"{judged.value:.4g} {_unit(judged.criterion)}".strip()
+    return f"{metric} {value}: {judged.verdict.name}"
