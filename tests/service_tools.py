@@ -58,7 +58,7 @@ def log(lab: Path, name: str) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 180) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 900) -> Any:
     """Wait for something that must come; the limit only keeps a broken test from hanging."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
