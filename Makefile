@@ -7,13 +7,15 @@ BIN    := $(VENV)/bin
 UV     := .uv/bin/uv
 STAMP  := $(VENV)/.installed
 PORT   ?= 3000
+# Folder with lab.yaml: this one, or the demonstration's.
+LAB    ?= $(if $(wildcard lab.yaml),.,demo_lab)
 
 # The packages are on disk once; links instead of copies fail between file systems.
 export UV_LINK_MODE ?= copy
 # Nobody's metered sorter: no package may call home.
 export DAGSTER_DISABLE_TELEMETRY := yes
 
-.PHONY: setup demo up test test-fast lint format lock bench screenshots clean
+.PHONY: help setup demo up test test-fast lint format lock bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -31,10 +33,10 @@ $(STAMP): requirements.lock pyproject.toml | $(UV)
 	@touch $@
 
 demo: setup  ## simulate a session, process it, print what came out
-	$(BIN)/neuro-assets demo
+	$(BIN)/neuro-assets demo demo_lab
 
 up: setup  ## the Dagster UI on 127.0.0.1:$(PORT), sensors on
-	$(BIN)/neuro-assets up --port $(PORT)
+	$(BIN)/neuro-assets --lab $(LAB) up --port $(PORT)
 
 test: setup  ## all tests that this machine can run
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
@@ -60,5 +62,5 @@ bench: setup  ## the benchmarks; JSON and tables in benchmarks/results
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what make made (not your data, not your store)
-	rm -rf $(VENV) .uv build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .demo
+	rm -rf $(VENV) .uv build *.egg-info .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

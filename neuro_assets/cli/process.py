@@ -211,6 +211,11 @@ def up(
     from neuro_assets.service import up as serve
 
     lab = open_lab()
+    if not lab.path.is_file():
+        raise PermanentFailure(
+            f"there is no {lab.path}; `neuro-assets init {lab.folder}` writes one, and `make demo` "
+            "makes a lab to look at"
+        )
     if not lab.config.sources:
         console.print(f"[yellow]No source folder in {lab.path}: no session will be found.[/]")
     for source in lab.config.sources:
