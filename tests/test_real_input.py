@@ -67,7 +67,9 @@ def test_quality_and_channels_are_there_and_sorting_says_why_not(spikewrap):
     assert done >= {"compressed_recording", "recording_quality", "bad_channels", "lfp", "nwb"}
     assert states["sorting_tridesclous2"].detail.startswith("recording_too_short: 0.5")
     for name in ("analyzer_tridesclous2", "unit_quality_tridesclous2", "units"):
-        assert states[name].detail.startswith("skipped_upstream: sorting_tridesclous2"), name
+        assert states[name].detail.startswith(
+            "skipped_upstream: sorting_tridesclous2: recording_too_short"
+        ), name
     quality = lab.store.current("recording_quality", keys[0]).table("channel_quality")
     assert len(quality) == 384
     # The published noise of this recording is about 22 uV.

@@ -196,12 +196,19 @@ def commit_while(store: Store, who: str, monkeypatch, *, before=None, after=None
 
 def test_without_locks_two_that_saw_each_other_agree_on_one(store, monkeypatch):
     twin = Store(store.url, scratch=store.scratch)
-    both_written = threading.Barrier(2)
+    both_checked, both_written = threading.Barrier(2, timeout=60), threading.Barrier(2, timeout=60)
     for each in (store, twin):
         without_locks(each, monkeypatch)
     with ThreadPoolExecutor(2) as pool:
         one, two = (
-            pool.submit(commit_while, each, who, monkeypatch, after=both_written.wait)
+            pool.submit(
+                commit_while,
+                each,
+                who,
+                monkeypatch,
+                before=both_checked.wait,
+                after=both_written.wait,
+            )
             for each, who in ((store, "one"), (twin, "two"))
         )
         assert one.result() == two.result()

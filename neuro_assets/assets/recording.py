@@ -12,7 +12,7 @@ from neuro_assets.science.result import StepResult
 
 def recording_steps(config: LabConfig) -> list[StepSpec]:
     """Build the steps of the group `recording`."""
-    return [_compressed(config), _quality(config), _bad_channels(config), _motion(config)]
+    return [_compressed(config), _bad_channels(config), _quality(config), _motion(config)]
 
 
 def _compressed(config: LabConfig) -> StepSpec:

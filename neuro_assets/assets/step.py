@@ -396,8 +396,10 @@ def _require(asset: str, found: Input) -> None:
     if isinstance(found, RawInput) or found.outcome is Outcome.COMPLETE:
         return
     skip = found.manifest.skip or {}
-    origin = skip.get("origin") or asset
-    raise Skipped(SkipReason.SKIPPED_UPSTREAM, f"{origin}: {skip.get('detail')}", origin)
+    if skip.get("origin"):
+        raise Skipped(SkipReason.SKIPPED_UPSTREAM, skip["detail"], skip["origin"])
+    words = f"{asset}: {skip.get('reason')}: {skip.get('detail')}"
+    raise Skipped(SkipReason.SKIPPED_UPSTREAM, words, asset)
 
 
 def _measured(began: float) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def demonstrate(folder: Path, *, duration: float, channels: int, seed: int) -> b
         console.print(states_table(key, output_states(lab, key)))
     console.print(_truth_table(lab, keys, truth))
     console.print(_check_table(lab, keys))
-    console.print(_how_to_load(lab, keys[0]))
+    console.print(_how_to_load(lab, keys[0]), soft_wrap=True, markup=False)
     console.print(f"\nTook {time_words(time.monotonic() - began)}. Files are below {folder}")
     console.print("See it in the browser with `make up`.")
     states = [state for key in keys for state in output_states(lab, key)]

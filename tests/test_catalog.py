@@ -1,0 +1,74 @@
+"""The list of steps: an order, a recorded shape, and what the layers of Dagster make of it."""
+
+from __future__ import annotations
+
+from neuro_assets.assets.catalog import all_steps
+from neuro_assets.config import parse_config
+from neuro_assets.definitions import build_defs
+
+TWO = parse_config("sorters: [{name: tridesclous2}, {name: spykingcircus2}]")
+
+GRAPH = {
+    "compressed_recording": {"raw_recording"},
+    "bad_channels": {"compressed_recording"},
+    "recording_quality": {"compressed_recording", "bad_channels"},
+    "motion": {"compressed_recording", "bad_channels", "recording_quality"},
+    "sorting_tridesclous2": {"compressed_recording", "bad_channels", "recording_quality"},
+    "analyzer_tridesclous2": {
+        "compressed_recording",
+        "bad_channels",
+        "recording_quality",
+        "sorting_tridesclous2",
+    },
+    "unit_quality_tridesclous2": {"analyzer_tridesclous2", "recording_quality"},
+    "units": {"sorting_tridesclous2", "analyzer_tridesclous2", "unit_quality_tridesclous2"},
+    "lfp": {"compressed_recording", "bad_channels"},
+    "nwb": {
+        "raw_recording",
+        "compressed_recording",
+        "bad_channels",
+        "analyzer_tridesclous2",
+        "units",
+        "lfp",
+    },
+}
+
+
+def test_the_graph_is_the_recorded_one():
+    steps = {step.name: {need.asset for need in step.needs} for step in all_steps(parse_config(""))}
+    assert steps == GRAPH
+
+
+def test_what_a_step_needs_comes_before_it():
+    known = {"raw_recording"}
+    for step in all_steps(TWO):
+        assert {need.asset for need in step.needs} <= known, step.name
+        known.add(step.name)
+
+
+def test_sorter_sets_are_siblings_and_units_does_not_wait_for_the_one_it_does_not_take():
+    needs = {step.name: {need.asset for need in step.needs} for step in all_steps(TWO)}
+    assert {"sorting_spykingcircus2", "sorting_tridesclous2"} <= needs.keys()
+    assert not any("spykingcircus2" in asset for asset in needs["units"] | needs["nwb"])
+    every = parse_config(
+        "sorters: [{name: tridesclous2}, {name: spykingcircus2}]\nsteps: {units: {set: most_good}}"
+    )
+    units = next(step for step in all_steps(every) if step.name == "units")
+    assert {n.asset for n in units.needs} >= {"unit_quality_spykingcircus2"}
+    assert all(need.optional for need in units.needs)
+
+
+def test_every_asset_has_group_kind_owner_description_and_code_version():
+    graph = build_defs(config=TWO).get_repository_def().asset_graph
+    for key in graph.materializable_asset_keys:
+        node = graph.get(key)
+        assert node.group_name and node.kinds and node.owners and node.description, key
+        assert node.code_version, key
+
+
+def test_heavy_steps_are_in_a_pool_and_kilosort_in_that_of_the_gpu():
+    config = parse_config("sorters: [{name: ks4, sorter: kilosort4}, {name: tridesclous2}]")
+    pools = {step.name: step.pool for step in all_steps(config)}
+    assert pools["sorting_ks4"] == "gpu"
+    assert pools["sorting_tridesclous2"] == "heavy"
+    assert pools["units"] is None
