@@ -29,6 +29,7 @@ from neuro_assets.checks.evaluate import (
     skipped_results,
 )
 from neuro_assets.config import LabConfig
+from neuro_assets.lifeline import end_with_parent
 from neuro_assets.outcomes import Outcome, PermanentFailure, Skipped, SkipReason, TransientFailure
 from neuro_assets.parameters.base import StepParameters
 from neuro_assets.partitions import SESSION_PROBE
@@ -231,6 +232,7 @@ class _Runner:
     def run(
         self, context: dg.AssetExecutionContext, store: Store, inputs: Mapping[str, Input]
     ) -> Iterator[Any]:
+        end_with_parent()
         key = context.partition_key
         manifest = self._manifest(key, inputs, context.run_id)
         if context.run.tags.get(FORCE_TAG) != "true":
