@@ -10,6 +10,7 @@ import dagster as dg
 from neuro_assets.assets import names
 from neuro_assets.assets.catalog import all_steps
 from neuro_assets.assets.raw import raw_recording
+from neuro_assets.assets.runner import step_asset
 from neuro_assets.assets.tables import table_assets
 from neuro_assets.config import LabConfig, config_path, parse_config
 from neuro_assets.executors.multiprocess import multiprocess_config
@@ -67,7 +68,7 @@ def build_defs(
         description="Tables over all recordings of the lab.",
     )
     return dg.Definitions(
-        assets=[raw_recording(), *(step.asset(config) for step in steps), *tables],
+        assets=[raw_recording(), *(step_asset(step, config) for step in steps), *tables],
         jobs=[process, publish, refresh],
         sensors=[
             discovery_sensor(config, process, config_error),

@@ -442,7 +442,9 @@ RELOAD = 'mutation { reloadRepositoryLocation(repositoryLocationName: "tiny") { 
 
 
 def named(members: list[psutil.Process], *words: str) -> psutil.Process:
-    (process,) = [m for m in members if all(w in " ".join(m.cmdline()) for w in words)]
+    # A child that ended a moment ago has no command line any more.
+    living = [m for m in members if m.is_running() and m.status() != psutil.STATUS_ZOMBIE]
+    (process,) = [m for m in living if all(w in " ".join(m.cmdline()) for w in words)]
     return process
 
 

@@ -8,7 +8,8 @@ import dagster as dg
 
 from neuro_assets.assets import names
 from neuro_assets.assets.inventory import inventory
-from neuro_assets.assets.step import StepSpec, installed_packages, output
+from neuro_assets.assets.runner import installed_packages, output
+from neuro_assets.assets.step import StepSpec
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import Outcome
 from neuro_assets.resources.io_managers import PARQUET, Production, StoreResource

@@ -104,7 +104,7 @@ def registered_keys(lab: Lab, targets: Iterable[str], *, use_hash: bool = False)
 
 def process_keys(lab: Lab, keys: list[str], only: list[str], *, force: bool = False) -> bool:
     """Run the jobs for the keys, one key after the other; True when nothing failed."""
-    from neuro_assets.assets.step import FORCE_TAG
+    from neuro_assets.assets.runner import FORCE_TAG
     from neuro_assets.sensors.events import run_tags
     from neuro_assets.service import execute
 
