@@ -25,7 +25,7 @@ class CompressionParameters(StepParameters):
             "1 s chunks as mtscomp (IBL) and aind-data-transformation"
         ),
         "small": NamedSet(
-            source="neuro_assets benchmarks/compression.py: 1 % smaller, writes a fifth slower",
+            source="neuro_assets benchmarks/compression.py: 1 % smaller, writes a tenth slower",
             values={"level": 8},
         ),
     }
@@ -34,7 +34,7 @@ class CompressionParameters(StepParameters):
         default=1.0, gt=0, le=60, description="Length of one stored chunk, seconds."
     )
     level: int = Field(
-        default=7, ge=0, le=12, description="pcodec's compression level, 0..12 (no unit)."
+        default=5, ge=0, le=12, description="pcodec's compression level, 0..12 (no unit)."
     )
     delta: Delta = Field(
         default="sample",

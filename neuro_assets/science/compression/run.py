@@ -157,6 +157,8 @@ def _compress_stream(
         delta=parameters.delta,
         n_jobs=n_jobs,
         watch=watch,
+        # Every sample is compared anyway: the hash only tells whether the file is the rig's.
+        hashed=bool(stream.sha1),
     )
     matches = sha1_matches(digests, stream.sha1)
     if matches is False and parameters.on_sha1_mismatch == "fail":

@@ -164,7 +164,7 @@ def _verify_stream(
     first: int | None = None
     offset = 0
     for segment in segments:
-        source = Interleaved(stream.recording, segment)
+        source = Interleaved(stream.recording, segment, hashed=bool(stream.sha1))
         different = _first_difference(source, stored, segment, n_jobs, watch)
         if first is None and different is not None:
             first = offset + different

@@ -75,6 +75,7 @@ def write_targets(
     delta: str,
     n_jobs: int,
     watch: Callable[[int], None],
+    hashed: bool = True,
 ) -> list[str]:
     """Store every channel of a stream, verified bit by bit.
 
@@ -92,11 +93,14 @@ def write_targets(
         Threads that compress.
     watch : callable
         Told the samples done so far.
+    hashed : bool
+        Whether to compute the SHA-1 of the source on the way.
 
     Returns
     -------
     list of str
-        SHA-1 of the interleaved bytes of each source file (or segment), in time order.
+        SHA-1 of the interleaved bytes of each source file (or segment), in time order; empty
+        where it was not asked for.
 
     Raises
     ------
@@ -107,7 +111,7 @@ def write_targets(
     digests: list[str] = []
     done = 0
     for segment in range(recording.get_num_segments()):
-        source = Interleaved(recording, segment)
+        source = Interleaved(recording, segment, hashed=hashed)
         length = min(round(chunk_duration_s * recording.sampling_frequency), source.n_samples)
         if length == 0:
             raise PermanentFailure("The recording has no samples: nothing to compress")
