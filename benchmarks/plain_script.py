@@ -20,13 +20,6 @@ from neuro_assets.science.analyzer import analyze_sorting, open_analyzer
 from neuro_assets.science.bad_channels import check_sortable, detect_bad_channels
 from neuro_assets.science.compression import compress_recording, open_compressed, open_recordings
 from neuro_assets.science.lfp import extract_lfp
-from neuro_assets.science.nwb import write_nwb
-from neuro_assets.science.nwb_inputs import (
-    NwbInputs,
-    channels_of,
-    templates_of,
-    trains_from_tables,
-)
 from neuro_assets.science.quality import recording_quality
 from neuro_assets.science.recording import open_raw
 from neuro_assets.science.sorting import open_sorting, sort_recording
@@ -89,18 +82,6 @@ def process(folder: Path, config: LabConfig, out: Path) -> None:
         config.units, open_source=lambda _: analyzer,
     )  # fmt: skip
     keep(names.UNITS, chosen.tables)
-    from spikeinterface.core import read_zarr
-
-    inputs = NwbInputs(
-        key="plain", lab=session.lab, subject=session.subject, date=session.date,
-        number=session.number, sampling_frequency=ap.sampling_frequency,
-        n_samples=ap.get_num_samples(), channels=channels_of(ap, channels),
-        units=chosen.tables["units"],
-        spikes=trains_from_tables(chosen.tables["units"], chosen.tables["spikes"]),
-        templates=templates_of(analyzer), lfp=read_zarr(lfp / "lfp.zarr"),
-        start_time=recording.identity.created,
-    )  # fmt: skip
-    write_nwb(inputs, place(names.NWB), parameters[names.NWB])
 
 
 if __name__ == "__main__":
