@@ -502,3 +502,24 @@ def test_kilosort4_runs_on_the_cpu_for_a_very_short_recording(tmp_path: Path) ->
     assert result.applied[-1].parameters["by"]["filtering"] == "sorter"
     assert result.applied[-1].parameters["do_correction"] is False
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_kilosort4_finds_true_units_on_a_gpu(tmp_path: Path) -> None:
+    pytest.importorskip("kilosort")
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    from spikeinterface.comparison import compare_sorter_to_ground_truth
+
+    from neuro_assets.simulation import simulate_recording
+
+    raw, truth = simulate_recording(60.0, 64, seed=0)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "scratch").mkdir()
+    parameters = SortingParameters.for_sorter("kilosort4")
+    sort_recording(raw, good(raw), None, tmp_path / "out", tmp_path / "scratch", parameters)
+    found = open_sorting(tmp_path / "out")
+    compared = compare_sorter_to_ground_truth(truth, found, exhaustive_gt=True)
+    assert (compared.get_performance()["accuracy"].astype(float) >= 0.8).sum() >= 10
