@@ -12,7 +12,7 @@ LAB    ?= $(if $(wildcard lab.yaml),.,demo_lab)
 
 # The packages are on disk once; links instead of copies fail between file systems.
 export UV_LINK_MODE ?= copy
-# Nobody's metered sorter: no package may call home.
+# No package may call home.
 export DAGSTER_DISABLE_TELEMETRY := yes
 
 .PHONY: help setup demo up test test-fast lint format lock bench clean

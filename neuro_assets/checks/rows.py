@@ -9,7 +9,7 @@ from neuro_assets.checks.criteria import Criterion
 
 IBL_RAW = "IBL ibllib qc, ephysqc.py"
 AIND = "AIND ephys pipeline 1.3.1, default_params.json"
-SI = "SpikeInterface 0.105 documentation"
+OURS = "neuro_assets"
 
 CRITERIA: dict[str, tuple[Criterion, ...]] = {
     "compressed_recording": (
@@ -29,7 +29,7 @@ CRITERIA: dict[str, tuple[Criterion, ...]] = {
     "recording_quality": (
         Criterion(
             "rms_destriped_uv_median", "noise", "uV", warning=20, fail=40,
-            source=f"{IBL_RAW}: good probes have 5-15 uV after destriping",
+            source=f"{OURS}: two and four times the 10 uV of the simulation",
         ),
         Criterion(
             "line_noise_db", "noise", "dB", warning=10, fail=20,
@@ -37,13 +37,13 @@ CRITERIA: dict[str, tuple[Criterion, ...]] = {
         ),
         Criterion(
             "saturated_fraction", "saturation", "1", warning=0.001, fail=0.05, critical=0.5,
-            source=f"{IBL_RAW}: saturation on more than 20 % of the channels",
+            source=f"{OURS}: saturation as in {IBL_RAW}, more than 20 % of the channels",
         ),
     ),
     "bad_channels": (
         Criterion(
             "bad_fraction", "channels", "1", warning=0.1, fail=0.5,
-            source=f"{AIND}: max_bad_channel_fraction 0.5 (out-of-brain channels not counted)",
+            source=f"FAIL from {AIND}: fraction 0.5; here without those out of the brain",
         ),
     ),
     "motion": (
@@ -65,17 +65,17 @@ CRITERIA: dict[str, tuple[Criterion, ...]] = {
     "analyzer": (
         Criterion(
             "duplicate_fraction", "duplicates", "1", warning=0.2, fail=0.5,
-            source=f"{AIND}: duplicate threshold 0.9; many duplicates mean an over-split sorting",
+            source=f"{OURS}: many duplicates mean an over-split sorting",
         ),
     ),
     "unit_quality": (
         Criterion(
             "n_units_ibl_pass", "yield", "units", warning=1, above=False,
-            source="IBL brain-wide map: 12.2 % of the units pass the three criteria",
+            source=f"{OURS}: at least one unit passes IBL's three criteria",
         ),
         Criterion(
             "median_snr", "isolation", "1", warning=3, above=False,
-            source=f"{SI}: quality metrics, signal to noise ratio",
+            source=f"{OURS}: peaks of fewer than three SD of the noise are hardly units",
         ),
     ),
     "units": (
@@ -87,7 +87,7 @@ CRITERIA: dict[str, tuple[Criterion, ...]] = {
     "lfp": (
         Criterion(
             "lfp_rms_uv_median", "amplitude", "uV", warning=1000, fail=5000,
-            source="neuro_assets: rodent LFP is 50-500 uV RMS; more is movement or no reference",
+            source=f"{OURS}: far above a field potential; movement or no reference",
         ),
         Criterion(
             "n_missing_samples", "integrity", "samples", warning=0, fail=1000,
