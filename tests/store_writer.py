@@ -22,14 +22,16 @@ def content(seed: str, name: str, size: int) -> bytes:
     return (block * (size // 32 + 1))[:size]
 
 
-def write_once(store: Store, version: str, *, force: bool = False) -> Stored:
+def write_once(
+    store: Store, version: str, *, force: bool = False, files: int | None = None
+) -> Stored:
     """One run of a step: reuse what is committed, else write and commit."""
     if not force and (done := store.committed(ASSET, KEY, version)):
         store.adopt(done)
         return done
     with store.attempt(ASSET, KEY, version) as attempt:
         rng = random.Random(attempt.id)
-        for index in range(rng.randint(3, 8)):
+        for index in range(files or rng.randint(3, 8)):
             path = attempt.folder / f"traces.zarr/{index % 3}/{index}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content(attempt.id, str(index), rng.randint(1, 60_000)))
@@ -75,7 +77,8 @@ def write_and_die(url: str, scratch: str, at_call: int) -> None:
     os.fsync = counted(os.fsync)
     Path.replace = counted(Path.replace)  # type: ignore[method-assign]
     Path.mkdir = counted(Path.mkdir)  # type: ignore[method-assign]
-    write_once(Store(url, scratch=Path(scratch)), VERSIONS[0], force=True)
+    # The same number of files each time, so that the nth operation is always the same one.
+    write_once(Store(url, scratch=Path(scratch)), VERSIONS[0], force=True, files=5)
 
 
 def race(url: str, scratch: str, who: str, barrier, answers, locks: bool, options=None) -> None:
