@@ -29,12 +29,22 @@ from neuro_assets.executors.launcher import (
 )
 
 
+_SLEEPER = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    yield process
-    process.kill()
-    process.wait()
+    # A child inherits which signals its parent ignores or blocks: those of whatever ran the tests.
+    with subprocess.Popen([sys.executable, "-c", _SLEEPER], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        yield process
+        process.kill()
 
 
 @pytest.fixture
