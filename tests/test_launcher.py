@@ -28,7 +28,6 @@ from neuro_assets.executors.launcher import (
     worker_of,
 )
 
-
 _SLEEPER = """
 import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
