@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from alyx_server_tables import PROVENANCES, QC, STATUSES, Tables
+from alyx_server_models import PROVENANCES, QC, STATUSES
+from alyx_server_tables import Tables
 
 DATETIME = (
     "Datetime has wrong format. Use one of these formats instead: "

@@ -1,4 +1,4 @@
-"""Query parameters of each endpoint, and the order of its list; unknown ones are ignored.
+"""Query parameters of each endpoint; unknown ones are ignored.
 
 A parameter that django-filter validates with a form answers 400; the others answer 500 with the
 exception's text.
@@ -6,15 +6,15 @@ exception's text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import datetime
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from alyx_server_lookups import compile_django, compile_lookup
+from alyx_server_models import PROVENANCES, QC, STATUSES
 from alyx_server_rows import is_online
-from alyx_server_tables import PROVENANCES, QC, STATUSES, Tables
+from alyx_server_tables import Tables
 from alyx_server_values import FilterError, Test, as_date, as_datetime, parse
 
 Make = Callable[[Tables, ZoneInfo, str], Test | None]
@@ -340,43 +340,23 @@ USER: dict[str, Make] = {
 }
 
 
-# order -------------------------------------------------------------------------------------------
-
-Order = Callable[[list[Any]], list[Any]]
-
-
-def heap(rows: Iterable[Any]) -> list[Any]:
-    """No order: as the rows lie, the last edited ones last."""
-    return sorted(rows, key=lambda row: row.seq)
-
-
-def by_start(rows: list[Any]) -> list[Any]:
-    """Newest start first, null before all; rows of one start as they lie."""
-    return sorted(heap(rows), key=lambda row: row.start_time or datetime.max, reverse=True)
-
-
-def by_session(rows: list[Any]) -> list[Any]:
-    """Insertions: newest session first, then by name."""
-    named = sorted(heap(rows), key=lambda row: row.name)
-    return sorted(named, key=lambda row: row.session.start_time or datetime.max, reverse=True)
-
-
-def by_level(rows: list[Any]) -> list[Any]:
-    """Tasks: by level, highest priority first, newest session first; nulls as PostgreSQL puts them.
-
-    Ascending columns put null last, descending ones first.
-    """
-
-    def start(row: Any) -> datetime:
-        found = row.session.start_time if row.session else None
-        return found or datetime.max
-
-    out = sorted(heap(rows), key=start, reverse=True)
-    infinite = float("inf")
-    out.sort(key=lambda row: infinite if row.priority is None else row.priority, reverse=True)
-    return sorted(out, key=lambda row: infinite if row.level is None else row.level)
-
-
-def by_name(rows: list[Any]) -> list[Any]:
-    """Alphabetical."""
-    return sorted(rows, key=lambda row: getattr(row, "nickname", None) or row.name)
+# Parameters that Alyx has and this server has not: using one is an error of the test, because to
+# ignore it would be a wrong answer.
+UNMODELLED = {
+    "sessions": "atlas_acronym atlas_id atlas_name dataset_qc_lte histology location "
+    "performance_gte performance_lte",
+    "insertions": "atlas_acronym atlas_id atlas_name chronic_insertion dataset_qc_lte",
+    "trajectories": "chronic_insertion coordinate_system datetime depth phi roll theta x y z",
+    "datasets": "content_type data_format generating_software md5 object_id provenance_directory "
+    "tags",
+    "files": "name",
+    "tasks": "arguments data_repository io_charge parents time_elapsed_secs time_out_secs",
+    "subjects": "actual_severity adverse_effects birth_date cage death_date description ear_mark "
+    "genotype genotype_date genotype_test json line litter name projects protocol_number "
+    "reduced_date request sex source species stock strain to_be_culled to_be_genotyped "
+    "water_restricted wean_date",
+    "labs": "address cage_cleaning_frequency_days cage_type enrichment food id institution "
+    "light_cycle reference_weight_pct repositories timezone zscore_weight_pct",
+    "users": "allowed_users date_joined email first_name groups id is_active is_public_user "
+    "is_staff is_stock_manager is_superuser last_login last_name password user_permissions",
+}

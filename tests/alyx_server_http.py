@@ -1,4 +1,4 @@
-"""HTTP of the Alyx test server: connections, tokens, faults, the files under /data.
+"""HTTP of the Alyx test server: connections, tokens, faults.
 
 What a request means is in `alyx_server_endpoints`; here is only how it arrives and how it fails.
 """
@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import time
-from collections.abc import Callable
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
-from uuid import UUID
 
-from alyx_server_endpoints import ENDPOINTS, Answer, NotFound
+from alyx_server_api import Answer, NotFound
+from alyx_server_endpoints import ENDPOINTS
+from alyx_server_files import download
 from alyx_server_schema import openapi
 
 NOT_FOUND = (
@@ -101,7 +101,10 @@ class Handler(BaseHTTPRequestHandler):
         self.alyx.log.append((method, self.path))
         path = urlsplit(self.path).path
         if path.startswith("/data/"):
-            self._file(path, method)
+            asked = self.headers.get("Range", "")
+            status, headers, content, length = download(self.alyx, unquote(path), asked)
+            self._send(status, headers, b"" if method == "HEAD" else content, length)
+            self.close_connection |= len(content) < length
             return
         faults = self.alyx.faults
         if faults.hang_s:
@@ -232,7 +235,8 @@ class Handler(BaseHTTPRequestHandler):
         methods = ", ".join(
             [*answer.allow, *(["HEAD"] if "GET" in answer.allow else []), "OPTIONS"]
         )
-        headers = {"Vary": "Accept, Cookie", "Allow": methods}
+        vary = "Cookie" if self.path == "/auth-token" else "Accept, Cookie"
+        headers = {"Vary": vary, "Allow": methods}
         if answer.status == 204:
             return 204, headers, b""
         text = json.dumps(answer.body, separators=(",", ":"), ensure_ascii=False)
@@ -257,61 +261,6 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
         self.wfile.flush()
 
-    # files
-
-    def _file(self, path: str, method: str) -> None:
-        faults = self.alyx.faults
-        file = self._found_file(unquote(path))
-        if file is None:
-            self._send(404, {"Content-Type": "text/html"}, b"", 0)
-            return
-        content = file.read_bytes()
-        status, headers = 200, {"Content-Type": "application/octet-stream"}
-        asked = self.headers.get("Range", "")
-        if asked.startswith("bytes=") and "," not in asked:
-            first, last = _span(asked[6:], len(content))
-            if first >= len(content):
-                size = {"Content-Range": f"bytes */{len(content)}"}
-                self._send(416, {**headers, **size}, b"", 0)
-                return
-            headers["Content-Range"] = f"bytes {first}-{last - 1}/{len(content)}"
-            status, content = 206, content[first:last]
-        headers["Accept-Ranges"] = "bytes"
-        cut = faults.take_cut()
-        sent = b"" if method == "HEAD" else content if cut is None else content[:cut]
-        self._send(status, headers, sent, len(content))
-        if cut is not None:
-            self.close_connection = True
-
-    def _found_file(self, path: str) -> Path | None:
-        _, _, name, *rest = path.split("/")
-        repository = self.alyx.tables.repositories.by_key.get(name)
-        if repository is None or repository.folder is None:
-            return None
-        root = Path(repository.folder).resolve()
-        asked = (root / "/".join(rest)).resolve()
-        for file in (asked, asked.with_name(without_id(asked.name))):
-            if file.is_file() and root in file.parents:
-                return file
-        return None
-
-
-def without_id(name: str) -> str:
-    """File name without the dataset's id before the extension."""
-    stem, dot, extension = name.rpartition(".")
-    bare, _, last = stem.rpartition(".")
-    try:
-        return f"{bare}{dot}{extension}" if str(UUID(last)) == last else name
-    except ValueError:
-        return name
-
-
-def _span(text: str, size: int) -> tuple[int, int]:
-    first, _, last = text.partition("-")
-    if not first:
-        return max(size - int(last), 0), size
-    return int(first), min(int(last) + 1, size) if last else size
-
 
 class Listener(ThreadingHTTPServer):
     """Sockets and threads."""
@@ -332,8 +281,6 @@ class Listener(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Keep a handler's exception for the test: `AlyxServer.close` raises it."""
-        import sys
-
         self.alyx.errors.append(sys.exc_info()[1])
 
     def close_connections(self) -> None:
@@ -343,74 +290,3 @@ class Listener(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 continue  # closed by the client meanwhile
-
-
-Planned = tuple[int, dict[str, str], bytes]
-
-
-class Faults:
-    """What goes wrong next; each fault ends by itself or when its field is set back."""
-
-    def __init__(self, lock: Any) -> None:
-        self.down = False
-        self.hang_s = 0.0
-        self._lock = lock
-        self._drops = {False: 0, True: 0}
-        self._planned: list[Planned] = []
-        self._cuts: list[int] = []
-        self._rate: tuple[int, int] | None = None
-        self._times: list[Any] = []
-
-    def drop(self, n: int, *, after: bool) -> None:
-        """Close the next `n` connections without an answer, before or after the work is done."""
-        with self._lock:
-            self._drops[after] = n
-
-    def take_drop(self, *, after: bool) -> bool:
-        """Whether this request's connection is to be closed."""
-        with self._lock:
-            if self._drops[after] < 1:
-                return False
-            self._drops[after] -= 1
-            return True
-
-    def plan(self, n: int, status: int, body: str, headers: dict[str, str]) -> None:
-        """Answer the next `n` requests so, without doing anything."""
-        with self._lock:
-            self._planned += [(status, headers, body.encode())] * n
-
-    def take_planned(self) -> Planned | None:
-        """Answer that was planned for this request."""
-        with self._lock:
-            return self._planned.pop(0) if self._planned else None
-
-    def cut(self, n: int, size: int) -> None:
-        """End the next `n` downloads after `size` bytes."""
-        with self._lock:
-            self._cuts += [size] * n
-
-    def take_cut(self) -> int | None:
-        """Bytes after which this download ends."""
-        with self._lock:
-            return self._cuts.pop(0) if self._cuts else None
-
-    def throttle(self, per_minute: int | None, retry_after: int) -> None:
-        """Allow so many requests a minute of the server's clock; None ends it."""
-        with self._lock:
-            self._rate = None if per_minute is None else (per_minute, retry_after)
-            self._times = []
-
-    def throttled(self, now: Any) -> int | None:
-        """Seconds to wait, when the rate is used up; a refused request does not count."""
-        with self._lock:
-            if self._rate is None:
-                return None
-            most, wait = self._rate
-            self._times = [then for then in self._times if 0 <= (now - then).total_seconds() < 60]
-            if len(self._times) >= most:
-                return wait
-            self._times.append(now)
-            return None
-
-
-Hook = Callable[..., Any]

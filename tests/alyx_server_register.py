@@ -11,8 +11,9 @@ from datetime import datetime
 from fnmatch import fnmatch
 from typing import Any
 
+from alyx_server_models import QC, Dataset, DatasetType, Repository, Revision, Session
 from alyx_server_rows import Rows
-from alyx_server_tables import QC, Dataset, DatasetType, Repository, Revision, Session, Tables
+from alyx_server_tables import Tables
 from alyx_server_values import FilterError
 
 SESSION_PATH = re.compile(r"(?P<subject>[\w.-]+)/(?P<date>\d{4}-\d{2}-\d{2})/(?P<number>\d{1,3})")

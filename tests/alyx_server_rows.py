@@ -6,103 +6,26 @@ The field lists are the contract, measured on Alyx 3.6.1; the replay of the reco
 
 from __future__ import annotations
 
-from datetime import date, datetime
 from typing import Any
 
-from alyx_server_tables import (
+from alyx_server_models import (
     PROVENANCES,
     QC_NAMES,
-    STATUSES,
     Dataset,
     FileRecord,
     Insertion,
-    Repository,
     Session,
-    Subject,
-    Tables,
-    Task,
     Trajectory,
 )
-from alyx_server_values import FilterError
+from alyx_server_small_rows import SmallRows, columns, name_of, names, stamp
+from alyx_server_tables import Tables
 
 SESSION_COLUMNS = ("type", "task_protocol", "number", "narrative", "n_correct_trials", "n_trials")
-TASK_COLUMNS = (
-    "name",
-    "priority",
-    "io_charge",
-    "level",
-    "gpu",
-    "cpu",
-    "ram",
-    "time_out_secs",
-    "time_elapsed_secs",
-    "executable",
-    "graph",
-    "log",
-    "version",
-    "arguments",
-)
-SUBJECT_COLUMNS = (
-    "nickname",
-    "id",
-    "birth_date",
-    "death_date",
-    "species",
-    "sex",
-    "litter",
-    "strain",
-    "source",
-    "line",
-    "description",
-    "json",
-)
 TRAJECTORY_COLUMNS = ("x", "y", "z", "depth", "theta", "phi", "roll")
-REPOSITORY_COLUMNS = (
-    "name",
-    "timezone",
-    "globus_path",
-    "hostname",
-    "data_url",
-    "repository_type",
-    "globus_endpoint_id",
-    "globus_is_personal",
-    "json",
-)
-LAB_COLUMNS = (
-    "name",
-    "institution",
-    "address",
-    "timezone",
-    "reference_weight_pct",
-    "zscore_weight_pct",
-    "json",
-)
 
 
-def stamp(when: datetime | None) -> str | None:
-    """Time as Alyx writes it: naive, in the server's zone."""
-    return None if when is None else when.isoformat()
-
-
-def columns(row: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """Plain fields of a row."""
-    return {name: getattr(row, name) for name in names}
-
-
-def names(rows: list[Any]) -> list[str]:
-    """Names of related rows."""
-    return [row.name for row in rows]
-
-
-def _name(row: Any) -> str | None:
-    return None if row is None else row.name
-
-
-class Rows:
+class Rows(SmallRows):
     """Renders rows; `url` is the server's address, without trailing slash."""
-
-    def __init__(self, tables: Tables, url: str) -> None:
-        self.tables, self.url = tables, url
 
     # sessions
 
@@ -113,7 +36,7 @@ class Rows:
             "subject": row.subject.nickname,
             "start_time": stamp(row.start_time),
             "number": row.number,
-            "lab": _name(row.lab),
+            "lab": name_of(row.lab),
             "projects": names(row.projects),
             "url": f"{self.url}/sessions/{row.id}",
             "task_protocol": row.task_protocol,
@@ -130,7 +53,7 @@ class Rows:
             "users": names(row.users),
             "location": row.location,
             "procedures": names(row.procedures),
-            "lab": _name(row.lab),
+            "lab": name_of(row.lab),
             "projects": names(row.projects),
             "start_time": stamp(row.start_time),
             "end_time": stamp(row.end_time),
@@ -210,7 +133,7 @@ class Rows:
         return {
             "id": row.id,
             "session": row.session.id,
-            "model": _name(row.model),
+            "model": name_of(row.model),
             "session_info": self.session_info(row.session),
             "name": row.name,
             "json": row.json,
@@ -229,7 +152,7 @@ class Rows:
             "provenance": provenances[row.provenance],
             "session": self.session_info(row.probe_insertion.session),
             "probe_name": row.probe_insertion.name,
-            "coordinate_system": _name(row.coordinate_system),
+            "coordinate_system": name_of(row.coordinate_system),
             "datetime": stamp(row.datetime),
             "json": row.json,
             "chronic_insertion": row.chronic_insertion,
@@ -255,7 +178,7 @@ class Rows:
         return {
             "url": f"{self.url}/datasets/{row.id}",
             "name": row.name,
-            "created_by": _name(row.created_by),
+            "created_by": name_of(row.created_by),
             "created_datetime": stamp(row.created_datetime),
             "dataset_type": row.dataset_type.name,
             "data_format": row.data_format.name,
@@ -292,7 +215,7 @@ class Rows:
             "name": row.name,
             "file_size": row.file_size,
             "subject": session.subject.nickname,
-            "created_by": _name(row.created_by),
+            "created_by": name_of(row.created_by),
             "created_datetime": stamp(row.created_datetime),
             "dataset_type": row.dataset_type.name,
             "data_format": row.data_format.name,
@@ -325,101 +248,6 @@ class Rows:
             "json": row.json,
             "relative_path": row.relative_path,
             "exists": row.exists,
-        }
-
-    # the rest
-
-    def task(self, row: Task) -> dict[str, Any]:
-        """Row of a list and detail; a task that never got a status breaks every answer it is in."""
-        statuses = {number: name for name, number in STATUSES.items()}
-        if row.status not in statuses:
-            raise FilterError("list index out of range")
-        return {
-            "id": row.id,
-            "parents": [parent.id for parent in row.parents],
-            "session": row.session.id if row.session else None,
-            "data_repository": _name(row.data_repository),
-            "status": statuses[row.status],
-            **columns(row, TASK_COLUMNS),
-            "datetime": stamp(row.datetime),
-        }
-
-    def subject_listed(self, row: Subject) -> dict[str, Any]:
-        """Row of a list, and the answer to its creation."""
-        today = self.tables.clock().date()
-        born = date.fromisoformat(row.birth_date) if row.birth_date else today
-        return {
-            **columns(row, SUBJECT_COLUMNS),
-            "url": f"{self.url}/subjects/{row.nickname}",
-            "responsible_user": row.responsible_user.name,
-            "age_weeks": (today - born).days // 7,
-            "projects": names(row.projects),
-            "session_projects": [],
-            "lab": row.lab.name,
-            "genotype": [],
-            "alive": row.death_date is None,
-            "reference_weight": 0.0,
-            "last_water_restriction": None,
-            "expected_water": 0.0,
-            "remaining_water": 0.0,
-        }
-
-    def subject(self, row: Subject) -> dict[str, Any]:
-        """Detail."""
-        return {**self.subject_listed(row), "weighings": [], "water_administrations": []}
-
-    def lab(self, row: Any) -> dict[str, Any]:
-        """Row of `/labs`."""
-        repositories = sorted(names(row.repositories))
-        return {**columns(row, LAB_COLUMNS), "repositories": repositories}
-
-    def project(self, row: Any) -> dict[str, Any]:
-        """Row of `/projects`."""
-        return {"name": row.name, "description": row.description, "users": names(row.users)}
-
-    def repository(self, row: Repository) -> dict[str, Any]:
-        """Row of `/data-repository`."""
-        return columns(row, REPOSITORY_COLUMNS)
-
-    def dataset_type(self, row: Any) -> dict[str, Any]:
-        """Row of `/dataset-types`."""
-        fields = ("id", "name", "description", "filename_pattern")
-        return {**columns(row, fields), "created_by": _name(row.created_by)}
-
-    def data_format(self, row: Any) -> dict[str, Any]:
-        """Row of `/data-formats`."""
-        fields = ("id", "json", "name", "description", "file_extension")
-        loaders = {"matlab_loader_function": "", "python_loader_function": ""}
-        return {**columns(row, fields), **loaders}
-
-    def revision(self, row: Any) -> dict[str, Any]:
-        """Row of `/revisions`."""
-        fields = ("id", "json", "name", "description")
-        return {**columns(row, fields), "created_datetime": stamp(row.created_datetime)}
-
-    def tag(self, row: Any) -> dict[str, Any]:
-        """Row of `/tags`."""
-        return columns(row, ("id", "json", "name", "description", "protected", "public", "hash"))
-
-    def user(self, row: Any) -> dict[str, Any]:
-        """Row of `/users`."""
-        mine = [x.nickname for x in self.tables.subjects if x.responsible_user is row]
-        return {
-            "id": row.id,
-            "username": row.name,
-            "email": "",
-            "subjects_responsible": mine,
-            "lab": [],
-            "allowed_users": [],
-            "is_stock_manager": False,
-        }
-
-    def note(self, row: Any) -> dict[str, Any]:
-        """Row of `/notes`."""
-        return {
-            **columns(row, ("id", "content_type", "object_id", "text", "image", "json")),
-            "user": row.user.name,
-            "date_time": stamp(row.date_time),
         }
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from alyx_server_tables import DatasetType, Named, Tables
+from alyx_server_filters import UNMODELLED
+from alyx_server_models import DatasetType, Named
+from alyx_server_tables import Tables
 
 # Stock fixtures of Alyx 3.6.1 that recordings need: name, pattern of the file name.
 TYPES = """
@@ -120,7 +122,8 @@ def openapi(endpoints: dict[str, Any]) -> dict[str, Any]:
             "type": "object",
             "properties": {field: {"type": "string"} for field in endpoint.specs},
         }
-        parameters = sorted({*endpoint.parameters, "limit", "offset"})
+        others = UNMODELLED.get(name, "").split()
+        parameters = sorted({*endpoint.parameters, *others, "limit", "offset"})
         listed = {
             "get": {
                 "description": ACTIONS["get"],
