@@ -148,7 +148,9 @@ class AlyxConfig(Strict):
         try:
             ZoneInfo(name)
         except (KeyError, ValueError, OSError) as error:
-            raise ValueError(f"unknown time zone {name!r}; use a name like Europe/Lisbon") from error
+            raise ValueError(
+                f"unknown time zone {name!r}; use a name like Europe/Lisbon"
+            ) from error
         return name
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ import dagster as dg
 
 from neuro_assets.assets import names
 from neuro_assets.assets.catalog import all_steps
-from neuro_assets.assets.raw import raw_recording
+from neuro_assets.assets.raw import raw_recording, recording_metadata
 from neuro_assets.assets.runner import step_asset
 from neuro_assets.assets.tables import table_assets
 from neuro_assets.config import LabConfig, config_path, parse_config
@@ -19,6 +19,7 @@ from neuro_assets.partitions import SESSION_PROBE
 from neuro_assets.resources.io_managers import io_managers
 from neuro_assets.sensors.discovery import discovery_sensor
 from neuro_assets.sensors.publish import publish_sensors, tables_sensors
+from neuro_assets.sensors.reconciliation import reconciliation_sensor
 
 
 def build_defs(
@@ -68,10 +69,16 @@ def build_defs(
         description="Tables over all recordings of the lab.",
     )
     return dg.Definitions(
-        assets=[raw_recording(), *(step_asset(step, config) for step in steps), *tables],
+        assets=[
+            raw_recording(),
+            recording_metadata(),
+            *(step_asset(step, config) for step in steps),
+            *tables,
+        ],
         jobs=[process, publish, refresh],
         sensors=[
             discovery_sensor(config, process, config_error),
+            reconciliation_sensor(config),
             *publish_sensors(process, publish),
             *tables_sensors(publish, refresh),
         ],

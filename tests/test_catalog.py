@@ -25,6 +25,7 @@ GRAPH = {
     "lfp": {"compressed_recording", "bad_channels"},
     "nwb": {
         "raw_recording",
+        "recording_metadata",
         "compressed_recording",
         "bad_channels",
         "analyzer_tridesclous2",
@@ -40,7 +41,7 @@ def test_the_graph_is_the_recorded_one():
 
 
 def test_what_a_step_needs_comes_before_it():
-    known = {"raw_recording"}
+    known = {"raw_recording", "recording_metadata"}
     for step in all_steps(TWO):
         assert {need.asset for need in step.needs} <= known, step.name
         known.add(step.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -112,7 +112,10 @@ def test_a_vanished_session_keeps_its_record_and_its_results(known):
 def test_a_renamed_folder_and_subject_keep_the_key(known):
     renamed = session(subject="M-one", folder="/data/M-one/1")
     actions = plan(known, [seen(renamed)], [("local", "M1/1")], NOW)
-    assert kinds(actions) == [(ActionKind.VANISH, False), (ActionKind.MOVE, False)]
+    # Asked for again, the run starts once: its key is the version of the raw data.
+    assert kinds(actions) == [(ActionKind.VANISH, False), (ActionKind.MOVE, True)]
+    later = plan(after(actions, known), [seen(session())], [], NOW + timedelta(days=1))
+    assert [action.run for action in later] == [False]
     assert actions[1].record.key == "M1_20260115_1_probe00"
     assert actions[1].record.session.folder == "/data/M-one/1"
 
@@ -120,7 +123,7 @@ def test_a_renamed_folder_and_subject_keep_the_key(known):
 def test_a_copy_beside_the_original_is_held_and_not_processed_twice(known):
     copied = session(folder="/data/backup/1")
     actions = plan(known, [seen(copied)], [], NOW)
-    assert kinds(actions) == [(ActionKind.HOLD, False)]
+    assert kinds(actions) == [(ActionKind.COPY, False)]
     assert "left alone" in actions[0].words
 
 

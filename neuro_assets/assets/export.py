@@ -22,6 +22,7 @@ def _nwb(config: LabConfig) -> StepSpec:
         kinds={"nwb"},
         needs=[
             Need(names.RAW_RECORDING),
+            Need(names.RECORDING_METADATA, optional=True),
             Need(names.COMPRESSED_RECORDING, optional=True),
             Need(names.BAD_CHANNELS, optional=True),
             *(Need(names.analyzer(source), optional=True) for source in config.unit_sources),

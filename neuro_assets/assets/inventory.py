@@ -115,14 +115,15 @@ def _state(
         detail = f"{skip['reason']}: {skip['detail']}" if skip else ""
         return OutputState(key, step.name, current.outcome, detail, reasons, current)
     if record.state == "vanished":
-        folder = record.session.folder
-        return OutputState(key, step.name, Outcome.RAW_DATA_MISSING, f"{folder} is not there")
+        return OutputState(key, step.name, Outcome.RAW_DATA_MISSING, record.reason)
+    if record.recording is None:
+        return OutputState(key, step.name, Outcome.RAW_DATA_MISSING, f"waits: {record.reason}")
     return OutputState(key, step.name, Outcome.WAITING, _waits_on(record, step, done))
 
 
 def _waits_on(record: RecordingRecord, step: StepSpec, done: Mapping[str, OutputState]) -> str:
     if record.state != "ready":
-        return "raw data: " + ("; ".join(record.missing) or record.state)
+        return f"raw data: {record.reason}"
     open_needs = [
         f"{need.asset} ({done[need.asset].outcome.value})"
         for need in step.needs
@@ -160,6 +161,8 @@ def _differences(
 def _ref_now(asset: str, record: RecordingRecord, done: Mapping[str, OutputState]) -> InputRef:
     if asset == names.RAW_RECORDING:
         return InputRef(asset=asset, version=record.raw_version, attempt="")
+    if asset == names.RECORDING_METADATA and record.metadata is not None:
+        return InputRef(asset=asset, version=record.metadata.version, attempt="")
     state = done.get(asset)
     if state is None or state.stored is None:
         return InputRef(asset=asset, version="missing", attempt="")

@@ -17,6 +17,7 @@ PUBLISH_JOB = "publish"
 TABLES_JOB = "tables"
 
 RAW_RECORDING = "raw_recording"
+RECORDING_METADATA = "recording_metadata"
 COMPRESSED_RECORDING = "compressed_recording"
 RECORDING_QUALITY = "recording_quality"
 BAD_CHANNELS = "bad_channels"

@@ -1,4 +1,4 @@
-"""Raw data: where the lab keeps it, observed and never made by us."""
+"""Raw data and what a database says of them: where the lab keeps both, observed, never made."""
 
 from __future__ import annotations
 
@@ -18,6 +18,21 @@ def raw_recording() -> dg.AssetSpec:
         ),
         group_name=names.RAW,
         kinds={"binary"},
+        owners=["team:neuro_assets"],
+        partitions_def=SESSION_PROBE,
+    )
+
+
+def recording_metadata() -> dg.AssetSpec:
+    """Session, animal and insertion as the lab's Alyx has them; reported by the sensors."""
+    return dg.AssetSpec(
+        names.RECORDING_METADATA,
+        description=(
+            "What the lab's Alyx says of session, animal and probe insertion. Its data version "
+            "comes from what results are made of: quality, projects and links are not in it."
+        ),
+        group_name=names.RAW,
+        kinds={"alyx"},
         owners=["team:neuro_assets"],
         partitions_def=SESSION_PROBE,
     )

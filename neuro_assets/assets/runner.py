@@ -36,7 +36,11 @@ from neuro_assets.outcomes import (
     TransientFailure,
 )
 from neuro_assets.partitions import SESSION_PROBE
-from neuro_assets.resources.io_managers import Missing, Production, RawInput, StoreResource
+from neuro_assets.resources.io_managers import (
+    Missing,
+    Production,
+    StoreResource,
+)
 from neuro_assets.resources.store import Attempt, InputRef, Manifest, Store, Stored, version_of
 from neuro_assets.science.result import Progress, StepResult
 
@@ -259,7 +263,7 @@ def input_ref(asset: str, found: Input) -> InputRef:
     """How a manifest names an input; a missing one has the version `missing`."""
     if isinstance(found, Stored):
         return found.ref
-    version = found.version if isinstance(found, RawInput) else "missing"
+    version = "missing" if isinstance(found, Missing) else found.version
     return InputRef(asset=asset, version=version, attempt="")
 
 
@@ -273,7 +277,7 @@ def _require(asset: str, found: Input) -> None:
     """Raise where a needed input is not there or was itself skipped."""
     if isinstance(found, Missing):
         raise PermanentFailure(f"{asset} of {found.key} is not in the store: {found.reason}")
-    if isinstance(found, RawInput) or found.outcome is Outcome.COMPLETE:
+    if not isinstance(found, Stored) or found.outcome is Outcome.COMPLETE:
         return
     skip = found.manifest.skip or {}
     if skip.get("origin"):

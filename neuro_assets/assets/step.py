@@ -15,11 +15,12 @@ from neuro_assets.assets import names
 from neuro_assets.checks.criteria import Criterion
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.parameters.base import StepParameters
-from neuro_assets.resources.io_managers import Missing, RawInput
+from neuro_assets.resources.io_managers import MetadataInput, Missing, RawInput
+from neuro_assets.resources.recording_metadata import RecordingMetadata
 from neuro_assets.resources.store import Store, Stored
 from neuro_assets.science.result import Progress, StepResult
 
-Input = Stored | RawInput | Missing
+Input = Stored | RawInput | MetadataInput | Missing
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,12 @@ class Step:
                 f"{self.key} is not in the registry; run `neuro-assets run FOLDER` on its folder"
             )
         return found
+
+    @property
+    def metadata(self) -> RecordingMetadata | None:
+        """What the lab's database says of the recording; None where there is none."""
+        found = self.inputs.get(names.RECORDING_METADATA)
+        return found.metadata if isinstance(found, MetadataInput) else None
 
 
 Compute = Callable[[Step], StepResult]

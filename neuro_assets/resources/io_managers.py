@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from neuro_assets.config import StoreConfig
+    from neuro_assets.resources.recording_metadata import RecordingMetadata
     from neuro_assets.science.recording import RawStream
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "PARQUET",
     "ZARR_ANALYZER",
     "ZARR_RECORDING",
+    "MetadataInput",
     "Missing",
     "NwbIOManager",
     "ParquetIOManager",
@@ -53,6 +55,9 @@ STORE = "store"
 
 RAW_RECORDING = "raw_recording"
 """The external asset that is read where the lab keeps it, not from the store."""
+
+RECORDING_METADATA = "recording_metadata"
+"""What a database says of a recording: an external asset that is kept in the registry."""
 
 _MOST_ANCESTORS = 50
 _THREADS = 8
@@ -124,7 +129,26 @@ class RawInput:
         """Open for reading; see `neuro_assets.science.recording.open_raw`."""
         from neuro_assets.science.recording import open_raw
 
-        return open_raw(self.record.recording, self.folder, streams=streams)
+        return open_raw(self.record.raw, self.folder, streams=streams)
+
+
+@dataclass(frozen=True)
+class MetadataInput:
+    """What the lab's database says of a recording.
+
+    Parameters
+    ----------
+    key : str
+        Partition key.
+    metadata : RecordingMetadata
+        From the registry's record.
+    version : str
+        Version of what results are made of.
+    """
+
+    key: str
+    metadata: RecordingMetadata
+    version: str
 
 
 class _StoreIOManager(dg.ConfigurableIOManager):
@@ -264,12 +288,24 @@ def _give_up(store: Store, obj: Production, error: Exception) -> None:
         error.add_note(f"The failure could not be recorded in the store: {second}")
 
 
-def _resolve(store: Store, asset: str, key: str, runs: list[str]) -> Stored | RawInput | Missing:
+def _said_by_database(record: RecordingRecord | None, key: str) -> MetadataInput | Missing:
+    if record is None or record.metadata is None:
+        return Missing(RECORDING_METADATA, key, "no database has said anything of it")
+    return MetadataInput(key, record.metadata, record.metadata.version)
+
+
+def _resolve(
+    store: Store, asset: str, key: str, runs: list[str]
+) -> Stored | RawInput | MetadataInput | Missing:
     if asset == RAW_RECORDING:
         record = Registry(store).get(key)
         if record is None:
             return Missing(asset, key, "the recording is not in the registry")
+        if record.recording is None:
+            return Missing(asset, key, f"raw data are waited for: {record.reason}")
         return RawInput(key, record, record.raw_version)
+    if asset == RECORDING_METADATA:
+        return _said_by_database(Registry(store).get(key), key)
     for run in runs:
         if found := store.produced_by(run, asset, key):
             return found

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
-from neuro_assets.resources.registry import RecordingRecord, SessionInfo
-from neuro_assets.resources.registry_keys import Claim, claim_key
+from neuro_assets.resources.registry_keys import Claim, RecordIndex, claim_announced, claim_key
+from neuro_assets.resources.registry_records import RecordingRecord, SessionInfo
 from neuro_assets.resources.sessions import SessionDescription
-from neuro_assets.science.formats.model import Problem, RawRecording
+from neuro_assets.science.formats.model import RawRecording
 
 
 class ActionKind(StrEnum):
@@ -26,6 +27,8 @@ class ActionKind(StrEnum):
     NOT_READY = "not_ready"
     VANISH = "vanish"
     HOLD = "hold"
+    COPY = "copy"
+    UPDATE = "update"
     KEEP = "keep"
 
 
@@ -43,12 +46,21 @@ class Action:
         Whether the recording has to be processed.
     words : str
         One line for people.
+    tell : bool
+        Whether the version of the raw data has to be reported.
+    tell_metadata : bool
+        Whether what the database says has to be reported.
+    news : bool
+        Whether people see anything new.
     """
 
     kind: ActionKind
     record: RecordingRecord
     run: bool
     words: str
+    tell: bool = False
+    tell_metadata: bool = False
+    news: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,26 +79,39 @@ class Seen:
     versions: Mapping[str, str]
 
 
+ASK_AGAIN = timedelta(hours=1)
+"""How long the same run is asked for again: a tick that was killed is repeated before that.
+
+The run key makes it start once. Later, only a person or the comparison of registry and runs asks.
+"""
+
+SHOWN = ("missing", "hold", "state", "problems", "eid", "pid", "metadata")
+"""Fields whose change people want to see though nothing has to be computed."""
+
+
 def plan(
-    known: Mapping[str, RecordingRecord],
+    known: Mapping[str, RecordingRecord] | RecordIndex,
     seen: Sequence[Seen],
     vanished: Iterable[tuple[str, str]],
     now: datetime,
     *,
+    excluded: Mapping[tuple[str, str], str] | None = None,
     reprocess_changed: bool = False,
 ) -> list[Action]:
     """Compare what is registered with what was seen.
 
     Parameters
     ----------
-    known : mapping of str to RecordingRecord
-        The registry, by key.
+    known : mapping of str to RecordingRecord, or RecordIndex
+        The registry, by key; an index is brought up to date.
     seen : sequence of Seen
         Sessions that are new or changed.
     vanished : iterable of (str, str)
         Source and session id of sessions that are no longer there.
     now : datetime
         Time to write into the records, UTC.
+    excluded : mapping of (str, str) to str, optional
+        Source and id of sessions that the lab does not want, with the reason.
     reprocess_changed : bool
         Whether changed raw data starts a run.
 
@@ -96,64 +121,15 @@ def plan(
         Vanished sessions first, so that a renamed folder is a move and not a copy. The same input
         gives the same actions: carrying them out twice does no harm.
     """
-    records = dict(known)
-    actions = [_vanish(r, now) for r in _of_sessions(records, set(vanished))]
-    for action in actions:
-        records[action.record.key] = action.record
+    index = known if isinstance(known, RecordIndex) else RecordIndex(known)
+    planner = _Planner(index, now, reprocess_changed)
+    for place in dict.fromkeys(vanished):
+        planner.vanish(*place)
+    for place, reason in (excluded or {}).items():
+        planner.exclude(*place, reason)
     for session in seen:
-        for recording in session.description.recordings:
-            action = _compare(records, session, recording, now, reprocess_changed)
-            actions.append(action)
-            if action.kind is not ActionKind.HOLD:
-                records[action.record.key] = action.record
-    return actions
-
-
-def _of_sessions(
-    records: Mapping[str, RecordingRecord], ids: set[tuple[str, str]]
-) -> list[RecordingRecord]:
-    return [
-        record
-        for record in records.values()
-        if (record.session.source, record.session.session_id) in ids and record.state != "vanished"
-    ]
-
-
-def _vanish(record: RecordingRecord, now: datetime) -> Action:
-    gone = record.model_copy(update={"state": "vanished", "updated": now})
-    words = f"raw data of {record.key} are no longer at {record.session.folder}; results are kept"
-    return Action(ActionKind.VANISH, gone, False, words)
-
-
-def _compare(
-    records: Mapping[str, RecordingRecord],
-    session: Seen,
-    recording: RawRecording,
-    now: datetime,
-    reprocess_changed: bool,
-) -> Action:
-    info = session_info(session.description)
-    claim = claim_key(records, info, recording)
-    found = claim.known
-    fresh = {
-        "session": info,
-        "recording": recording,
-        "raw_version": session.versions[recording.label],
-        "state": "ready" if session.description.is_ready(recording) else "not_ready",
-        "missing": list(session.description.missing_of(recording)),
-        "problems": _problems(session.description, claim),
-        "updated": now,
-    }
-    if found is None:
-        record = RecordingRecord(key=claim.key, first_seen=now, **fresh)
-        return _ready_or_not(ActionKind.ADD, record, f"{claim.key} found in {info.folder}")
-    if _is_copy(found, info):
-        words = (
-            f"{info.folder} holds the same recording as {found.key} ({found.session.folder}); "
-            "the copy is left alone"
-        )
-        return Action(ActionKind.HOLD, found, False, words)
-    return _known(found, found.model_copy(update=fresh), reprocess_changed)
+        planner.see(session)
+    return planner.actions
 
 
 def session_info(description: SessionDescription) -> SessionInfo:
@@ -169,35 +145,267 @@ def session_info(description: SessionDescription) -> SessionInfo:
     )
 
 
-def _problems(description: SessionDescription, claim: Claim) -> list[Problem]:
-    return [*description.problems, *([claim.problem] if claim.problem else [])]
+class _Planner:
+    """One pass: each decision counts for the next one."""
+
+    def __init__(self, index: RecordIndex, now: datetime, reprocess_changed: bool) -> None:
+        self.index = index
+        self.now = now
+        self.reprocess_changed = reprocess_changed
+        self.actions: list[Action] = []
+
+    def vanish(self, source: str, session_id: str) -> None:
+        """Mark the recordings of a session that is gone; another source may have their files."""
+        for record in self.index.at(source, session_id):
+            if record.state == "vanished":
+                continue
+            in_alyx = record.eid == session_id
+            words = "its session was deleted in Alyx" if in_alyx else (
+                f"raw data are no longer at {record.session.folder}"
+            )  # fmt: skip
+            gone = record.model_copy(
+                update={"state": "vanished", "missing": [words], "waiting_since": None}
+            )
+            self._do(ActionKind.VANISH, gone, f"{record.key}: {words}; results are kept", news=True)
+        self._hold_attached(source, session_id, "its session was deleted in Alyx")
+
+    def exclude(self, source: str, session_id: str, reason: str) -> None:
+        """Hold the recordings of a session that the lab does not want any more."""
+        for record in self.index.at(source, session_id):
+            self._hold(record, reason)
+        self._hold_attached(source, session_id, reason)
+
+    def see(self, session: Seen) -> None:
+        """Compare every recording, and every probe that is only announced."""
+        description = session.description
+        for recording in description.recordings:
+            claim = claim_key(self.index, session_info(description), recording)
+            self._compare(session, recording.label, recording, claim)
+        for probe in description.announced:
+            serial = description.serials.get(probe, "")
+            claim = claim_announced(self.index, session_info(description), probe, serial)
+            self._compare(session, probe, None, claim)
+
+    def _hold_attached(self, source: str, eid: str, reason: str) -> None:
+        for record in self.index.with_eid(eid):
+            if (record.session.source, record.session.session_id) != (source, eid):
+                self._hold(record, reason)
+
+    def _hold(self, record: RecordingRecord, reason: str) -> None:
+        if record.hold == reason or record.state == "vanished":
+            return
+        held = record.model_copy(update={"hold": reason})
+        self._judge(ActionKind.UPDATE, record, held, f"{record.key}: {reason}")
+
+    def _compare(
+        self, session: Seen, label: str, recording: RawRecording | None, claim: Claim
+    ) -> None:
+        description, found = session.description, claim.known
+        said = self._said(session, label, claim)
+        if found is None:
+            if description.hold and claim.collision is not None:
+                # One of two sessions of one name: a second key would outlive the mistake.
+                self._copy(claim.collision, description, description.hold)
+                return
+            info = session_info(description)
+            record = RecordingRecord(
+                key=claim.key,
+                session=info,
+                recording=recording,
+                raw_version=session.versions.get(label, ""),
+                missing=self._missing(session, label, recording, None),
+                first_seen=self.now,
+                **said,
+            )
+            self._judge(ActionKind.ADD, None, record, f"{claim.key} found in {_place(info)}")
+            return
+        if self._is_elsewhere(found, description):
+            self._attach(found, description, said)
+            return
+        self._known(session, label, recording, found, said)
+
+    def _said(self, session: Seen, label: str, claim: Claim) -> dict[str, Any]:
+        """Fields that come from the session and its database, not from the files."""
+        description = session.description
+        probe = label.partition("-")[0]
+        own = [claim.problem] if claim.problem else []
+        metadata = description.metadata.get(probe)
+        of_database = list(metadata.problems) if metadata else []
+        said: dict[str, Any] = {"problems": [*description.problems, *of_database, *own]}
+        said["remote_files"] = description.remote_files.get(label, ())
+        if description.eid is not None:
+            said.update(
+                eid=description.eid,
+                pid=description.pids.get(probe),
+                metadata=metadata,
+                hold=description.hold,
+                source_token=description.source_token,
+            )
+        return said
+
+    def _missing(
+        self,
+        session: Seen,
+        label: str,
+        recording: RawRecording | None,
+        found: RecordingRecord | None,
+    ) -> list[str]:
+        description = session.description
+        if recording is None:
+            return list(description.announced.get(label, ())) or ["raw data"]
+        complete = not description.waiting.get(label)
+        same = found is not None and found.raw_version == session.versions[label]
+        if same and found is not None and complete and not found.missing:
+            # What was complete and has not changed does not have to settle again.
+            return []
+        return list(description.missing_of(recording))
+
+    def _is_elsewhere(self, found: RecordingRecord, description: SessionDescription) -> bool:
+        """Tell whether the recording is registered at another place, and still there."""
+        here = (description.source, description.session_id)
+        there = (found.session.source, found.session.session_id)
+        if here == there or found.state == "vanished":
+            return False
+        # Announced only, and the files are with this source: they are the recording.
+        return found.recording is not None or description.eid is not None
+
+    def _attach(
+        self, found: RecordingRecord, description: SessionDescription, said: dict[str, Any]
+    ) -> None:
+        """Add what a database says to a recording that a folder source found first."""
+        if description.eid is None:
+            if found.eid is not None and found.session.session_id == found.eid:
+                place = str(description.folder)
+                aliases = list(dict.fromkeys([*found.aliases, place]))
+                words = f"{found.key} is also in {place}"
+                self._judge(
+                    ActionKind.KEEP, found, found.model_copy(update={"aliases": aliases}), words
+                )
+                return
+            self._copy(found, description, f"{description.folder} holds the same recording")
+            return
+        twin = found.eid not in (None, description.eid)
+        if found.session.source == description.source or (twin and not description.hold):
+            self._copy(found, description, "two sessions of Alyx have this recording")
+            return
+        ids = {k: said[k] for k in ("eid", "pid", "metadata", "hold", "source_token")}
+        if twin:
+            ids = {"hold": description.hold}
+        words = f"{found.key} is session {description.eid} of Alyx"
+        self._judge(ActionKind.UPDATE, found, found.model_copy(update=ids), words)
+
+    def _copy(self, found: RecordingRecord, description: SessionDescription, why: str) -> None:
+        words = (
+            f"{why}: {found.key} ({_place(found.session)}) has it already; "
+            f"{description.session_id} is left alone"
+        )
+        if description.hold:
+            self._hold(found, description.hold)
+        self.actions.append(Action(ActionKind.COPY, self.index.records[found.key], False, words))
+
+    def _known(
+        self,
+        session: Seen,
+        label: str,
+        recording: RawRecording | None,
+        found: RecordingRecord,
+        said: dict[str, Any],
+    ) -> None:
+        """Judge a recording that has a key already: changed, moved, back, or as it was."""
+        info = session_info(session.description)
+        new: dict[str, Any] = {**said, "session": info}
+        new["missing"] = self._missing(session, label, recording, found)
+        if recording is not None:
+            new.update(recording=recording, raw_version=session.versions[label])
+        old_folder = found.session.folder
+        if old_folder and old_folder != info.folder and old_folder not in found.aliases:
+            new["aliases"] = [*found.aliases, old_folder]
+        record = found.model_copy(update=new)
+        kind, words = _what_happened(found, record)
+        if kind is ActionKind.CHANGE and self.reprocess_changed:
+            record = record.model_copy(update={"requested": None})
+        self._judge(kind, found, record, words)
+
+    def _judge(
+        self, kind: ActionKind, found: RecordingRecord | None, record: RecordingRecord, words: str
+    ) -> None:
+        """Give a record its state, and decide whether it has to be processed."""
+        state = _state(record)
+        since = None
+        if state == "not_ready":
+            since = (found.waiting_since if found else None) or self.now
+        run = state == "ready" and self._is_due(record)
+        if run and record.requested is None:
+            asked = {"requested": record.raw_version, "requested_at": self.now}
+            record = record.model_copy(update=asked)
+        new = state != "not_ready" and record.told != record.raw_version
+        record = record.model_copy(
+            update={
+                "state": state,
+                "waiting_since": since,
+                "told": record.raw_version if new else record.told,
+            }
+        )
+        news = found is None or is_shown_differently(found, record)
+        if state == "not_ready":
+            kind, words = ActionKind.NOT_READY, f"{record.key} waits: {record.reason}"
+        elif state == "held":
+            kind, words = ActionKind.HOLD, f"{record.key} is held: {record.reason}"
+        elif kind is ActionKind.KEEP and news:
+            kind, words = ActionKind.UPDATE, f"{record.key}: what is known about it changed"
+        # A tick that was killed may not have reported it: the same again does no harm.
+        tell = new or run
+        said = _metadata_version(record)
+        self._do(
+            kind,
+            record,
+            words,
+            run=run,
+            tell=tell,
+            tell_metadata=bool(said) and (tell or said != _metadata_version(found)),
+            news=news or kind not in (ActionKind.KEEP, ActionKind.NOT_READY, ActionKind.HOLD),
+        )
+
+    def _is_due(self, record: RecordingRecord) -> bool:
+        """Tell whether a run is due, or was asked for so lately that the asking may be lost."""
+        if record.requested is None:
+            return True
+        if record.requested != record.raw_version or record.requested_at is None:
+            return False
+        return self.now - record.requested_at < ASK_AGAIN
+
+    def _do(self, kind: ActionKind, record: RecordingRecord, words: str, **more: bool) -> None:
+        record = record.model_copy(update={"updated": self.now})
+        self.index.put(record)
+        self.actions.append(Action(kind, record, **{"run": False, **more}, words=words))
 
 
-def _known(found: RecordingRecord, record: RecordingRecord, reprocess_changed: bool) -> Action:
-    """Judge a recording that has a key already: changed, moved, back, or as it was."""
-    # A recording that was never ready has never been processed: its first run is due now.
-    first = found.state == "not_ready"
-    if found.raw_version != record.raw_version:
-        words = f"raw data of {record.key} changed"
-        return _ready_or_not(ActionKind.CHANGE, record, words, run=first or reprocess_changed)
+def _metadata_version(record: RecordingRecord | None) -> str:
+    return record.metadata.version if record and record.metadata else ""
+
+
+def is_shown_differently(before: RecordingRecord, after: RecordingRecord) -> bool:
+    """Tell whether anything that people see of a recording changed."""
+    return any(getattr(before, name) != getattr(after, name) for name in SHOWN)
+
+
+def _state(record: RecordingRecord) -> str:
+    if record.hold:
+        return "held"
+    return "not_ready" if record.missing or record.recording is None else "ready"
+
+
+def _what_happened(found: RecordingRecord, record: RecordingRecord) -> tuple[ActionKind, str]:
+    if found.raw_version and found.raw_version != record.raw_version:
+        return ActionKind.CHANGE, f"raw data of {record.key} changed"
+    if found.recording is None and record.recording is not None:
+        return ActionKind.ADD, f"raw data of {record.key} found in {_place(record.session)}"
     if found.session.folder != record.session.folder:
-        words = f"{record.key} moved to {record.session.folder}"
-        return _ready_or_not(ActionKind.MOVE, record, words, run=first)
+        return ActionKind.MOVE, f"{record.key} moved to {_place(record.session)}"
     if found.state == "vanished":
-        return _ready_or_not(ActionKind.RETURN, record, f"raw data of {record.key} are back")
-    return _ready_or_not(ActionKind.KEEP, record, f"{record.key} is known")
+        return ActionKind.RETURN, f"raw data of {record.key} are back"
+    return ActionKind.KEEP, f"{record.key} is known"
 
 
-def _ready_or_not(
-    kind: ActionKind, record: RecordingRecord, words: str, *, run: bool = True
-) -> Action:
-    if record.state == "ready":
-        return Action(kind, record, run, words)
-    missing = "; ".join(record.missing) or "not complete"
-    return Action(ActionKind.NOT_READY, record, False, f"{record.key} waits: {missing}")
-
-
-def _is_copy(found: RecordingRecord, info: SessionInfo) -> bool:
-    """Tell whether the recording is registered elsewhere, and still there."""
-    same_place = (found.session.source, found.session.session_id) == (info.source, info.session_id)
-    return not same_place and found.state != "vanished"
+def _place(session: SessionInfo) -> str:
+    return session.folder or f"{session.source}: {session.session_id}"

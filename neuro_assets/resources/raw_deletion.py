@@ -50,16 +50,14 @@ def deletable_files(store: Store, registry: Registry, key: str) -> list[Path]:
     folder = Path(record.session.folder)
     used = {ref.asset: ref.version for ref in stored.manifest.inputs}.get("raw_recording")
     if used not in {
-        raw_version(record.recording, folder),
-        raw_version(record.recording, folder, use_file_hash=True),
+        raw_version(record.raw, folder),
+        raw_version(record.raw, folder, use_file_hash=True),
     }:
         raise PermanentFailure(
             f"the raw data of {key} changed after they were compressed; run it again first"
         )
     if defects := store.verify(COMPRESSED_RECORDING, key):
         raise PermanentFailure(f"the stored copy of {key} is damaged: {defects[0]}")
-    streams = open_raw(record.recording, folder)
-    files = {
-        name: [folder / file for file in record.recording.streams[name].files] for name in streams
-    }
+    streams = open_raw(record.raw, folder)
+    files = {name: [folder / file for file in record.raw.streams[name].files] for name in streams}
     return raw_files_safe_to_delete(stored.local(), streams, files)

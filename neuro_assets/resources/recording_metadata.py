@@ -22,6 +22,33 @@ class Metadata(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class RemoteFile(Metadata):
+    """A raw file that is not on this machine and can be fetched.
+
+    Parameters
+    ----------
+    path : str
+        Below the session folder.
+    repository : str
+        Name of the data repository.
+    source : str
+        Its address there: `s3://...` or `https://...`, without credentials.
+    size : int
+        Bytes.
+    md5 : str or None
+        As registered; None where the database has none.
+    dataset_id : str
+        Id of the dataset.
+    """
+
+    path: str
+    repository: str
+    source: str
+    size: int
+    md5: str | None = None
+    dataset_id: str = ""
+
+
 class SubjectMetadata(Metadata):
     """The animal.
 
@@ -149,9 +176,12 @@ class SessionMetadata(Metadata):
         Its page, for people.
     qc : str
         Aggregate on Alyx's scale.
+    row_token : str
+        Token of what the database's list of sessions showed, to find edits that leave no trace.
     """
 
     eid: str
+    row_token: str = ""
     link: str = ""
     lab: str = ""
     subject: str = ""
@@ -196,7 +226,9 @@ class RecordingMetadata(Metadata):
         """
         import hashlib
 
-        session = self.session.model_copy(update={"qc": "NOT_SET", "projects": (), "link": ""})
+        session = self.session.model_copy(
+            update={"qc": "NOT_SET", "projects": (), "link": "", "row_token": ""}
+        )
         insertion = self.insertion and self.insertion.model_copy(update={"qc": "NOT_SET"})
         parts = self.model_copy(update={"session": session, "insertion": insertion, "problems": ()})
         return hashlib.sha256(parts.model_dump_json().encode()).hexdigest()[:16]

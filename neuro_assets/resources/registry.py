@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
-from neuro_assets.resources.registry_keys import Claim, claim_key, find_same
+from neuro_assets.resources.registry_keys import Claim, RecordIndex, claim_key, find_same
 from neuro_assets.resources.registry_records import (
     RecordingRecord,
     SessionInfo,
@@ -29,6 +29,7 @@ from neuro_assets.science.formats.model import Identity, RawRecording
 
 __all__ = [
     "Claim",
+    "RecordIndex",
     "RecordingRecord",
     "Registry",
     "SessionInfo",
@@ -161,11 +162,11 @@ class Registry:
 
     def find(self, identity: Identity, qualifier: str | None = None) -> RecordingRecord | None:
         """Find a recording by what it says of itself; see `find_same`."""
-        return find_same(self.all(), identity, qualifier)
+        return find_same(RecordIndex(self.all()), identity, qualifier)
 
     def claim(self, session: SessionInfo, recording: RawRecording) -> Claim:
         """Decide the key of a recording from the records as they are now; see `claim_key`."""
-        claim = claim_key(self.all(), session, recording)
+        claim = claim_key(RecordIndex(self.all()), session, recording)
         if claim.problem is not None:
             log.warning("%s", claim.problem.detail)
         return claim

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.partitions import RecordingKey
+from neuro_assets.resources.recording_metadata import RecordingMetadata, RemoteFile
 from neuro_assets.resources.store_model import now
 from neuro_assets.science.formats.model import Identity, Problem, RawRecording
 
@@ -62,19 +64,36 @@ class RecordingRecord(_Record):
         Partition key.
     session : SessionInfo
         Its session.
-    recording : RawRecording
-        How to open it.
+    recording : RawRecording or None
+        How to open it; None for a probe that is announced and has no raw data yet.
     raw_version : str
-        Version of the raw data.
+        Version of the raw data; empty without any.
     state : str
-        `ready`, `not_ready` (still being copied), `vanished` (its files are gone), `held` (a
-        person stopped it).
+        `ready`, `not_ready` (still being copied), `vanished` (its files, or its session in the
+        database, are gone), `held` (see `hold`).
     missing : list of str
         What is missing until it is ready.
+    hold : str
+        Why no run is started though the data are there: quality CRITICAL, two sessions with one
+        name, ...; empty without a reason.
+    waiting_since : datetime or None
+        Since when it is not ready, UTC.
+    requested : str or None
+        Version of the raw data for which a run was asked for last.
+    requested_at : datetime or None
+        When that was, UTC.
+    told : str
+        Version of the raw data that was reported last.
     problems : list of Problem
         What is odd about it, for people.
     eid, pid : str or None
         Alyx's ids of session and insertion.
+    metadata : RecordingMetadata or None
+        What the lab's database says of it.
+    remote_files : tuple of RemoteFile
+        Files that have to be fetched before the recording can be opened.
+    source_token : str
+        What the source last said of the raw data of the session, for a comparison later.
     aliases : list of str
         Other names under which it was known.
     first_seen, updated : datetime
@@ -85,22 +104,59 @@ class RecordingRecord(_Record):
 
     key: str
     session: SessionInfo
-    recording: RawRecording
-    raw_version: str
+    recording: RawRecording | None = None
+    raw_version: str = ""
     state: State = "ready"
     missing: list[str] = []
+    hold: str = ""
+    waiting_since: datetime | None = None
+    requested: str | None = None
+    requested_at: datetime | None = None
+    told: str = ""
     problems: list[Problem] = []
     eid: str | None = None
     pid: str | None = None
+    metadata: RecordingMetadata | None = None
+    remote_files: tuple[RemoteFile, ...] = ()
+    source_token: str = ""
     aliases: list[str] = []
     first_seen: datetime = Field(default_factory=now)
     updated: datetime = Field(default_factory=now)
     raw_history: list[dict[str, Any]] = []
 
     @property
-    def identity(self) -> Identity:
-        """What the recording says of itself."""
-        return self.recording.identity
+    def identity(self) -> Identity | None:
+        """What the recording says of itself; None before there are raw data."""
+        return self.recording.identity if self.recording else None
+
+    @property
+    def label(self) -> str:
+        """Probe and qualifier, unique within its session."""
+        if self.recording is not None:
+            return self.recording.label
+        key = RecordingKey.parse(self.key)
+        return f"{key.probe}-{key.qualifier}" if key.qualifier else key.probe
+
+    @property
+    def raw(self) -> RawRecording:
+        """How to open the raw data.
+
+        Raises
+        ------
+        PermanentFailure
+            When there are none yet.
+        """
+        if self.recording is None:
+            waits = "; ".join(self.missing) or "not there"
+            raise PermanentFailure(f"{self.key} has no raw data yet: {waits}")
+        return self.recording
+
+    @property
+    def reason(self) -> str:
+        """Why it is not ready, one line; empty when it is."""
+        if self.state == "ready":
+            return ""
+        return self.hold or "; ".join(self.missing) or self.state.replace("_", " ")
 
 
 _COLUMNS = {
@@ -115,6 +171,9 @@ _COLUMNS = {
     "session_id": "string",
     "folder": "string",
     "state": "string",
+    "reason": "string",
+    "projects": "string",
+    "qc": "string",
     "raw_version": "string",
     "format": "string",
     "probe_model": "string",
@@ -152,14 +211,31 @@ def as_table(records: Iterable[RecordingRecord]) -> pd.DataFrame:
 
 
 def _row(record: RecordingRecord) -> dict[str, Any]:
-    recording, identity, main = record.recording, record.identity, record.recording.main
+    key = RecordingKey.parse(record.key)
+    said = record.metadata.session if record.metadata else None
     return {
         **record.session.model_dump(),
         "key": record.key,
-        "probe": recording.probe,
-        "qualifier": RecordingKey.parse(record.key).qualifier,
+        "probe": key.probe,
+        "qualifier": key.qualifier,
         "state": record.state,
+        "reason": record.reason,
+        "projects": ", ".join(said.projects) if said else None,
+        "qc": said.qc if said else None,
         "raw_version": record.raw_version,
+        "n_problems": len(record.problems),
+        "eid": record.eid,
+        "pid": record.pid,
+        "first_seen": record.first_seen,
+        "updated": record.updated,
+        **(_said_by_files(record.recording) if record.recording else {}),
+    }
+
+
+def _said_by_files(recording: RawRecording) -> dict[str, Any]:
+    identity, main = recording.identity, recording.main
+    return {
+        "probe": recording.probe,
         "format": recording.format,
         "probe_model": recording.probe_model,
         "probe_serial": identity.probe_serial,
@@ -168,9 +244,4 @@ def _row(record: RecordingRecord) -> dict[str, Any]:
         "n_channels": main.n_channels,
         "sampling_frequency": main.sampling_frequency,
         "size_bytes": identity.size_bytes,
-        "n_problems": len(record.problems),
-        "eid": record.eid,
-        "pid": record.pid,
-        "first_seen": record.first_seen,
-        "updated": record.updated,
     }

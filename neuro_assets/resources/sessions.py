@@ -6,9 +6,11 @@ Local folders are in `sessions_local`. Nothing here decides what has to be done 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from neuro_assets.resources.recording_metadata import RecordingMetadata, RemoteFile
 from neuro_assets.science.formats.model import Dataset, Frozen, Problem, RawRecording
 
 if TYPE_CHECKING:
@@ -52,6 +54,21 @@ class SessionDescription(Frozen):
         Alyx's id of the session, where known.
     pids : dict of str to str
         Alyx's ids of the insertions, by probe name.
+    announced : dict of str to tuple of str
+        Probes that the source expects and that are no recording yet, with what each waits for.
+    serials : dict of str to str
+        Serial numbers that the source has for its probes, by probe name.
+    versions : dict of str to str
+        Versions of the raw data by recording label, where the source has hashes of the files;
+        without one it is made from the files themselves.
+    remote_files : dict of str to tuple of RemoteFile
+        By recording label, files that have to be fetched before it can be opened.
+    metadata : dict of str to RecordingMetadata
+        What a database says, by probe name.
+    hold : str
+        Why nothing of this session may be processed though it is there; empty without a reason.
+    source_token : str
+        What the source says of the raw data now; compared by `reconcile`.
     """
 
     lab: str = ""
@@ -70,6 +87,13 @@ class SessionDescription(Frozen):
     problems: tuple[Problem, ...] = ()
     eid: str | None = None
     pids: dict[str, str] = {}
+    announced: dict[str, tuple[str, ...]] = {}
+    serials: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    remote_files: dict[str, tuple[RemoteFile, ...]] = {}
+    metadata: dict[str, RecordingMetadata] = {}
+    hold: str = ""
+    source_token: str = ""
 
     def is_ready(self, recording: RawRecording) -> bool:
         """Tell whether one recording may be processed, whatever another one waits for.
@@ -112,11 +136,14 @@ class Changes(Frozen):
     Parameters
     ----------
     seen : tuple of str
-        Ids of all sessions that are there now.
+        Ids of the sessions that were looked at: all that are there for a source that lists
+        everything each time, those that moved for one that asks for changes.
     changed : tuple of SessionDescription
         Sessions that are new, changed, or became ready.
     vanished : tuple of str
         Ids of sessions that were there and are not any more.
+    excluded : dict of str to str
+        Sessions that the lab does not want (another project, a trial run), with the reason.
     not_ready : tuple of str
         Ids of sessions that still wait for something.
     problems : tuple of Problem
@@ -130,10 +157,53 @@ class Changes(Frozen):
     seen: tuple[str, ...] = ()
     changed: tuple[SessionDescription, ...] = ()
     vanished: tuple[str, ...] = ()
+    excluded: dict[str, str] = {}
     not_ready: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     cursor: str
     complete: bool = True
+
+
+class Known(Frozen):
+    """What the registry has of one session, for a comparison with its source.
+
+    Parameters
+    ----------
+    row_token : str
+        Token of what the source's list of sessions shows.
+    source_token : str
+        Token of its raw data, as in `SessionDescription`.
+    qc : str
+        Quality on Alyx's scale.
+    waits : bool
+        Whether one of its recordings is not ready.
+    gone : bool
+        Whether all of its recordings vanished.
+    """
+
+    row_token: str = ""
+    source_token: str = ""
+    qc: str = ""
+    waits: bool = False
+    gone: bool = False
+
+
+class Reconciliation(Frozen):
+    """Outcome of a full comparison.
+
+    Parameters
+    ----------
+    again : dict of str to str
+        Ids of sessions to look at again, with the reason for each.
+    n_listed : int
+        Sessions that the source has.
+    cursor : str
+        Give it back next time.
+    """
+
+    again: dict[str, str] = {}
+    n_listed: int = 0
+    cursor: str = ""
 
 
 @runtime_checkable
@@ -145,7 +215,14 @@ class SessionSource(Protocol):
         """Name of the source in `lab.yaml`."""
         ...
 
-    def changes(self, cursor: str | None = None, *, limit: int | None = None) -> Changes:
+    def changes(
+        self,
+        cursor: str | None = None,
+        *,
+        limit: int | None = None,
+        again: Collection[str] = (),
+        known: Collection[str] = (),
+    ) -> Changes:
         """List what changed since a cursor.
 
         Parameters
@@ -153,7 +230,11 @@ class SessionSource(Protocol):
         cursor : str or None
             From the last call; None for the first.
         limit : int, optional
-            Describe at most so many sessions now.
+            Describe at most so many sessions now that are not in `known`.
+        again : collection of str
+            Ids of sessions to describe in any case.
+        known : collection of str
+            Ids of sessions that are registered.
 
         Returns
         -------
@@ -184,6 +265,31 @@ class SessionSource(Protocol):
         ------
         PermanentFailure
             When there is no such session.
+        TransientFailure
+            When the source could not be read.
+        """
+        ...
+
+    def reconcile(self, known: Mapping[str, Known], cursor: str | None = None) -> Reconciliation:
+        """Compare everything that is there with what is registered.
+
+        Finds what `changes` cannot see: deletions, edits that leave no trace in times, sessions
+        that were missed. Decides nothing: what it names is looked at again by `changes`.
+
+        Parameters
+        ----------
+        known : mapping of str to Known
+            Registered sessions of this source, by id.
+        cursor : str or None
+            From the last call; None for the first.
+
+        Returns
+        -------
+        Reconciliation
+            Sessions to look at again.
+
+        Raises
+        ------
         TransientFailure
             When the source could not be read.
         """

@@ -7,12 +7,12 @@ be read is an error or a problem by name, never a session that vanished.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from neuro_assets.outcomes import PermanentFailure
-from neuro_assets.resources.sessions import Changes, SessionDescription
+from neuro_assets.resources.sessions import Changes, Known, Reconciliation, SessionDescription
 from neuro_assets.resources.sessions_cursor import Entry, State, decode, encode, fingerprint
 from neuro_assets.resources.sessions_tree import (
     FoundSession,
@@ -61,7 +61,14 @@ class LocalSessionSource:
     bare_root: bool = False
     clock: Callable[[], float] = time.time
 
-    def changes(self, cursor: str | None = None, *, limit: int | None = None) -> Changes:
+    def changes(
+        self,
+        cursor: str | None = None,
+        *,
+        limit: int | None = None,
+        again: Collection[str] = (),
+        known: Collection[str] = (),
+    ) -> Changes:
         """List what changed since a cursor.
 
         Parameters
@@ -70,6 +77,10 @@ class LocalSessionSource:
             From the last call; None for the first.
         limit : int, optional
             Describe at most so many sessions now; the others follow with the next call.
+        again : collection of str
+            Ids of sessions to describe in any case, where they are there.
+        known : collection of str
+            Not needed here: describing a folder costs the same for all.
 
         Returns
         -------
@@ -83,14 +94,14 @@ class LocalSessionSource:
         PermanentFailure
             When the cursor is damaged.
         """
-        known = decode(cursor)
+        before_all = decode(cursor)
         sweep = self._find()
-        held = [name for name, entry in known.items() if entry.state is not State.NOTHING]
+        held = [name for name, entry in before_all.items() if entry.state is not State.NOTHING]
         lose_empty_mounts(self.root, held, sweep)
         entries: dict[str, Entry] = {}
         changed: list[SessionDescription] = []
         for session in sweep.sessions:
-            before = known.get(session.session_id)
+            before = before_all.get(session.session_id)
             try:
                 listing = list_files(session.folder)
             except UnreadableFolder as error:
@@ -99,7 +110,7 @@ class LocalSessionSource:
             if session.fields is None and not listing.files:
                 continue
             entry = self._entry(before, listing)
-            if self._is_due(before, entry, listing):
+            if session.session_id in again or self._is_due(before, entry, listing):
                 state = State.NEW
                 if limit is None or len(changed) < limit:
                     settled = self._is_settled(entry, listing)
@@ -111,7 +122,27 @@ class LocalSessionSource:
                         changed.append(description)
                 entry = Entry(entry.fingerprint, entry.since, state)
             entries[session.session_id] = entry
-        return _report(known, entries, changed, sweep)
+        return _report(before_all, entries, changed, sweep)
+
+    def reconcile(self, known: Mapping[str, Known], cursor: str | None = None) -> Reconciliation:
+        """Compare nothing: `changes` lists every folder each time and misses none.
+
+        Parameters
+        ----------
+        known : mapping of str to Known
+            Registered sessions, by id.
+        cursor : str or None
+            From the last call.
+
+        Returns
+        -------
+        Reconciliation
+            Registered sessions whose raw data wait or are away are looked at again.
+        """
+        waiting = {
+            name: "waits" for name, session in known.items() if session.waits or session.gone
+        }
+        return Reconciliation(again=waiting, n_listed=len(known))
 
     def describe(self, session_id: str, *, settled: bool = True) -> SessionDescription:
         """Describe one session as it is now.

@@ -16,7 +16,7 @@ from neuro_assets.resources.store_backend import Backend, open_backend
 from neuro_assets.resources.store_model import MANIFEST, Manifest, Pointer, checked_name
 from neuro_assets.resources.store_stored import Stored
 
-RESERVED = frozenset({"registry", "registry.parquet", "leases", "tables"})
+RESERVED = frozenset({"registry", "registry.parquet", "revisits", "leases", "tables"})
 """Names at the top that are no assets."""
 
 

@@ -2,56 +2,170 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
 
 from neuro_assets.assets import names
-from neuro_assets.resources.planning import Action, ActionKind
+from neuro_assets.resources.planning import Action
 from neuro_assets.resources.registry import RecordingRecord
-
-REPORTED = (ActionKind.ADD, ActionKind.CHANGE, ActionKind.MOVE, ActionKind.RETURN)
 
 RawEvent = dg.AssetMaterialization | dg.AssetObservation
 
+RAW_VERSION_TAG = "neuro/raw_version"
+"""Run tag: the version of the raw data for which the run was asked."""
+
 
 def raw_events(action: Action) -> list[RawEvent]:
-    """Materialization and observation of the raw data, with one data version.
+    """Make the events that tell Dagster of a recording's raw data.
 
-    Both are needed: with observations only, grandchildren never turn stale; with materializations
-    only, the child does not.
+    A version of the raw data is reported as a materialization and an observation: with
+    observations only, grandchildren never turn stale; with materializations only, the child does
+    not. Other news (quality, projects, what it waits for) are an observation.
+
+    Parameters
+    ----------
+    action : Action
+        What was planned.
+
+    Returns
+    -------
+    list
+        Events without a run; empty where there is nothing new.
     """
-    if action.kind not in REPORTED:
-        return []
     record = action.record
-    recording, session = record.recording, record.session
-    shown: dict[str, Any] = {
-        "folder": dg.MetadataValue.path(session.folder),
-        "source": session.source,
-        "lab": session.lab,
-        "subject": session.subject,
-        "format": recording.format,
-        "probe_model": recording.probe_model or "unknown",
-        "duration_s": recording.duration_s,
-        "channels": recording.main.n_channels,
-        "size_bytes": recording.identity.size_bytes,
-        "streams": ", ".join(recording.streams),
-        "problems": len(record.problems),
+    events: list[RawEvent] = []
+    if action.tell:
+        events += _both(names.RAW_RECORDING, record, record.raw_version, shown(record))
+    elif action.news:
+        tags = _version_tag(record.raw_version) if record.raw_version else None
+        events.append(_observation(names.RAW_RECORDING, record, shown(record), tags))
+    if action.tell_metadata and record.metadata is not None:
+        said = _shown_metadata(record)
+        events += _both(names.RECORDING_METADATA, record, record.metadata.version, said)
+    return events
+
+
+def alert(record: RecordingRecord, now: datetime) -> dg.AssetObservation:
+    """Say that a recording waits too long.
+
+    An observation: of a check without a run Dagster keeps one evaluation for each partition and
+    refuses the next.
+
+    Parameters
+    ----------
+    record : RecordingRecord
+        Not ready.
+    now : datetime
+        UTC.
+
+    Returns
+    -------
+    dagster.AssetObservation
+        With what is missing, and for how long.
+    """
+    waited = now - (record.waiting_since or now)
+    days = round(waited.total_seconds() / 86400, 1)
+    said = {"alert": f"waits for {days} days: {record.reason}", "waiting_days": days}
+    return _observation(names.RAW_RECORDING, record, {**said, **shown(record)}, None)
+
+
+def _both(
+    asset: str, record: RecordingRecord, version: str, said: dict[str, Any]
+) -> list[RawEvent]:
+    tags = _version_tag(version)
+    made = dg.AssetMaterialization(asset_key=asset, partition=record.key, metadata=said, tags=tags)
+    return [made, _observation(asset, record, said, tags)]
+
+
+def _observation(
+    asset: str, record: RecordingRecord, said: dict[str, Any], tags: dict[str, str] | None
+) -> dg.AssetObservation:
+    return dg.AssetObservation(asset_key=asset, partition=record.key, metadata=said, tags=tags)
+
+
+def _version_tag(version: str) -> dict[str, str]:
+    return {"dagster/data_version": version}
+
+
+def shown(record: RecordingRecord) -> dict[str, Any]:
+    """List what the user interface shows of a recording, the database's part first.
+
+    Parameters
+    ----------
+    record : RecordingRecord
+        The record.
+
+    Returns
+    -------
+    dict
+        Metadata values by name.
+    """
+    session = record.session
+    values: dict[str, Any] = {"state": record.state}
+    if record.reason:
+        values["reason"] = record.reason
+    values.update(_shown_of_database(record))
+    values.update(lab=session.lab, subject=session.subject, source=session.source)
+    if session.folder:
+        values["folder"] = dg.MetadataValue.path(session.folder)
+    recording = record.recording
+    if recording is not None:
+        values.update(
+            format=recording.format,
+            probe_model=recording.probe_model or "unknown",
+            duration_s=recording.duration_s,
+            channels=recording.main.n_channels,
+            size_bytes=recording.identity.size_bytes,
+            streams=", ".join(recording.streams),
+        )
+    values["problems"] = "; ".join(p.detail for p in record.problems) or "none"
+    return values
+
+
+def _shown_of_database(record: RecordingRecord) -> dict[str, Any]:
+    if record.metadata is None:
+        return {}
+    said = record.metadata.session
+    values: dict[str, Any] = {
+        "projects": ", ".join(said.projects) or "none",
+        "qc": said.qc,
+        "eid": said.eid,
     }
-    tags = {"dagster/data_version": record.raw_version}
-    return [
-        kind(asset_key=names.RAW_RECORDING, partition=record.key, metadata=shown, tags=tags)
-        for kind in (dg.AssetMaterialization, dg.AssetObservation)
-    ]
+    if said.link:
+        values["alyx"] = dg.MetadataValue.url(said.link)
+    if record.pid:
+        values["pid"] = record.pid
+    return values
+
+
+def _shown_metadata(record: RecordingRecord) -> dict[str, Any]:
+    """Figures of animal, session and insertion; all of it is in the registry's record."""
+    said = record.metadata
+    if said is None:
+        return {}
+    values = _shown_of_database(record)
+    values["tasks"] = ", ".join(task.protocol or task.collection for task in said.session.tasks)
+    if said.subject is not None:
+        known = said.subject.model_dump(exclude_none=True, mode="json")
+        values.update({f"subject_{name}": value for name, value in known.items() if value != ""})
+    if said.insertion is not None:
+        values["probe_model"] = said.insertion.model
+        values["alignment"] = said.insertion.alignment
+        values["trajectories"] = ", ".join(t.provenance for t in said.insertion.trajectories)
+        values["n_xyz_picks"] = len(said.insertion.xyz_picks_um)
+    return {name: value for name, value in values.items() if value != ""}
 
 
 def run_tags(record: RecordingRecord) -> dict[str, str]:
     """Tags from which executors size resources and people filter runs."""
-    session = record.session
+    session, recording = record.session, record.raw
     return {
+        RAW_VERSION_TAG: record.raw_version,
         "neuro/session": f"{session.subject}_{session.date}_{session.number}",
-        "neuro/duration_s": f"{record.recording.duration_s:.0f}",
-        "neuro/channels": str(record.recording.main.n_channels),
+        "neuro/duration_s": f"{recording.duration_s:.0f}",
+        "neuro/channels": str(recording.main.n_channels),
     }
 
 

@@ -5,7 +5,7 @@ Every part is idempotent, so that a crash between two of them is mended by doing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +19,7 @@ from neuro_assets.outcomes import NeuroAssetsError
 from neuro_assets.partitions import SET_NAME
 from neuro_assets.resources.planning import Action, ActionKind, Seen, plan
 from neuro_assets.resources.registry import RecordingRecord, Registry
-from neuro_assets.resources.sessions import SessionDescription
+from neuro_assets.resources.sessions import SessionDescription, SessionSource
 from neuro_assets.resources.sessions_local import LocalSessionSource
 from neuro_assets.science.formats.model import Problem
 from neuro_assets.science.formats.versions import raw_version
@@ -29,8 +29,8 @@ COMMAND_LINE = "command line"
 """Name of the source of a folder that is below no source of `lab.yaml`."""
 
 
-PLANNED = ("session", "recording", "raw_version", "state", "missing", "problems")
-"""Fields of a record that a plan decides; the others (ids, aliases) belong to others."""
+NOT_PLANNED = frozenset({"key", "first_seen", "updated", "raw_history"})
+"""Fields of a record that the registry itself keeps; a plan decides all others."""
 
 
 @dataclass
@@ -39,6 +39,27 @@ class Found:
 
     keys: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+
+
+def sources_of(config: LabConfig) -> dict[str, SessionSource]:
+    """Make every session source of a lab.
+
+    Parameters
+    ----------
+    config : LabConfig
+        The lab's choices.
+
+    Returns
+    -------
+    dict of str to SessionSource
+        By name. Nothing is connected yet.
+    """
+    sources: dict[str, SessionSource] = {s.name: local_source(s, config) for s in config.sources}
+    if config.alyx.url:
+        from neuro_assets.resources.alyx.source import AlyxSessionSource
+
+        sources[config.alyx.name] = AlyxSessionSource.of(config)
+    return sources
 
 
 def local_source(source: SourceConfig, config: LabConfig) -> LocalSessionSource:
@@ -60,7 +81,10 @@ def seen(description: SessionDescription, *, use_hash: bool) -> Seen:
     folder, versions, readable, problems = Path(description.folder), {}, [], []
     for recording in description.recordings:
         try:
-            versions[recording.label] = raw_version(recording, folder, use_file_hash=use_hash)
+            said = description.versions.get(recording.label)
+            versions[recording.label] = said or raw_version(
+                recording, folder, use_file_hash=use_hash
+            )
         except NeuroAssetsError as error:
             problems.append(Problem(kind="unreadable", path=recording.label, detail=str(error)))
         else:
@@ -77,14 +101,18 @@ def seen(description: SessionDescription, *, use_hash: bool) -> Seen:
 def carry_out(registry: Registry, actions: Iterable[Action]) -> None:
     """Write the planned records; a record that somebody else wrote meanwhile is updated."""
     for action in actions:
-        if action.kind is ActionKind.HOLD:
+        if action.kind is ActionKind.COPY:
             continue
         if not registry.put_if_absent(action.record):
             registry.update(action.record.key, partial(_planned, action.record))
 
 
 def _planned(planned: RecordingRecord, _: RecordingRecord) -> dict[str, Any]:
-    return {name: getattr(planned, name) for name in PLANNED}
+    return {
+        name: getattr(planned, name)
+        for name in RecordingRecord.model_fields
+        if name not in NOT_PLANNED
+    }
 
 
 def register_sessions(
@@ -92,8 +120,10 @@ def register_sessions(
     descriptions: Sequence[SessionDescription],
     vanished: Iterable[tuple[str, str]] = (),
     *,
+    excluded: Mapping[tuple[str, str], str] | None = None,
     use_hash: bool = False,
     reprocess_changed: bool = False,
+    now: datetime | None = None,
 ) -> list[Action]:
     """Plan and write the registry; Dagster's part is the caller's.
 
@@ -105,10 +135,14 @@ def register_sessions(
         New or changed sessions.
     vanished : iterable of (str, str)
         Source and id of sessions that are gone.
+    excluded : mapping of (str, str) to str, optional
+        Source and id of sessions that the lab does not want, with the reason.
     use_hash : bool
         Identify raw data by the hash in their metadata, where present.
     reprocess_changed : bool
         Whether changed raw data starts a run.
+    now : datetime, optional
+        Time of the records, UTC; this machine's clock by default.
 
     Returns
     -------
@@ -119,7 +153,8 @@ def register_sessions(
         registry.all(),
         [seen(description, use_hash=use_hash) for description in descriptions],
         vanished,
-        datetime.now(UTC),
+        now or datetime.now(UTC),
+        excluded=excluded,
         reprocess_changed=reprocess_changed,
     )
     carry_out(registry, actions)
@@ -163,7 +198,7 @@ def register_folder(
         found.lines += [f"  {p.kind}: {p.path}: {p.detail}" for p in session.problems]
     for action in actions:
         found.lines.append(action.words)
-        if action.record.state == "ready" and action.kind is not ActionKind.HOLD:
+        if action.record.state == "ready" and action.kind is not ActionKind.COPY:
             found.keys.append(action.record.key)
     return found
 

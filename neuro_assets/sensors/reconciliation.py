@@ -1,0 +1,196 @@
+"""The reconciliation sensor: a slow, full comparison of sources, registry and runs.
+
+It decides nothing about a session: what differs is named to the discovery sensor, which looks
+again and is the only one that asks for runs.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from neuro_assets.assets import names
+from neuro_assets.config import LabConfig
+from neuro_assets.outcomes import NeuroAssetsError, TransientFailure
+from neuro_assets.resources.io_managers import StoreResource
+from neuro_assets.resources.registry import RecordingRecord, Registry
+from neuro_assets.resources.revisits import write_revisits
+from neuro_assets.resources.sessions import Known, SessionSource
+from neuro_assets.sensors.discovery import RegistryCache
+from neuro_assets.sensors.events import RAW_VERSION_TAG, alert
+from neuro_assets.sensors.registration import sources_of
+
+SENSOR = "reconciliation"
+
+LOST_AFTER = timedelta(hours=2)
+"""Age of a request for a run without a trace of the run: longer than a run is asked for again."""
+
+
+def reconciliation_sensor(config: LabConfig) -> dg.SensorDefinition:
+    """Build the sensor that compares everything, every `alyx.reconcile_hours`.
+
+    Parameters
+    ----------
+    config : LabConfig
+        For the sources and the interval.
+
+    Returns
+    -------
+    dagster.SensorDefinition
+        Running from the start.
+    """
+    registries = RegistryCache()
+
+    @dg.sensor(
+        name=SENSOR,
+        description="Compares every registered session with its source, and finds recordings "
+        "that wait too long or were never processed.",
+        minimum_interval_seconds=round(config.alyx.reconcile_hours * 3600),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def reconciliation(
+        context: dg.SensorEvaluationContext, store: StoreResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        sources = sources_of(config)
+        if not sources:
+            return dg.SkipReason("lab.yaml names no source: add a folder under `sources`")
+        return compare(context, registries.of(store), config, sources)
+
+    return reconciliation
+
+
+def compare(
+    context: dg.SensorEvaluationContext,
+    registry: Registry,
+    config: LabConfig,
+    sources: Mapping[str, SessionSource],
+    now: datetime | None = None,
+) -> dg.SensorResult:
+    """Compare every source with the registry, and the registry with the runs.
+
+    Parameters
+    ----------
+    context : SensorEvaluationContext
+        Holds the cursor: JSON with one cursor a source.
+    registry : Registry
+        The lab's registry.
+    config : LabConfig
+        For the number of days after which waiting is reported.
+    sources : mapping of str to SessionSource
+        Sources by name.
+    now : datetime, optional
+        UTC; this machine's clock by default.
+
+    Returns
+    -------
+    dagster.SensorResult
+        Alerts of recordings that wait too long, and the new cursor.
+
+    Raises
+    ------
+    TransientFailure
+        When no source could be compared.
+    """
+    now = now or datetime.now(UTC)
+    cursors: dict[str, str] = json.loads(context.cursor or "{}")
+    records = registry.all()
+    failures: list[str] = []
+    for name, source in sources.items():
+        lost = _lost(context, registry, records, name, now)
+        try:
+            found = source.reconcile(known_sessions(records, name), cursors.get(name))
+        except NeuroAssetsError as failure:
+            failures.append(f"{name}: {failure}")
+            context.log.error(failures[-1])
+            continue
+        again = {**lost, **found.again}
+        write_revisits(registry.store, name, again)
+        cursors[name] = found.cursor
+        context.log.info(f"{name}: {found.n_listed} sessions compared, {len(again)} differ")
+        for session, reason in again.items():
+            context.log.info(f"{name}: {session}: {reason}")
+    if len(failures) == len(sources):
+        raise TransientFailure("; ".join(failures))
+    stuck = [r for r in records.values() if _is_stuck(r, now, config.alyx.alert_days)]
+    for record in stuck:
+        context.log.warning(f"{record.key} waits since {record.waiting_since}: {record.reason}")
+    return dg.SensorResult(
+        asset_events=[alert(record, now) for record in stuck], cursor=json.dumps(cursors)
+    )
+
+
+def known_sessions(records: Mapping[str, RecordingRecord], source: str) -> dict[str, Known]:
+    """Summarise what the registry has of the sessions of one source.
+
+    Parameters
+    ----------
+    records : mapping of str to RecordingRecord
+        The registry, by key.
+    source : str
+        Name of the source.
+
+    Returns
+    -------
+    dict of str to Known
+        By session id; also of recordings that another source found and that have an id here.
+    """
+    groups: dict[str, list[RecordingRecord]] = defaultdict(list)
+    for record in records.values():
+        if record.session.source == source:
+            groups[record.session.session_id].append(record)
+        elif record.eid is not None:
+            groups[record.eid].append(record)
+    return {name: _known(group) for name, group in groups.items()}
+
+
+def _known(group: list[RecordingRecord]) -> Known:
+    said: Any = next((r.metadata.session for r in group if r.metadata), None)
+    return Known(
+        row_token=said.row_token if said else "",
+        source_token=next((r.source_token for r in group if r.source_token), ""),
+        qc=said.qc if said else "",
+        waits=any(r.state == "not_ready" for r in group),
+        gone=all(r.state == "vanished" for r in group),
+    )
+
+
+def _lost(
+    context: dg.SensorEvaluationContext,
+    registry: Registry,
+    records: Mapping[str, RecordingRecord],
+    source: str,
+    now: datetime,
+) -> dict[str, str]:
+    """Find recordings whose run was asked for and left no trace; they are asked for anew."""
+    lost: dict[str, str] = {}
+    for record in records.values():
+        if record.session.source != source or not _may_be_lost(registry, record, now):
+            continue
+        if _has_run(context.instance, record):
+            continue
+        registry.update(record.key, lambda _: {"requested": None, "requested_at": None})
+        lost[record.session.session_id] = f"{record.key} was never processed"
+    return lost
+
+
+def _may_be_lost(registry: Registry, record: RecordingRecord, now: datetime) -> bool:
+    if record.state != "ready" or record.requested != record.raw_version:
+        return False
+    if record.requested_at is None or now - record.requested_at < LOST_AFTER:
+        return False
+    store = registry.store
+    first = names.COMPRESSED_RECORDING
+    return store.current(first, record.key) is None and store.failure(first, record.key) is None
+
+
+def _has_run(instance: dg.DagsterInstance, record: RecordingRecord) -> bool:
+    tags = {"dagster/partition": record.key, RAW_VERSION_TAG: record.raw_version}
+    return bool(instance.get_run_records(dg.RunsFilter(tags=tags), limit=1))
+
+
+def _is_stuck(record: RecordingRecord, now: datetime, days: float) -> bool:
+    since = record.waiting_since
+    return since is not None and now - since > timedelta(days=days)
