@@ -13,7 +13,7 @@ that do what people, rigs and scripts do behind the client's back. The parts, `a
     The endpoints and what they do.
 `http`, `files`, `faults`
     Connections, downloads, and what goes wrong on demand.
-`missing`, `adding`, `editing`
+`missing`, `adding`, `editing`, `loading`
     The Python side.
 """
 
@@ -26,9 +26,9 @@ from typing import Any, Self
 from zoneinfo import ZoneInfo
 
 from alyx_server_api import Api
-from alyx_server_editing import Editing
 from alyx_server_faults import Faults
 from alyx_server_http import Listener
+from alyx_server_loading import Loading
 from alyx_server_missing import USER
 from alyx_server_register import Refused
 from alyx_server_schema import add_fixtures
@@ -40,7 +40,7 @@ START = datetime(2026, 11, 20, 22, 0, tzinfo=UTC)
 __all__ = ["PASSWORD", "START", "TOKEN", "USER", "AlyxServer", "Refused"]
 
 
-class AlyxServer(Editing):
+class AlyxServer(Loading):
     """An Alyx on 127.0.0.1.
 
     Parameters

@@ -28,27 +28,22 @@ class TimeIndex:
 
     def __init__(self) -> None:
         self._entries: list[tuple[datetime, int, Any]] = []
-        self._sorted = True
 
     def add(self, row: Any) -> None:
         """Note the row's present time."""
         entry = (row.auto_datetime, row.seq, row)
-        last = self._entries[-1][:2] if self._entries and self._sorted else None
-        if last is None or entry[:2] > last:
+        if not self._entries or entry[:2] > self._entries[-1][:2]:
             self._entries.append(entry)
         else:
             insort(self._entries, entry, key=lambda old: old[:2])
 
     def load(self, rows: Iterable[Any]) -> None:
-        """Note many rows; sorted when first asked."""
+        """Note many rows."""
         self._entries.extend((row.auto_datetime, row.seq, row) for row in rows)
-        self._sorted = False
+        self._entries.sort(key=lambda entry: entry[:2])
 
     def since(self, when: datetime, live: dict[str, Any]) -> list[Any]:
         """Rows of `live` modified at or after a time."""
-        if not self._sorted:
-            self._entries.sort(key=lambda entry: entry[:2])
-            self._sorted = True
         if len(self._entries) > 2 * len(live) + 1000:
             self._entries = [entry for entry in self._entries if self._present(entry, live)]
         first = bisect_left(self._entries, when, key=lambda entry: entry[0])
@@ -87,6 +82,11 @@ class Table:
         if self.times is not None:
             self.times.add(row)
         return row
+
+    def load(self, rows: Iterable[Any]) -> None:
+        """Note the times of rows that are already in `rows`."""
+        if self.times is not None:
+            self.times.load(rows)
 
     def remove(self, row: Any) -> None:
         """Delete a row; what hangs on it is `Tables`' matter."""

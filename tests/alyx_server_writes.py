@@ -224,7 +224,7 @@ class Writes:
             self._unique_task(row, *now, values.get("arguments", row.arguments))
         if "projects" in values:
             values["projects"] = _kept_first(row.projects, values["projects"])
-        if name == "sessions" and "subject" in values:
+        if name == "sessions" and values.get("subject", row.subject) is not row.subject:
             row.subject.sessions.pop(row.id)
             values["subject"].sessions[row.id] = row
         for word, value in values.items():
