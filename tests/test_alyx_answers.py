@@ -237,7 +237,7 @@ def _quotes(status: int, kind: str) -> Act:
 @pytest.mark.parametrize("method", ["read", "create", "update"])
 def test_the_token_is_in_no_error_log_or_repr(make, caplog, capfd, act, method):
     caplog.set_level(logging.DEBUG)
-    client = make(act, timeout_s=0.1, tries=2)
+    client = make(act, timeout_s=0.1, deadline_s=5, tries=2)
     with pytest.raises((PermanentFailure, TransientFailure)) as failure:
         getattr(client, method)(
             "sessions", *{"read": (EID,), "update": (EID, {})}.get(method, ({},))

@@ -63,17 +63,17 @@ def findings(
         return
     yield "alyx", True, f"{client.url} has {count} sessions"
     yield "token", True, "accepted"
-    looks: list[Callable[[], Iterable[Finding]]] = [
-        lambda: _named(client, "project", "projects", projects),
-        lambda: _named(client, "lab", "labs", labs),
-        lambda: _repositories(client, repositories),
-        lambda: [_clock(client, timezone)],
-    ]
-    for look in looks:
+    looks: dict[str, Callable[[], Iterable[Finding]]] = {
+        "projects": lambda: _named(client, "project", "projects", projects),
+        "labs": lambda: _named(client, "lab", "labs", labs),
+        "repositories": lambda: _repositories(client, repositories),
+        "timezone": lambda: [_clock(client, timezone)],
+    }
+    for subject, look in looks.items():
         try:
             yield from look()
         except NeuroAssetsError as error:
-            yield "alyx", False, str(error)
+            yield subject, False, str(error)
 
 
 def _named(client: Alyx, kind: str, endpoint: str, wanted: Iterable[str]) -> Iterator[Finding]:
