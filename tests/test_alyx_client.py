@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import dagster as dg
 import pytest
+from alyx_server import AlyxServer
 from scripted_http import (
     EMPTY,
     TOKEN,
@@ -24,7 +25,7 @@ from scripted_http import (
 )
 
 from neuro_assets.config import AlyxConfig
-from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.resources.alyx.client import Alyx, TokenRefused
 from neuro_assets.resources.alyx.resource import AlyxResource
 
@@ -215,3 +216,121 @@ def test_dagster_puts_the_token_into_the_resource(server, monkeypatch, make):
 def test_a_resource_needs_an_address():
     with pytest.raises(PermanentFailure, match=r"lab\.yaml"):
         AlyxResource.of(AlyxConfig())
+
+
+@pytest.fixture
+def alyx() -> Iterator[AlyxServer]:
+    with AlyxServer() as server:
+        yield server
+
+
+@pytest.fixture
+def one(alyx: AlyxServer) -> Any:
+    """ONE's own client, as people use it."""
+    from one.webclient import AlyxClient
+
+    return AlyxClient(alyx.url, alyx.user, alyx.password, silent=True, cache_rest=None)
+
+
+@pytest.fixture
+def client(alyx: AlyxServer, waits: list[float]) -> Alyx:
+    return Alyx(alyx.url, alyx.token, sleep=waits.append)
+
+
+def test_lists_and_rows_are_what_ones_own_client_gets(alyx, one, client):
+    for number in range(1, 1_203):
+        alyx.add_session("M1", "2026-01-15", number, lab="lab")
+    alyx.advance(60)
+    late = alyx.add_session("M 2 ", "2026-01-16", 1, projects=["a, b&c"], lab="lab")
+    alyx.add_dataset(late["id"], "alf/_ibl_trials.table.pqt")
+    filters = {"django": "start_time__gte,2026-01-15,number__gt,2", "lab": "lab"}
+    theirs = one.rest("sessions", "list", **filters)
+    ours = client.rows("sessions", most=2_000, **filters)
+    assert len(ours) == 1_200
+    assert {row["id"]: row for row in ours} == {row["id"]: row for row in theirs}
+    assert client.n_requests == 2
+    for endpoint in ("sessions", "datasets", "subjects", "projects", "labs", "data-repository"):
+        assert client.rows(endpoint, most=2_000) == list(one.rest(endpoint, "list"))
+    project = {"project": "a, b&c"}
+    assert client.rows("sessions", most=1, **project) == one.rest("sessions", "list", **project)
+    assert client.read("sessions", late["id"]) == one.rest("sessions", "read", id=late["id"])
+
+
+def test_what_is_written_is_what_ones_own_client_reads(alyx, one, client):
+    row = client.create("sessions", _session(alyx))
+    assert one.rest("sessions", "read", id=row["id"])["subject"] == "M1"
+    changed = client.update("sessions", row["id"], {"qc": "FAIL", "json": {"a": [1.5, None]}})
+    assert (changed["qc"], changed["json"]) == ("FAIL", {"a": [1.5, None]})
+    assert one.rest("sessions", "read", id=row["id"]) == changed
+    one.rest("sessions", "delete", id=row["id"])
+    assert client.read("sessions", row["id"]) is None
+
+
+def _session(alyx: AlyxServer) -> dict[str, Any]:
+    alyx.add_subject("M1")
+    return {
+        "subject": "M1",
+        "start_time": "2026-01-15T10:00:00",
+        "number": 1,
+        "users": [alyx.user],
+        "procedures": [],
+        "projects": [],
+        "type": "Experiment",
+    }
+
+
+def test_rows_that_move_between_pages_come_once(alyx, client):
+    made = [alyx.add_session("M1", "2026-01-15", number) for number in range(1, 1_051)]
+
+    def people_register_another(endpoint: str, offset: int) -> None:
+        alyx.add_session("M1", "2026-01-16", offset)
+
+    alyx.between_pages = people_register_another
+    rows = client.rows("sessions", most=2_000)
+    assert {row["id"] for row in made} <= {row["id"] for row in rows}
+    assert len({row["id"] for row in rows}) == len(rows)
+
+
+def test_a_misspelt_filter_is_stopped_by_the_count(alyx, client):
+    for number in range(1, 12):
+        alyx.add_session("M1", "2026-01-15", number)
+    with pytest.raises(PermanentFailure, match="11 sessions"):
+        client.rows("sessions", most=10, subjekt="M2")
+
+
+def test_a_throttled_database_is_waited_for(alyx, client, waits):
+    alyx.throttle(2, retry_after=30)
+    client.page("sessions")
+    client.page("sessions")
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        alyx.advance(61)
+
+    client._sleep = wait
+    client.page("sessions")
+    assert 30 <= waits[0] <= 31
+    assert client.n_requests == 4
+
+
+def test_an_outage_ends_the_call_and_the_next_one_works(alyx, client, waits):
+    alyx.down = True
+    with pytest.raises(TransientFailure, match="connection to server"):
+        client.page("sessions")
+    assert client.n_requests == 6
+    alyx.down = False
+    assert client.page("sessions").count == 0
+
+
+def test_a_session_is_created_once_when_the_answer_is_lost(alyx, client):
+    data = _session(alyx)
+    alyx.drop_connections(1, after=True)
+    with pytest.raises(TransientFailure, match="it may have been done"):
+        client.create("sessions", data)
+    assert client.page("sessions").count == 1
+
+
+def test_dropped_connections_are_made_again(alyx, client):
+    alyx.drop_connections(3)
+    assert client.page("sessions").count == 0
+    assert client.n_requests == 4
