@@ -8,7 +8,6 @@ record cuts short.
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -94,9 +93,8 @@ class Comparison:
 
     def _compare_list(self, recorded: list[Any], ours: list[Any], place: str, row: str) -> None:
         shown, count = recorded, len(recorded)
-        if recorded and isinstance(recorded[-1], str):
-            if cut := TRIMMED.fullmatch(recorded[-1]):
-                shown, count = recorded[:-1], int(cut[1])
+        if cut := TRIMMED.fullmatch(str(recorded[-1])) if recorded else None:
+            shown, count = recorded[:-1], int(cut[1])
         if len(ours) != count:
             raise Differs(f"{place}: recorded {count} items, ours {len(ours)}")
         name = place.rpartition(".")[2]
@@ -112,11 +110,11 @@ class Comparison:
         for number, one in enumerate(recorded):
             reasons = []
             for other in left:
-                before = self._learned()
+                before = self.learned()
                 try:
                     self.compare(one, other, f"{place}[{number}]")
                 except Differs as difference:
-                    self.ids, self.back, self.times, self.fields = before
+                    self.restore(before)
                     reasons.append(str(difference))
                     continue
                 left.remove(other)
@@ -124,8 +122,14 @@ class Comparison:
             else:
                 raise Differs(f"{place}[{number}] is none of ours: " + "; ".join(reasons))
 
-    def _learned(self) -> tuple[Any, ...]:
-        return copy.deepcopy((self.ids, self.back, self.times, self.fields))
+    def learned(self) -> tuple[Any, ...]:
+        """Copy of what has been learned."""
+        fields = {key: list(pairs) for key, pairs in self.fields.items()}
+        return self.ids.copy(), self.back.copy(), self.times.copy(), fields
+
+    def restore(self, learned: tuple[Any, ...]) -> None:
+        """Forget what was learned since."""
+        self.ids, self.back, self.times, self.fields = learned
 
     def _compare_text(self, recorded: str, ours: str, place: str) -> None:
         ours = ours.replace(self.url, HOST)
@@ -149,6 +153,29 @@ class Comparison:
                 word = "moved" if one != recorded else "did not move"
                 raise Differs(f"{place}: it {word} in the record since {one}")
         seen.append((recorded, ours))
+
+
+def mutations(body: Any) -> list[tuple[str, Any]]:
+    """Copies of a recorded answer with one thing changed that a comparison must notice.
+
+    Ids and the server's times are left: one alone may be any.
+    """
+    if isinstance(body, dict):
+        out: list[tuple[str, Any]] = []
+        for name, value in body.items():
+            if name in STAMPS:
+                continue
+            out.append((f".{name} dropped", {key: body[key] for key in body if key != name}))
+            out += [(f".{name}{what}", {**body, name: new}) for what, new in mutations(value)]
+        return out
+    if isinstance(body, list):
+        out = [(" longer", [*body, body[-1] if body else "x"])]
+        for number, item in enumerate(body):
+            for what, new in mutations(item):
+                out.append((f"[{number}]{what}", [*body[:number], new, *body[number + 1 :]]))
+        return out
+    changed = {str: lambda: body + "x", bool: lambda: not body, type(None): lambda: 0}
+    return [(" changed", changed.get(type(body), lambda: body + 1)())]
 
 
 def clock_of(exchange: dict[str, Any], now: datetime) -> datetime:
