@@ -163,11 +163,14 @@ class _Planner:
             words = "its session was deleted in Alyx" if in_alyx else (
                 f"raw data are no longer at {record.session.folder}"
             )  # fmt: skip
-            gone = record.model_copy(
-                update={"state": "vanished", "missing": [words], "waiting_since": None}
-            )
-            self._do(ActionKind.VANISH, gone, f"{record.key}: {words}; results are kept", news=True)
+            self._lose(record, words)
         self._hold_attached(source, session_id, "its session was deleted in Alyx")
+
+    def _lose(self, record: RecordingRecord, why: str) -> None:
+        gone = record.model_copy(
+            update={"state": "vanished", "missing": [why], "waiting_since": None}
+        )
+        self._do(ActionKind.VANISH, gone, f"{record.key}: {why}; results are kept", news=True)
 
     def exclude(self, source: str, session_id: str, reason: str) -> None:
         """Hold the recordings of a session that the lab does not want any more."""
@@ -185,6 +188,17 @@ class _Planner:
             serial = description.serials.get(probe, "")
             claim = claim_announced(self.index, session_info(description), probe, serial)
             self._compare(session, probe, None, claim)
+        if description.eid is not None:
+            self._drop(description)
+
+    def _drop(self, description: SessionDescription) -> None:
+        """Mark the probes of a session that its database does not name any more."""
+        named = {recording.label for recording in description.recordings}
+        named |= set(description.announced)
+        for record in self.index.at(description.source, description.session_id):
+            if record.label in named or record.state == "vanished":
+                continue
+            self._lose(record, f"Alyx names no {record.label} of its session any more")
 
     def _hold_attached(self, source: str, eid: str, reason: str) -> None:
         for record in self.index.with_eid(eid):
@@ -254,7 +268,8 @@ class _Planner:
         if recording is None:
             return list(description.announced.get(label, ())) or ["raw data"]
         complete = not description.waiting.get(label)
-        same = found is not None and found.raw_version == session.versions[label]
+        version = session.versions[label]
+        same = found is not None and version in (found.raw_version, found.known_as)
         if same and found is not None and complete and not found.missing:
             # What was complete and has not changed does not have to settle again.
             return []
@@ -316,7 +331,8 @@ class _Planner:
         new: dict[str, Any] = {**said, "session": info}
         new["missing"] = self._missing(session, label, recording, found)
         if recording is not None:
-            new.update(recording=recording, raw_version=session.versions[label])
+            version, known_as = _version(found, info, recording, session.versions[label])
+            new.update(recording=recording, raw_version=version, known_as=known_as)
         old_folder = found.session.folder
         if old_folder and old_folder != info.folder and old_folder not in found.aliases:
             new["aliases"] = [*found.aliases, old_folder]
@@ -393,6 +409,26 @@ def _state(record: RecordingRecord) -> str:
     if record.hold:
         return "held"
     return "not_ready" if record.missing or record.recording is None else "ready"
+
+
+def _version(
+    found: RecordingRecord, info: SessionInfo, recording: RawRecording, version: str
+) -> tuple[str, str]:
+    """Keep the version of data that another source took over and names in its own way.
+
+    Returns
+    -------
+    version : str
+        Version of the raw data.
+    known_as : str
+        The source's name for it, where that is another.
+    """
+    if version == found.known_as:
+        return found.raw_version, version
+    taken_over = found.session.source != info.source and found.recording is not None
+    if taken_over and recording.identity.is_strong and recording.identity == found.identity:
+        return found.raw_version, version
+    return version, ""
 
 
 def _what_happened(found: RecordingRecord, record: RecordingRecord) -> tuple[ActionKind, str]:

@@ -82,6 +82,8 @@ class RecordingRecord(_Record):
         Version of the raw data for which a run was asked for last.
     requested_at : datetime or None
         When that was, UTC.
+    known_as : str
+        What its source calls that version, where another source named it first.
     told : str
         Version of the raw data that was reported last.
     problems : list of Problem
@@ -112,6 +114,7 @@ class RecordingRecord(_Record):
     waiting_since: datetime | None = None
     requested: str | None = None
     requested_at: datetime | None = None
+    known_as: str = ""
     told: str = ""
     problems: list[Problem] = []
     eid: str | None = None
