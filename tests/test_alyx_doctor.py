@@ -24,7 +24,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def server() -> Iterator[AlyxServer]:
     with AlyxServer(zone="Europe/Lisbon") as alyx:
         alyx.add_lab("mainenlab")
-        alyx.add_lab("cortexlab")
+        alyx.add_lab("CortexLab")
         alyx.add_project("psychedelics")
         alyx.add_project("ibl_neuropixel_brainwide_01")
         alyx.add_repository("mainen_lab_SR", lab="mainenlab", personal=True)
@@ -137,9 +137,10 @@ def test_a_wrong_token_is_not_a_wrong_address(server, find, token):
     [
         ({"projects": ["psychedelic"]}, "project psychedelic", "'psychedelics'"),
         ({"projects": ["Psychedelics"]}, "project Psychedelics", "'psychedelics'"),
+        ({"labs": ["CORTEXLAB"]}, "lab CORTEXLAB", "'CortexLab'"),
         ({"labs": ["mainen_lab"]}, "lab mainen_lab", "'mainenlab'"),
         ({"repositories": {"mainen_SR": "/"}}, "repository mainen_SR", "'mainen_lab_SR'"),
-        ({"labs": ["zzz"]}, "lab zzz", "cortexlab, mainenlab"),
+        ({"labs": ["zzz"]}, "lab zzz", "CortexLab, mainenlab"),
     ],
 )
 def test_a_name_that_alyx_does_not_have_is_told_with_the_nearest(find, wanted, subject, nearest):
@@ -189,7 +190,8 @@ def test_a_server_in_a_zone_ahead_of_the_configured_one_is_seen_by_its_newest_ro
     assert not is_well
     assert "2026-07-01 12:20 in UTC" in words
     assert "lab.yaml" in words
-    assert find(timezone="Europe/Lisbon")["timezone"][0]
+    told = find(timezone="Europe/Lisbon")["timezone"]
+    assert told == (True, "Europe/Lisbon: no row is newer than the server's clock")
     # Only the newest rows tell: two hours later none of them lies in the future any more.
     server.advance(2 * 3600)
     assert find(timezone="UTC")["timezone"][0]
