@@ -24,7 +24,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def server() -> Iterator[AlyxServer]:
     with AlyxServer(zone="Europe/Lisbon") as alyx:
         alyx.add_lab("mainenlab")
-        alyx.add_lab("CortexLab")
+        alyx.add_lab("CORTEX")
         alyx.add_project("psychedelics")
         alyx.add_project("ibl_neuropixel_brainwide_01")
         alyx.add_repository("mainen_lab_SR", lab="mainenlab", personal=True)
@@ -137,10 +137,10 @@ def test_a_wrong_token_is_not_a_wrong_address(server, find, token):
     [
         ({"projects": ["psychedelic"]}, "project psychedelic", "'psychedelics'"),
         ({"projects": ["Psychedelics"]}, "project Psychedelics", "'psychedelics'"),
-        ({"labs": ["CORTEXLAB"]}, "lab CORTEXLAB", "'CortexLab'"),
+        ({"labs": ["cortex"]}, "lab cortex", "'CORTEX'"),
         ({"labs": ["mainen_lab"]}, "lab mainen_lab", "'mainenlab'"),
         ({"repositories": {"mainen_SR": "/"}}, "repository mainen_SR", "'mainen_lab_SR'"),
-        ({"labs": ["zzz"]}, "lab zzz", "CortexLab, mainenlab"),
+        ({"labs": ["zzz"]}, "lab zzz", "CORTEX, mainenlab"),
     ],
 )
 def test_a_name_that_alyx_does_not_have_is_told_with_the_nearest(find, wanted, subject, nearest):
