@@ -87,6 +87,7 @@ def findings(lab: Lab) -> Iterator[Finding]:
     yield _try("store", partial(_store, lab))
     for source in lab.config.sources:
         yield _try(f"source {source.name}", partial(_source, Path(source.path)))
+    yield from _alyx(lab)
     yield _scratch(lab)
     yield from _sorters(lab)
     yield _gpu(lab)
@@ -113,6 +114,28 @@ def _source(path: Path) -> str:
         raise PermanentFailure(f"{path} is not there; mount it, or correct `path` in lab.yaml")
     next(path.iterdir(), None)
     return f"{path} can be read"
+
+
+def _alyx(lab: Lab) -> Iterator[Finding]:
+    """Look at the lab's Alyx, where it has one."""
+    config = lab.config.alyx
+    if not config.url:
+        return
+    from neuro_assets.resources.alyx.doctor import findings as of_alyx
+    from neuro_assets.resources.alyx.resource import AlyxResource
+
+    try:
+        client = AlyxResource.of(config).client(tries=2)
+        for subject, is_well, words in of_alyx(
+            client,
+            projects=config.projects,
+            labs=config.labs,
+            repositories=config.repositories,
+            timezone=config.timezone,
+        ):
+            yield Finding(subject, is_well, words)
+    except NeuroAssetsError as error:
+        yield Finding("alyx", False, str(error))
 
 
 def _scratch(lab: Lab) -> Finding:

@@ -252,7 +252,7 @@ class _Planner:
                 eid=description.eid,
                 pid=description.pids.get(probe),
                 metadata=metadata,
-                hold=description.hold,
+                hold=description.hold or description.holds.get(probe, ""),
                 source_token=description.source_token,
             )
         return said

@@ -67,6 +67,8 @@ class SessionDescription(Frozen):
         What a database says, by probe name.
     hold : str
         Why nothing of this session may be processed though it is there; empty without a reason.
+    holds : dict of str to str
+        The same for single probes, by probe name.
     source_token : str
         What the source says of the raw data now; compared by `reconcile`.
     """
@@ -93,6 +95,7 @@ class SessionDescription(Frozen):
     remote_files: dict[str, tuple[RemoteFile, ...]] = {}
     metadata: dict[str, RecordingMetadata] = {}
     hold: str = ""
+    holds: dict[str, str] = {}
     source_token: str = ""
 
     def is_ready(self, recording: RawRecording) -> bool:

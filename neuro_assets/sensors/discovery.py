@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -144,6 +145,7 @@ class _Tick:
     registry: Registry
     config: LabConfig
     cursor: Cursor
+    now: datetime
     actions: list[Action] = field(default_factory=list)
 
     @property
@@ -204,6 +206,7 @@ class _Tick:
             excluded={(name, session): why for session, why in changes.excluded.items()},
             use_hash=by_hash.get(name, False),
             reprocess_changed=self.config.processing.reprocess_changed,
+            now=self.now,
         )
 
 
@@ -212,6 +215,7 @@ def look(
     registry: Registry,
     config: LabConfig,
     sources: Mapping[str, SessionSource],
+    now: datetime | None = None,
 ) -> dg.SensorResult:
     """Look at every source once; one that cannot be read does not stop the others.
 
@@ -225,6 +229,8 @@ def look(
         For the limits.
     sources : mapping of str to SessionSource
         Sources by name.
+    now : datetime, optional
+        UTC; this machine's clock by default.
 
     Returns
     -------
@@ -236,7 +242,8 @@ def look(
     TransientFailure
         When no source could be read: a failed read is never an empty list.
     """
-    tick = _Tick(context, registry, config, Cursor.parse(context.cursor))
+    cursor = Cursor.parse(context.cursor)
+    tick = _Tick(context, registry, config, cursor, now or datetime.now(UTC))
     failures: list[str] = []
     for name, source in sources.items():
         try:
