@@ -31,6 +31,7 @@ class SkipReason(StrEnum):
     NO_VIDEO = "no_video"
     RAW_DATA_MISSING = "raw_data_missing"
     NOT_SELECTED = "not_selected"
+    NOT_IN_ALYX = "not_in_alyx"
     SKIPPED_UPSTREAM = "skipped_upstream"
 
 

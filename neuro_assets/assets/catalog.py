@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from neuro_assets.assets.alyx_registration import alyx_steps
 from neuro_assets.assets.export import export_steps
 from neuro_assets.assets.lfp import lfp_steps
 from neuro_assets.assets.recording import recording_steps
@@ -23,9 +24,10 @@ def all_steps(config: LabConfig) -> list[StepSpec]:
     list of StepSpec
         Needs first.
     """
-    return [
+    steps = [
         *recording_steps(config),
         *sorting_steps(config),
         *lfp_steps(config),
         *export_steps(config),
     ]
+    return [*steps, *alyx_steps(config, steps)]

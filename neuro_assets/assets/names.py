@@ -25,6 +25,7 @@ MOTION = "motion"
 UNITS = "units"
 LFP_ASSET = "lfp"
 NWB = "nwb"
+ALYX_REGISTRATION = "alyx_registration"
 UNITS_TABLE = "units_table"
 INSERTIONS = "insertions"
 

@@ -26,8 +26,8 @@ class AlyxRegistrationParameters(StepParameters):
 
     collection: str = Field(
         "neuro_assets",
-        pattern=r"^[A-Za-z0-9_.-]+$",
-        description="folder of our files below alf/<probe>, so that other sortings stay beside it",
+        pattern=r"^[A-Za-z0-9_-]+$",
+        description="folder of our files below `alf/<probe>`, beside those of other sortings",
     )
     aggregate_qc: bool = Field(
         True,

@@ -18,6 +18,7 @@ STEPS = {
     "units": "units:UnitsParameters",
     "lfp": "lfp:LfpParameters",
     "nwb": "nwb:NwbParameters",
+    "alyx_registration": "alyx_registration:AlyxRegistrationParameters",
 }
 """Steps that `lab.yaml` can set under `steps`; sorter sets have a list of their own."""
 

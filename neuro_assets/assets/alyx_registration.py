@@ -1,0 +1,202 @@
+"""The step that registers in Alyx what `process` made of a recording; only where Alyx is named.
+
+What is compared and how it is sent lives in `neuro_assets.resources.alyx.writing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from neuro_assets.assets import names
+from neuro_assets.assets.step import Need, Step, StepSpec, step
+from neuro_assets.config import LabConfig
+from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
+from neuro_assets.parameters.alyx_registration import AlyxRegistrationParameters
+from neuro_assets.resources.alyx.writing_desired import desired
+from neuro_assets.resources.alyx.writing_outputs import made_of
+from neuro_assets.resources.io_managers import PARQUET
+from neuro_assets.science.result import StepResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from neuro_assets.resources.alyx.writing_changes import Change
+    from neuro_assets.resources.alyx.writing_model import Desired
+    from neuro_assets.resources.registry import RecordingRecord
+    from neuro_assets.resources.store import Store
+
+DIFFERENCES = "differences"
+COLUMNS = ("action", "target", "detail", "before", "after")
+
+
+def alyx_steps(config: LabConfig, steps: Sequence[StepSpec]) -> list[StepSpec]:
+    """Build the step that registers in Alyx.
+
+    Parameters
+    ----------
+    config : LabConfig
+        The lab's choices.
+    steps : sequence of StepSpec
+        All other steps; those of `process` are registered.
+
+    Returns
+    -------
+    list of StepSpec
+        Empty where `alyx.url` is not set.
+    """
+    return [_registration(config, process_assets(steps))] if config.alyx.url else []
+
+
+def process_assets(steps: Sequence[StepSpec]) -> list[str]:
+    """Name the assets whose outcomes and criteria are told to Alyx.
+
+    Not those of `publish`: they are made while this is asked, so that two answers would differ,
+    and one that fails must not keep the others from being registered.
+    """
+    return [step.name for step in steps if step.job == names.PROCESS_JOB]
+
+
+def registration_parameters(config: LabConfig) -> AlyxRegistrationParameters:
+    """Resolve the parameters: what says where and whether it is sent comes from `alyx`."""
+    chosen = cast(AlyxRegistrationParameters, config.step(names.ALYX_REGISTRATION))
+    alyx = config.alyx
+    return chosen.model_copy(
+        update={
+            "url": alyx.url or "",
+            "repository": alyx.write_repository or "",
+            "write": alyx.write,
+        }
+    )
+
+
+def desired_of(
+    config: LabConfig,
+    store: Store,
+    record: RecordingRecord,
+    assets: Sequence[str],
+    folder: Path,
+    inputs: Any = None,
+) -> Desired:
+    """Say what Alyx should say of a recording, for the step and the command alike.
+
+    Parameters
+    ----------
+    config : LabConfig
+        The lab's choices.
+    store : Store
+        Its store.
+    record : RecordingRecord
+        The recording.
+    assets : sequence of str
+        See `process_assets`.
+    folder : Path
+        Empty folder for files that are made for Alyx.
+    inputs : mapping, optional
+        Outputs that a step was given; else those that count now.
+
+    Returns
+    -------
+    Desired
+        See `neuro_assets.resources.alyx.writing_desired.desired`.
+    """
+    made = made_of(store, record.key, assets, inputs)
+    return desired(store, record, config.alyx, registration_parameters(config), made, folder)
+
+
+def _registration(config: LabConfig, assets: Sequence[str]) -> StepSpec:
+    @step(
+        name=names.ALYX_REGISTRATION,
+        group=names.EXPORT,
+        kinds={"alyx", "parquet"},
+        needs=[
+            Need(names.RAW_RECORDING),
+            # With it a recording that is found in Alyx later has another version than the skip.
+            Need(names.RECORDING_METADATA, optional=True),
+            *(Need(asset, optional=True) for asset in assets),
+        ],
+        parameters=registration_parameters(config),
+        io_manager_key=PARQUET,
+        job=names.PUBLISH_JOB,
+    )
+    def alyx_registration(step: Step) -> StepResult:
+        """Register results in the lab's Alyx: files, quality, outcomes, task.
+
+        The table `differences` has one row for each thing that Alyx did not say yet, and whether
+        it was sent. With `alyx.write: false` nothing is sent, and each line is in the log.
+
+        What Alyx says is no input of the version: what somebody changes or deletes there later is
+        not seen by a run that finds this output stored. `neuro-assets alyx diff` compares again,
+        and `neuro-assets alyx register` sends again.
+        """
+        from dagster import get_dagster_logger
+
+        from neuro_assets.resources.alyx import AlyxResource
+        from neuro_assets.resources.alyx.writing import compare, register
+        from neuro_assets.resources.alyx.writing_repository import write_repository
+
+        record = step.raw.record
+        if record.eid is None:
+            raise Skipped(SkipReason.NOT_IN_ALYX, f"{step.key} has no session in Alyx")
+        say = get_dagster_logger().info
+        client = AlyxResource.of(config.alyx).client()
+        repository = write_repository(config)
+        wanted = desired_of(config, step.store, record, assets, step.scratch, step.inputs)
+        if not config.alyx.write:
+            changes = compare(client, wanted, repository)
+            for change in changes:
+                say(f"would {change}")
+            return _result(changes, sent=False)
+        sent = register(client, wanted, repository).sent
+        for change in sent:
+            say(str(change))
+        return _result(sent, sent=True)
+
+    return alyx_registration
+
+
+def _result(changes: Sequence[Change], *, sent: bool) -> StepResult:
+    n_sent = len(changes) if sent else 0
+    return StepResult(
+        metrics={"n_changes": len(changes), "n_sent": n_sent, "dry_run": not sent},
+        tables={DIFFERENCES: differences_table(changes, sent=sent)},
+    )
+
+
+def differences_table(changes: Sequence[Change], *, sent: bool) -> pd.DataFrame:
+    """Put changes into a table.
+
+    Parameters
+    ----------
+    changes : sequence of Change
+        Any number, also none.
+    sent : bool
+        Whether they were carried out.
+
+    Returns
+    -------
+    DataFrame
+        Columns action, target, detail, before, after (text) and sent (bool).
+    """
+    import pandas as pd
+
+    rows = [change.row(sent=sent) for change in changes]
+    types: dict[str, Any] = {**dict.fromkeys(COLUMNS, "string"), "sent": "bool"}
+    return pd.DataFrame(rows, columns=list(types)).astype(types)
+
+
+def require_writing(config: LabConfig) -> None:
+    """Refuse to send where the lab has not said so.
+
+    Raises
+    ------
+    PermanentFailure
+        Says how to enable it.
+    """
+    if config.alyx.write:
+        return
+    raise PermanentFailure(
+        "nothing is sent to Alyx, because alyx.write is false: look at `neuro-assets alyx diff`, "
+        "then set write: true and write_repository in the alyx section of lab.yaml"
+    )
