@@ -359,6 +359,15 @@ def test_a_revision_is_a_new_dataset_and_takes_the_default(registered: Registere
     assert second["file_records"][0]["relative_path"].endswith("/alf/#2026-11-21#/spikes.times.npy")
 
 
+def test_a_revision_that_is_not_to_be_the_default_is_none(registered: Registered) -> None:
+    registered.again(registered.folder + "/#2026-11-21#", hashes="h2", default=False)
+    rows = registered.server.datasets(registered.eid)
+    assert {row["revision"]: row["default_dataset"] for row in rows} == {
+        "": True,
+        "2026-11-21": False,
+    }
+
+
 def test_a_refused_registration_of_a_protected_dataset_still_resets_its_qc(
     registered: Registered,
 ) -> None:
@@ -445,14 +454,21 @@ def test_deleting_a_session_takes_all_that_hangs_on_it(registered: Registered) -
     server, tables = registered.server, registered.server.tables
     probe = server.add_insertion(registered.eid)["id"]
     server.add_trajectory(probe)
+    server.api.create("tasks", {"name": "t", "session": registered.eid, "status": "Waiting"})
     server.tag_dataset(registered.id, "2026_Q4_release")
     with pytest.raises(Refused, match="Failed to delete dataset spikes.times.npy due to protected"):
         server.delete_dataset(registered.id)
     server.delete_session(registered.eid)
     left = [
         len(table)
-        for table in (tables.sessions, tables.datasets, tables.insertions, tables.trajectories)
+        for table in (
+            tables.sessions,
+            tables.datasets,
+            tables.insertions,
+            tables.trajectories,
+            tables.tasks,
+        )
     ]
-    assert left == [0, 0, 0, 0]
+    assert left == [0] * 5
     second = server.add_session("M1", "2026-11-20", 1, lab="lab")["id"]
     assert registered.again(hashes="abc123")["session"] == second

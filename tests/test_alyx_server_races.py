@@ -148,12 +148,13 @@ def test_sessions_of_one_start_time_change_their_order_when_they_are_edited(
 def test_a_session_is_seen_before_its_projects_are_attached(server: AlyxServer) -> None:
     server.add_subject("M1", lab="lab")
     server.add_project("p")
+    server.add_project("a")
     seen: list[Any] = []
     # From another connection, while the creating request is still under way.
     server.before_projects = lambda eid: seen.append(get(server, f"/sessions/{eid}")["projects"])
-    made = call(server, "POST", "/sessions", json={"subject": "M1", "projects": ["p"]}).json()
+    made = call(server, "POST", "/sessions", json={"subject": "M1", "projects": ["p", "a"]}).json()
     assert seen == [[]]
-    assert made["projects"] == ["p"]
+    assert made["projects"] == ["p", "a"]
     late = server.add_session("M1", "2026-01-16", 1)
     server.advance(5)
     server.attach_project(late["id"], "p")
@@ -406,7 +407,10 @@ def test_rows_that_alyx_could_not_hold_are_refused_to_tests_too(server: AlyxServ
 
 
 def test_loaded_rows_are_the_same_as_added_ones(server: AlyxServer) -> None:
-    (eid,) = server.load(1)
+    eid, other = server.load(2)
+    server.patch_session(other, number=9)
+    paths = {x["relative_path"][:22] for row in server.datasets(other) for x in row["file_records"]}
+    assert {path.split("/")[2] for path in paths} == {"001"}
     session = server.session(eid)
     assert len(session["probe_insertion"]) == 2
     assert len(session["data_dataset_session_related"]) == len(server.datasets(eid)) == 25
@@ -425,6 +429,27 @@ def test_loaded_rows_are_the_same_as_added_ones(server: AlyxServer) -> None:
         x["relative_path"] for x in loaded["file_records"]
     ]
     assert session["auto_datetime"] < server.local_now().isoformat()
+
+
+def test_an_added_revision_takes_the_default_from_the_one_before(server: AlyxServer) -> None:
+    eid = server.add_session("M1", "2026-01-15", 1)["id"]
+    for revision, default in (("", True), ("2026-01-20", True), ("2026-01-21", False)):
+        server.add_dataset(eid, "alf/spikes.times.npy", revision=revision, default=default)
+    flags = {row["revision"]: row["default_dataset"] for row in server.datasets(eid)}
+    assert flags == {"": False, "2026-01-20": True, "2026-01-21": False}
+
+
+def test_a_dataset_type_is_found_without_regard_to_case(server: AlyxServer) -> None:
+    eid = server.add_session("M1", "2026-01-15", 1)["id"]
+    made = server.add_dataset_type("wheel.velocity", "*Wheel.Velocity*")
+    assert made["filename_pattern"] == "*wheel.velocity*"
+    patterns = [row["filename_pattern"] for row in get(server, "/dataset-types")["results"]]
+    assert len(patterns) > 40
+    assert patterns == [pattern.lower() for pattern in patterns]
+    row = server.add_dataset(eid, "alf/_ibl_wheel.velocity.npy")
+    assert row["dataset_type"] == "wheel.velocity"
+    other = server.add_dataset(eid, "alf/_lab_paws.speed.npy")
+    assert other["dataset_type"] == "paws.speed"
 
 
 # filters -----------------------------------------------------------------------------------------
@@ -483,6 +508,7 @@ CASES: list[tuple[dict[str, str], set[int]]] = [
     ({"extended_qc": "n,3"}, {1}),
     ({"json": "IS_MOCK,False"}, {1}),
     ({"json": "IS_MOCK,True"}, {3}),
+    ({"json": "IS_MOCK,0"}, set()),
     ({"dataset_types": "ephysData.raw.ap"}, {1, 2}),
     ({"dataset_types": "ephysData.raw.ap,spikes.times"}, {1}),
     ({"datasets": "spikes.times.npy"}, {1}),
