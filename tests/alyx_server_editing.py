@@ -57,6 +57,8 @@ class Editing(Adding):
         ----------
         table : str
             `sessions`, `insertions`, `datasets`, `tasks`, `trajectories` or a small table.
+        **fields
+            Columns; `qc` by word, times as text, `projects` by names. Not the row's owner.
         """
         with self.lock:
             rows = getattr(self.tables, table)
@@ -64,7 +66,7 @@ class Editing(Adding):
             if table == "sessions":
                 self.tables.pin_paths(row)
             for name, value in fields.items():
-                setattr(row, name, stored(name, value))
+                setattr(row, name, self._stored(name, value))
             rows.add(row)
 
     def delete_session(self, eid: str) -> None:
@@ -133,11 +135,12 @@ class Editing(Adding):
             row = getattr(self.tables, ENDPOINTS[name].table).rows[key]
             return self.api.update(name, row, fields, partial=True)
 
-
-def stored(name: str, value: Any) -> Any:
-    """Value of a column, of what a test writes."""
-    if name == "qc" and isinstance(value, str):
-        return QC[value]
-    if name.endswith(("_time", "datetime")):
-        return moment(value)
-    return value
+    def _stored(self, name: str, value: Any) -> Any:
+        """Value of a column, of what a test writes."""
+        if name in ("subject", "session", "dataset", "probe_insertion", "id"):
+            raise ValueError(f"the test server does not change {name} of a row")
+        if name == "qc" and isinstance(value, str):
+            return QC[value]
+        if name == "projects":
+            return [self._project(project) for project in value]
+        return moment(value) if name.endswith(("_time", "datetime")) else value

@@ -9,6 +9,7 @@ import json
 import socket
 import sys
 import time
+from contextlib import suppress
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -52,7 +53,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def finish(self) -> None:
         self.server.connections.discard(self.connection)
-        super().finish()
+        with suppress(ConnectionError):  # the client is gone: what is left to send is lost
+            super().finish()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: tests read `AlyxServer.log`."""

@@ -12,6 +12,7 @@ from typing import Any
 import alyx_server_fields as fields
 from alyx_server_endpoints import ENDPOINTS
 from alyx_server_fields import Invalid
+from alyx_server_lookups import NotModelled
 from alyx_server_models import (
     Dataset,
     DatasetType,
@@ -217,6 +218,7 @@ class Writes:
     def update(self, name: str, row: Any, body: Any, *, partial: bool) -> None:
         """Change a row: fields that are not sent are kept, with PUT too; every save moves times."""
         values = fields.read(self.tables, ENDPOINTS[name].specs, body, partial=partial)
+        _check_held(name, row, values)
         if name == "sessions" and values.keys() & {"subject", "number", "start_time"}:
             self.tables.pin_paths(row)
         if name == "tasks":
@@ -262,8 +264,10 @@ class Writes:
             if row.session is not None:
                 row.session.tasks.pop(row.id)
             self.tables.tasks.remove(row)
+        elif name == "notes":
+            self.tables.notes.remove(row)
         else:
-            getattr(self.tables, ENDPOINTS[name].table).remove(row)
+            raise NotModelled(f"the test server deletes nothing of /{name}")
 
     def _delete_dataset(self, row: Dataset) -> None:
         if is_protected(row):
@@ -271,6 +275,16 @@ class Writes:
             text = f'Failed to delete dataset {row.name} due to protected tag(s) "{tags}"'
             raise Refused(403, {"status_code": 403, "detail": text})
         self.tables.delete_dataset(row)
+
+
+def _check_held(name: str, row: Any, values: dict[str, Any]) -> None:
+    """Refuse what our indices do not follow: a row that changes its owner or its name."""
+    key = ENDPOINTS[name].key
+    held = {"session", "probe_insertion", "dataset", *([] if key == "id" else [key])}
+    for word in held & values.keys():
+        now = getattr(row, word)
+        if values[word] is not now and values[word] != now:
+            raise NotModelled(f"the test server does not change {word} of /{name}")
 
 
 def _not_unique(names: str) -> Invalid:
