@@ -1,4 +1,4 @@
-"""Races and clocks of Alyx, as the test server has them ."""
+"""Races and clocks of Alyx, as the test server has them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def server() -> Iterator[AlyxServer]:
         yield made
 
 
-# races of paging (ALYX.md, section 6) ------------------------------------------------------------
+# races of paging ---------------------------------------------------------------------------------
 
 
 def test_edits_between_pages_of_datasets_lose_rows(server: AlyxServer) -> None:
