@@ -9,7 +9,6 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import pytest
 from alyx_server import AlyxServer
@@ -21,7 +20,7 @@ from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.resources.alyx.client import Alyx
 from neuro_assets.resources.alyx.rows import DatasetRow, SessionDetail, parse
 from neuro_assets.resources.alyx.writing import compare, register
-from neuro_assets.resources.alyx.writing_apply import is_protected, put_task, settle
+from neuro_assets.resources.alyx.writing_apply import is_protected, settle
 from neuro_assets.resources.alyx.writing_files import file_changes, next_revision
 from neuro_assets.resources.alyx.writing_merge import (
     merged_insertion,
@@ -36,6 +35,7 @@ from neuro_assets.resources.alyx.writing_repository import (
     FolderRepository,
     S3Repository,
 )
+from neuro_assets.resources.alyx.writing_task import put_task
 from neuro_assets.resources.store_backend import open_backend
 
 TODAY = datetime.date(2026, 11, 21)
@@ -560,23 +560,21 @@ def test_a_500_in_the_middle_of_a_batch_is_read_back_and_only_the_rest_is_sent(w
     assert world.compare() == []
 
 
-class Untyped(Alyx):
-    """Somebody deletes a dataset type right before the first registration."""
+class Retyped(Alyx):
+    """Somebody changes a dataset type right before the first registration."""
 
-    deleted = 0
+    changed = 0
 
     def create(self, endpoint, data):
-        if endpoint == "register-file" and not self.deleted:
-            type(self).deleted = 1
-            request = Request(f"{self.url}/dataset-types/checks.table", method="DELETE")
-            request.add_header("Authorization", f"Token {self._token}")
-            with urlopen(request) as answer:
-                assert answer.status == 204
+        if endpoint == "register-file" and not self.changed:
+            type(self).changed = 1
+            other = {"name": "other.table", "filename_pattern": "other.table*"}
+            self.update("dataset-types", "checks.table", other)
         return super().create(endpoint, data)
 
 
 def test_a_type_that_vanishes_is_made_again_and_the_first_file_is_not_registered_twice(world):
-    client = Untyped(world.server.url, world.server.token)
+    client = Retyped(world.server.url, world.server.token)
     register(client, world.desired(), world.repository)
     posted = [
         path for method, path in world.server.log if (method, path[:9]) == ("POST", "/register")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.resources.alyx.answers import AlyxRefused
-from neuro_assets.resources.alyx.rows import parse
 from neuro_assets.resources.alyx.writing_changes import (
     Change,
     CopyFile,
@@ -33,7 +32,7 @@ from neuro_assets.resources.alyx.writing_merge import (
     merged_summary,
     raised,
 )
-from neuro_assets.resources.alyx.writing_model import TaskRow, TaskState
+from neuro_assets.resources.alyx.writing_task import put_task
 
 if TYPE_CHECKING:
     from neuro_assets.resources.alyx.client import Alyx
@@ -41,9 +40,6 @@ if TYPE_CHECKING:
 
 _MERGES = 5
 """Writers that change one field at the same moment are few; more of them are a loop."""
-
-_MOST_TASKS = 5_000
-GRAPH = "neuro_assets"
 
 
 @dataclass
@@ -275,57 +271,3 @@ def is_protected(path: str, revisions: Iterable[Mapping[str, bool]]) -> bool:
     folder = parts[-2] if len(parts) > 1 else ""
     revision = folder.strip("#") if folder.startswith("#") else ""
     return any(entry.get(revision, False) for entry in revisions)
-
-
-def put_task(client: Alyx, eid: str, task: TaskState, id: str | None = None) -> None:
-    """Create a task or move it; one that somebody created meanwhile is moved.
-
-    Parameters
-    ----------
-    client : Alyx
-        The database.
-    eid : str
-        The session.
-    task : TaskState
-        What it shall be.
-    id : str, optional
-        Its id, where it is known.
-
-    Raises
-    ------
-    AlyxRefused
-        Alyx takes no such task.
-    """
-    state = {"status": task.status, "version": task.version}
-    if task.log:
-        state["log"] = task.log
-    if id is None:
-        id = _task_id(client, eid, task)
-    if id is not None:
-        client.update("tasks", id, state)
-        return
-    # Never `Waiting`: lab servers take waiting tasks to be theirs and run the executable.
-    new = {
-        **state,
-        "name": task.name,
-        "session": eid,
-        "arguments": task.arguments,
-        "executable": task.name.rsplit("_", 1)[0],
-        "graph": GRAPH,
-    }
-    try:
-        client.create("tasks", new)
-    except AlyxRefused as refused:
-        if refused.status != 400 or "unique set" not in str(refused.body):
-            raise
-        id = _task_id(client, eid, task)
-        if id is None:
-            raise
-        client.update("tasks", id, state)
-
-
-def _task_id(client: Alyx, eid: str, task: TaskState) -> str | None:
-    rows = parse(TaskRow, client.rows("tasks", most=_MOST_TASKS, session=eid))
-    return next(
-        (row.id for row in rows if (row.name, row.arguments) == (task.name, task.arguments)), None
-    )

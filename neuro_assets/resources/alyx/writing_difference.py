@@ -5,7 +5,7 @@ The part about files is in `writing_files`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from neuro_assets.outcomes import PermanentFailure
@@ -26,7 +26,8 @@ from neuro_assets.resources.alyx.writing_merge import (
     own_prefix,
     raised,
 )
-from neuro_assets.resources.alyx.writing_model import Desired, Observed, TaskRow
+from neuro_assets.resources.alyx.writing_model import Desired, Observed
+from neuro_assets.resources.alyx.writing_task import find_task
 
 
 def difference(desired: Desired, observed: Observed) -> list[Change]:
@@ -148,9 +149,3 @@ def _task(desired: Desired, observed: Observed) -> Iterator[PutTask]:
             id=found.id if found else None,
             old=found.status if found else "",
         )
-
-
-def find_task(tasks: Iterable[TaskRow], name: str, arguments: Any) -> TaskRow | None:
-    """Find our task; one of the name with other arguments is somebody else's."""
-    ours = (task for task in tasks if task.name == name and task.arguments == arguments)
-    return next(ours, None)

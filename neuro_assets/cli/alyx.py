@@ -1,0 +1,129 @@
+"""Commands about the lab's Alyx: what would be registered there, and registering it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from neuro_assets.cli import app
+from neuro_assets.cli.session import Lab, console, open_lab
+from neuro_assets.outcomes import PermanentFailure
+
+if TYPE_CHECKING:
+    from neuro_assets.resources.alyx.client import Alyx
+    from neuro_assets.resources.alyx.writing_model import Desired
+    from neuro_assets.resources.alyx.writing_repository import WriteRepository
+    from neuro_assets.resources.registry import RecordingRecord
+
+commands = typer.Typer(no_args_is_help=True, help="Compare results with Alyx, and register them.")
+app.add_typer(commands, name="alyx")
+
+Keys = Annotated[
+    list[str] | None, typer.Argument(help="Recordings, as `neuro-assets status` lists them")
+]
+Every = Annotated[bool, typer.Option("--all", help="All recordings that are in Alyx")]
+
+
+@commands.command()
+def diff(keys: Keys = None, every: Every = False) -> None:
+    """Show what Alyx does not say yet, one line each. Nothing is sent or changed."""
+    lab = open_lab()
+    _each(_Session.of(lab), _records(lab, keys, every), sending=False)
+
+
+@commands.command()
+def register(keys: Keys = None, every: Every = False) -> None:
+    """Show what Alyx does not say yet, send it, and read it back."""
+    from neuro_assets.assets.alyx_registration import require_writing
+
+    lab = open_lab()
+    session = _Session.of(lab)
+    require_writing(lab.config)
+    _each(session, _records(lab, keys, every), sending=True)
+
+
+@dataclass(frozen=True)
+class _Session:
+    """What all recordings of one command share."""
+
+    lab: Lab
+    client: Alyx
+    repository: WriteRepository | None
+    assets: list[str]
+
+    @classmethod
+    def of(cls, lab: Lab) -> _Session:
+        from neuro_assets.assets.alyx_registration import process_assets
+        from neuro_assets.resources.alyx import AlyxResource
+        from neuro_assets.resources.alyx.writing_repository import write_repository
+
+        return cls(
+            lab,
+            AlyxResource.of(lab.config.alyx).client(),
+            write_repository(lab.config),
+            process_assets(lab.steps()),
+        )
+
+    def desired(self, record: RecordingRecord, folder: Path) -> Desired:
+        from neuro_assets.assets.alyx_registration import desired_of
+
+        return desired_of(self.lab.config, self.lab.store(), record, self.assets, folder)
+
+
+def _records(lab: Lab, keys: list[str] | None, every: bool) -> list[RecordingRecord]:
+    records = lab.registry().all()
+    if bool(keys) == every:
+        raise PermanentFailure("name recordings, or give --all for all of them")
+    for key in keys or ():
+        if key not in records:
+            raise PermanentFailure(
+                f"no recording {key!r} in the registry; `neuro-assets status` lists them"
+            )
+    if keys:
+        return [records[key] for key in dict.fromkeys(keys)]
+    found = [record for record in records.values() if record.eid is not None]
+    console.print(f"{len(found)} of {len(records)} recordings are in Alyx.")
+    return found
+
+
+def _each(session: _Session, records: list[RecordingRecord], *, sending: bool) -> None:
+    """Go through the recordings; one that cannot be registered does not stop the others."""
+    n_failed = n_changes = 0
+    for record in records:
+        try:
+            for line in _one(session, record, sending=sending):
+                n_changes += 1
+                console.print(f"{record.key}  {line}", markup=False, soft_wrap=True)
+        except PermanentFailure as error:
+            if _is_of_all(error):
+                raise
+            n_failed += 1
+            console.print(f"{record.key}  error: {error}", markup=False, soft_wrap=True)
+    words = "sent" if sending else "would be sent (`neuro-assets alyx register` sends)"
+    console.print(f"{n_changes} changes {words}; {n_failed} recordings cannot be registered.")
+    if n_failed:
+        raise typer.Exit(1)
+
+
+def _is_of_all(error: PermanentFailure) -> bool:
+    """Whether the next recording would meet it too: a wrong token, another server."""
+    from neuro_assets.resources.alyx.answers import NotAlyx, TokenRefused
+
+    return isinstance(error, NotAlyx | TokenRefused)
+
+
+def _one(session: _Session, record: RecordingRecord, *, sending: bool) -> Iterator[str]:
+    from neuro_assets.resources.alyx.writing import compare
+    from neuro_assets.resources.alyx.writing import register as send
+
+    with tempfile.TemporaryDirectory(prefix="neuro_assets-alyx-") as folder:
+        wanted = session.desired(record, Path(folder))
+        changes = compare(session.client, wanted, session.repository)
+        yield from map(str, changes)
+        if sending and changes:
+            send(session.client, wanted, session.repository)
