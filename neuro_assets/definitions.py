@@ -17,6 +17,7 @@ from neuro_assets.executors.multiprocess import multiprocess_config
 from neuro_assets.frozen_config import frozen_config
 from neuro_assets.partitions import SESSION_PROBE
 from neuro_assets.resources.io_managers import io_managers
+from neuro_assets.sensors.alyx_tasks import alyx_task_sensors
 from neuro_assets.sensors.discovery import discovery_sensor
 from neuro_assets.sensors.publish import publish_sensors, tables_sensors
 from neuro_assets.sensors.reconciliation import reconciliation_sensor
@@ -81,6 +82,7 @@ def build_defs(
             reconciliation_sensor(config),
             *publish_sensors(process, publish),
             *tables_sensors(publish, refresh),
+            *alyx_task_sensors(config, steps, process),
         ],
         resources={**io_managers(config.store, config.compute.scratch), **(resources or {})},
         executor=dg.multiprocess_executor.configured(multiprocess_config(config.compute.n_steps)),
