@@ -120,7 +120,9 @@ class AlyxConfig(Strict):
     cache: str = Field("alyx_cache", description="Local folder for files that are fetched")
     cache_gb: float = Field(200.0, gt=0, description="Most that the cache may hold, GB")
     timeout_s: float = Field(30.0, gt=0, description="Longest silence of the server, s")
-    deadline_s: float = Field(120.0, gt=0, description="Longest time of one call, its retries included, s")
+    deadline_s: float = Field(
+        120.0, gt=0, description="Longest time of one call, its retries included, s"
+    )
     write: bool = Field(
         False, description="Register results in Alyx; when false the difference is only shown"
     )

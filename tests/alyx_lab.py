@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from neuro_assets.resources.alyx.client import Alyx
 from neuro_assets.resources.alyx.describing import Describer
 from neuro_assets.resources.alyx.source import AlyxSessionSource
 from neuro_assets.resources.registry import RecordingRecord, Registry
+from neuro_assets.resources.revisits import read_revisits
 from neuro_assets.sensors.discovery import look
 from neuro_assets.sensors.reconciliation import compare
 from neuro_assets.sensors.registration import local_source
@@ -63,8 +63,9 @@ class AlyxLab:
         self.lab = SmallLab(folder, text)
         self.repository = folder / "repository"
         self.repository.mkdir(parents=True, exist_ok=True)
-        server.add_repository(LOCAL, personal=True)
-        server.add_repository(CENTRAL)
+        server.add_repository(LOCAL, lab="lab", personal=True)
+        server.add_repository(CENTRAL, lab="lab")
+        server.add_dataset_type("ephysData.raw.ap", "*ephysData*.ap.*bin")
         self.registry = Registry(self.lab.store)
         self.sleeps: list[float] = []
         self.client = Alyx(
@@ -79,6 +80,7 @@ class AlyxLab:
         self.started: dict[str, datetime] = {}
         self.asked: list[tuple[str, datetime]] = []
         self.serial = 1000
+        self.daemon_lives = True
 
     # what people and rigs do
 
@@ -117,6 +119,7 @@ class AlyxLab:
                 hash=hashlib.md5(data).hexdigest(),
                 size=len(data),
                 exists=(LOCAL,) if exists else (),
+                dataset_type=f"ephysData.raw.{'meta' if path.suffix == '.meta' else 'ap'}",
                 **more,
             )
             ids.append(row["url"].rsplit("/", 1)[-1])
@@ -152,6 +155,9 @@ class AlyxLab:
         for request in result.run_requests or []:
             assert request.run_key is not None
             self.asked.append((request.run_key, self.server.now))
+            if request.run_key not in self.started and self.daemon_lives:
+                tags = {**request.tags, "dagster/partition": request.partition_key or ""}
+                self.lab.instance.add_run(dg.DagsterRun(job_name="process", tags=tags))
             self.started.setdefault(request.run_key, self.server.now)
         if until == "runs":
             return result
@@ -198,6 +204,10 @@ class AlyxLab:
         cursor = AlyxCursor.decode(said)
         return [*cursor.pending, *cursor.settling, *cursor.gone]
 
-    def remove_files(self) -> None:
-        shutil.rmtree(self.repository)
-        self.repository.mkdir()
+    def n_left(self) -> int:
+        """Sessions that the sensor's cursor has put off."""
+        said = json.loads(self.cursor or "{}")
+        listed = read_revisits(self.registry.store, "alyx")
+        number, done = said.get("revisits", {}).get("alyx", (0, 0))
+        left = len(listed.again or {}) - (done if number == listed.number else 0)
+        return left + sum(len(names) for names in said.get("later", {}).values())

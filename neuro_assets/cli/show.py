@@ -73,8 +73,11 @@ def _print_states(lab: Lab, states: list[OutputState]) -> None:
             "while `neuro-assets up` runs, or use `neuro-assets run FOLDER`."
         )
         return
+    records = lab.registry().all()
     for name in dict.fromkeys(state.key for state in states):
-        console.print(states_table(name, [state for state in states if state.key == name]))
+        reason = records[name].reason if name in records else ""
+        title = f"{name}: raw data {records[name].state}: {reason}" if reason else name
+        console.print(states_table(title, [state for state in states if state.key == name]))
 
 
 def states_table(title: str, states: list[OutputState]) -> Table:

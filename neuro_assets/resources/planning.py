@@ -184,10 +184,10 @@ class _Planner:
         for recording in description.recordings:
             claim = claim_key(self.index, session_info(description), recording)
             self._compare(session, recording.label, recording, claim)
-        for probe in description.announced:
-            serial = description.serials.get(probe, "")
-            claim = claim_announced(self.index, session_info(description), probe, serial)
-            self._compare(session, probe, None, claim)
+        for label in description.announced:
+            serial = description.serials.get(label.partition("-")[0], "")
+            claim = claim_announced(self.index, session_info(description), label, serial)
+            self._compare(session, label, None, claim)
         if description.eid is not None:
             self._drop(description)
 

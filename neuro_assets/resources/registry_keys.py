@@ -189,7 +189,7 @@ def claim_key(index: RecordIndex, session: SessionInfo, recording: RawRecording)
 
 
 def claim_announced(
-    index: RecordIndex, session: SessionInfo, probe: str, serial: str = ""
+    index: RecordIndex, session: SessionInfo, label: str, serial: str = ""
 ) -> Claim:
     """Decide the key of a probe that a database announces and that has no raw data there yet.
 
@@ -199,8 +199,8 @@ def claim_announced(
         The registry.
     session : SessionInfo
         As the database names it.
-    probe : str
-        Normalised name of the probe, `probe00`.
+    label : str
+        Normalised name of the probe, `probe00`, with a shank that is kept apart, `probe00-s1`.
     serial : str
         Serial number of the probe; empty where it is not registered.
 
@@ -210,9 +210,10 @@ def claim_announced(
         The recording of this session and probe, also one that a folder source found.
     """
     for record in index.of_session(session):
-        if record.session.session_id == session.session_id and record.label == probe:
+        if record.session.session_id == session.session_id and record.label == label:
             return Claim(record.key, record)
-    natural = RecordingKey.make(session.subject, session.date, session.number, probe)
+    probe, _, qualifier = label.partition("-")
+    natural = RecordingKey.make(session.subject, session.date, session.number, probe, qualifier)
     holder = index.taken(str(natural))
     if holder is not None and _may_be(holder, session, serial):
         return Claim(holder.key, holder)

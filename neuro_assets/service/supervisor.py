@@ -62,7 +62,14 @@ class _Child:
         self._home = home
         self.log = log_file(home, name)
         self._command = [sys.executable, "-m", *command]
-        self._env = {**os.environ, "DAGSTER_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "yes"}
+        self._env = {
+            # The first tick after a start reads a whole registry; of 16,000 sessions that takes
+            # about a minute, which is where Dagster's own limit is.
+            "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "300",
+            **os.environ,
+            "DAGSTER_HOME": str(home),
+            "DAGSTER_DISABLE_TELEMETRY": "yes",
+        }
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._deaths = 0

@@ -7,7 +7,7 @@ with hash and size, existing on a repository that this machine reads.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from neuro_assets.resources.alyx.rows import DatasetRow, token_of
 
@@ -15,28 +15,20 @@ RAW = "ephysData.raw"
 """Beginning of the names of IBL's dataset types of raw electrophysiology."""
 
 
-def raw_rows(rows: Iterable[DatasetRow], collections: Collection[str]) -> list[DatasetRow]:
-    """Choose the raw data of one probe, in the revisions that count.
+def raw_rows(rows: Iterable[DatasetRow]) -> list[DatasetRow]:
+    """Choose the raw data among the datasets of a probe, in the revisions that count.
 
     Parameters
     ----------
     rows : iterable of DatasetRow
-        Datasets of a session.
-    collections : collection of str
-        Collections of the probe.
+        Datasets of the probe.
 
     Returns
     -------
     list of DatasetRow
         Sorted by path.
     """
-    found = [
-        row
-        for row in rows
-        if row.collection in collections
-        and row.dataset_type.startswith(RAW)
-        and row.default_dataset
-    ]
+    found = [row for row in rows if row.dataset_type.startswith(RAW) and row.default_dataset]
     return sorted(found, key=lambda row: row.path)
 
 
