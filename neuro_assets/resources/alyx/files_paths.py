@@ -44,7 +44,7 @@ def checked(path: str) -> str:
         It is absolute, climbs (`..`), has a backslash, a hidden, empty, or too long part, or
         characters that no file name has.
     """
-    if not path or path.startswith("/") or _DRIVE.match(path):
+    if not path or path.startswith("/"):
         raise OddPath("it is empty or not relative")
     if "\\" in path:
         raise OddPath("it has a backslash")
@@ -54,6 +54,8 @@ def checked(path: str) -> str:
         # A leading dot covers `.` and `..`, and what the cache keeps for itself.
         if not part or part.startswith("."):
             raise OddPath("a part of it is empty or begins with a dot")
+        if _DRIVE.fullmatch(part):
+            raise OddPath("it has a drive's letter")
         if len(_encoded(part)) > _MOST_BYTES:
             raise OddPath(f"a name in it has more than {_MOST_BYTES} bytes")
     return path
@@ -89,7 +91,7 @@ def session_and_file(relative_path: str) -> tuple[str, str]:
     for i in range(1, len(parts) - 2):
         if _DATE.fullmatch(parts[i]) and _NUMBER.fullmatch(parts[i + 1]):
             below = [*parts[i + 2 : -1], strip_uuid(parts[-1])]
-            return "/".join(parts[: i + 2]), checked("/".join(below))
+            return "/".join(parts[: i + 2]), "/".join(below)
     raise OddPath("it is not below <subject>/<date>/<number>/")
 
 
