@@ -26,6 +26,7 @@ class FileServer:
     hang_at: int = 5
     drip: bool = False
     no_head: bool = False
+    fail_heads: int = 0
     status: dict[str, int] = field(default_factory=dict)
     bodies: dict[str, list[bytes]] = field(default_factory=dict)
     sent: threading.Event = field(default_factory=threading.Event)
@@ -54,6 +55,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(401)
             self.send_header("WWW-Authenticate", 'Basic realm="data"')
             self.end_headers()
+            return
+        if body is not None and self.at.fail_heads > 0:
+            self.at.fail_heads -= 1
+            self.send_error(502)
             return
         if body is not None and self.at.no_head:
             self.send_error(405)

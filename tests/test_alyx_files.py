@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from alyx_file_server import FileServer, file_server
+from alyx_server import TOKEN, AlyxServer
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from one.alf.path import add_uuid_string, remove_uuid_string
@@ -27,6 +28,7 @@ from spikeglx_files import write_cbin
 from neuro_assets.config import AlyxConfig
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.resources.alyx import files, files_cache, files_fetch, files_room
+from neuro_assets.resources.alyx.client import Alyx
 from neuro_assets.resources.alyx.files import Repositories
 from neuro_assets.resources.alyx.files_paths import (
     OddPath,
@@ -37,7 +39,7 @@ from neuro_assets.resources.alyx.files_paths import (
     with_uuid,
     without_uuid,
 )
-from neuro_assets.resources.alyx.rows import DatasetRow
+from neuro_assets.resources.alyx.rows import DatasetRow, parse
 from neuro_assets.resources.recording_metadata import RemoteFile
 from neuro_assets.science.formats.scan import scan_listing
 
@@ -393,6 +395,32 @@ def test_a_scan_finds_remote_recordings_with_only_small_files_here(lab, tmp_path
     assert scan.recordings[0].main.n_samples == 3000
     assert not (place.folder / f"{AP}.cbin").exists()
     assert lab.server.n_gets(lab.address(rows[0])) == 0
+
+
+def test_a_small_file_that_cannot_be_had_keeps_no_other_from_coming(lab):
+    gone, wrong = lab.add("a/gone.meta", b"a"), lab.add("b/wrong.meta", b"b", file_size=2)
+    rows = [gone, wrong, lab.add("c/right.meta", b"c")]
+    del lab.server.files[lab.address(gone)]
+    place = lab.repositories.session_folder(rows)
+    assert place is not None
+    for fetched in (("c/right.meta",), ()):
+        report = lab.repositories.fetch_small(place)
+        assert report.fetched == fetched and report.n_bytes == len(fetched)
+        assert [(p.kind, p.path) for p in sorted(report.problems, key=lambda p: p.path)] == [
+            ("not_fetched", "a/gone.meta"),
+            ("not_fetched", "b/wrong.meta"),
+        ]
+    assert lab.server.n_gets(lab.address(wrong)) == 1
+    lab.server.status = {lab.address(gone): 503}
+    with pytest.raises(TransientFailure):
+        lab.repositories.fetch_small(place)
+
+
+def test_a_server_that_fails_once_to_say_a_size_is_asked_again(lab):
+    made = lab.add("a.npy", os.urandom(3000))
+    lab.server.fail_heads = 2
+    assert (lab.fetch(made) / "a.npy").exists()
+    assert lab.server.n_gets() == 1
 
 
 def test_files_arrive_whole_and_are_not_fetched_again(lab):
@@ -759,6 +787,7 @@ FETCH = """
 import sys
 from pathlib import Path
 from neuro_assets.resources.alyx import files_fetch
+from neuro_assets.resources.alyx.client import Alyx
 from neuro_assets.resources.alyx.files import Repositories
 from neuro_assets.resources.recording_metadata import RemoteFile
 files_fetch.SMALL_BYTES = 1000
@@ -887,6 +916,38 @@ def test_a_file_system_without_locks_is_named(lab, monkeypatch):
     monkeypatch.setattr(files_cache.fcntl, "flock", no_locks)
     with pytest.raises(PermanentFailure, match="local disk"):
         lab.fetch(lab.add("a.npy", b"a"))
+
+
+# Alyx's own links
+
+
+@pytest.mark.integration
+def test_rows_of_a_server_lead_to_its_files_by_link_and_in_place(lab, tmp_path):
+    content = {f"{AP}.cbin": os.urandom(200_000), f"{AP}.meta": b"meta"}
+    with AlyxServer() as alyx:
+        alyx.add_repository("central", lab="lab", folder=tmp_path / "served")
+        alyx.add_repository("rig", lab="lab", personal=True)
+        eid = alyx.add_session("M1", "2026-11-20", lab="lab")["id"]
+        for path, text in content.items():
+            alyx.add_dataset(eid, path, hash=md5(text), size=len(text), exists=["central"])
+            put(tmp_path / "served", f"{SESSION}/{path}", text)
+        rows = parse(DatasetRow, Alyx(alyx.url, TOKEN).rows("datasets", most=10, session=eid))
+        places = {"rig": str(tmp_path / "rig"), "central": "download"}
+        far = Repositories(places, tmp_path / "cache", 10**9, timeout_s=5, retry_s=0.01)
+        place = far.session_folder(rows)
+        assert place is not None and place.is_remote and not far.check(rows)
+        alyx.cut_downloads(1, 1000)
+        with far.present(far.remote_files(place), place.folder) as report:
+            assert sorted(report.fetched) == sorted(content)
+            assert {p: (place.folder / p).read_bytes() for p in content} == content
+        near = Repositories({"central": str(tmp_path / "served")}, tmp_path / "cache", 1)
+        here = near.session_folder(rows)
+        assert here is not None and here.folder == tmp_path / "served" / SESSION
+        assert near.check(rows) == []
+        assert [f.path for f in near.listing(here).files] == [
+            f.path for f in far.listing(place).files
+        ]
+        far.close()
 
 
 # S3

@@ -334,7 +334,15 @@ class Repositories:
         Returns
         -------
         FetchReport
-            Nothing for a folder repository. Errors as in `present`.
+            Nothing for a folder repository. One that cannot be had is among its problems
+            (`not_fetched`) and keeps no other from coming.
+
+        Raises
+        ------
+        PermanentFailure
+            There is no room.
+        TransientFailure
+            A server does not answer.
         """
         wanted = [each.path for each in place.files if each.path.endswith(_READ_BY_SCAN)]
         files = [file for file in self.remote_files(place, wanted) if file.size < SMALL_BYTES]
@@ -343,7 +351,9 @@ class Repositories:
         with self.cache.hold(place.folder) as hold:
             # A sensor waits for these.
             patience_s = min(self._patience_s, _SMALL_PATIENCE_S)
-            return self._fetching(hold, None, patience_s).run(files)
+            fetching = self._fetching(hold, None, patience_s)
+            fetching.is_strict = False
+            return fetching.run(files)
 
     def _fetching(self, hold: Hold, progress: Progress | None, patience_s: float) -> Fetching:
         return Fetching(

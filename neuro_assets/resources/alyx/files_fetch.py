@@ -21,6 +21,7 @@ from neuro_assets.resources.alyx.files_room import SMALL_BYTES, Room
 from neuro_assets.resources.alyx.files_transfer import N_THREADS, Gone, TooLong, Transfers
 from neuro_assets.resources.recording_metadata import RemoteFile
 from neuro_assets.resources.store_errors import explained
+from neuro_assets.science.formats.model import Problem
 
 TRIES = 3
 """Of one file, after transfers that broke off."""
@@ -43,11 +44,14 @@ class FetchReport:
         Their bytes.
     unchecked : tuple of str
         Paths of which the database has no hash: only their size was checked.
+    problems : tuple of Problem
+        Files that cannot be had (`not_fetched`), where that is no failure of all.
     """
 
     fetched: tuple[str, ...] = ()
     n_bytes: int = 0
     unchecked: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass
@@ -66,6 +70,8 @@ class Fetching:
         Wait before a second try, seconds; doubled before a third.
     progress : callable, optional
         See `Progress`; called from several threads, one at a time.
+    is_strict : bool
+        Whether all files are needed; else one that cannot be had becomes a problem.
     """
 
     cache: Cache
@@ -75,6 +81,8 @@ class Fetching:
     patience_s: float
     retry_s: float
     progress: Progress | None = None
+    is_strict: bool = True
+    _problems: list[Problem] = field(default_factory=list)
     _done: dict[str, int] = field(default_factory=dict)
     _total: int = 0
     _guard: threading.Lock = field(default_factory=threading.Lock)
@@ -127,15 +135,16 @@ class Fetching:
             tuple(file.path for file in came),
             sum(file.size for file in came),
             tuple(file.path for file in files if file.md5 is None),
+            tuple(self._problems),
         )
 
     def _missing(self, files: Sequence[RemoteFile]) -> list[RemoteFile]:
         return [file for file in files if not self.cache.has(self.folder, file)]
 
     def _bring(self, files: list[RemoteFile], needed: set[str]) -> list[RemoteFile]:
+        files = self._of_right_size(files)
         if not files:
             return files
-        self._check_sizes(files)
         sizes = {file.path: file.size for file in files}
         with (
             self.room.reserve(self.hold, sizes, needed) as reserved,
@@ -146,7 +155,7 @@ class Fetching:
                 for i, file in enumerate(files):
                     target = reserved.incoming / str(i)
                     target.mkdir()
-                    futures.append(pool.submit(self._fetch, file, target))
+                    futures.append(pool.submit(self._fetch_or_say, file, target))
                 wait(futures, return_when=FIRST_EXCEPTION)
                 self._raise_first(futures)
             except BaseException:
@@ -155,7 +164,8 @@ class Fetching:
                 self.transfers.close()
                 pool.shutdown(cancel_futures=True)
                 raise
-        return files
+        failed = {problem.path for problem in self._problems}
+        return [file for file in files if file.path not in failed]
 
     def _raise_first(self, futures: Sequence[Future[None]]) -> None:
         """Raise what failed; what cannot be mended by trying again goes before other failures."""
@@ -163,7 +173,7 @@ class Fetching:
         for error in sorted(errors, key=lambda error: not isinstance(error, PermanentFailure)):
             raise error
 
-    def _check_sizes(self, files: Sequence[RemoteFile]) -> None:
+    def _of_right_size(self, files: list[RemoteFile]) -> list[RemoteFile]:
         """Ask for the sizes of large files before anything of them is fetched.
 
         A file that was refused before is fetched again only if its size is right by now: nobody
@@ -175,18 +185,38 @@ class Fetching:
             if file.size > SMALL_BYTES or self.cache.refusal(file) is not None
         ]
         with ThreadPoolExecutor(N_THREADS) as pool:
-            lines = [line for line in pool.map(self._disagreement, doubted) if line]
-        if lines:
-            raise PermanentFailure("; ".join(lines))
+            found = zip(doubted, pool.map(self._disagreement, doubted), strict=True)
+            lines = {file.path: line for file, line in found if line}
+        if lines and self.is_strict:
+            raise PermanentFailure("; ".join(lines.values()))
+        for path, line in lines.items():
+            self._say(path, line)
+        return [file for file in files if file.path not in lines]
 
     def _disagreement(self, file: RemoteFile) -> str | None:
+        """Say that a file is not the registered one; None when it may be."""
         known = self.cache.refusal(file)
-        found = self._size(file)
+        try:
+            found = self._size(file)
+        except PermanentFailure as error:
+            return str(error)
         if found == file.size:
             return None
         if found is not None:
             return self._refused(file, f"{found} bytes")
         return _refusal(file, known) if known is not None else None
+
+    def _say(self, path: str, detail: str) -> None:
+        with self._guard:
+            self._problems.append(Problem(kind="not_fetched", path=path, detail=detail[:500]))
+
+    def _fetch_or_say(self, file: RemoteFile, target: Path) -> None:
+        try:
+            self._fetch(file, target)
+        except PermanentFailure as error:
+            if self.is_strict:
+                raise
+            self._say(file.path, str(error))
 
     def _fetch(self, file: RemoteFile, target: Path) -> None:
         faults = 0
@@ -249,6 +279,12 @@ class Fetching:
             raise PermanentFailure(self._refused(file, str(error))) from error
 
     def _size(self, file: RemoteFile) -> int | None:
+        for attempt in range(TRIES - 1):
+            try:
+                return _by_any_name(file, self.transfers.size)
+            except TransientFailure:
+                if self._over.wait(self.retry_s * 2**attempt):
+                    raise
         return _by_any_name(file, self.transfers.size)
 
     def _tell(self, file: RemoteFile, n_bytes: int) -> None:
