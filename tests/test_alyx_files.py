@@ -767,6 +767,18 @@ def test_a_look_into_one_more_session_does_not_count_the_whole_cache_again(lab, 
     tight.repositories.close()
 
 
+def test_files_of_one_request_do_not_push_each_other_out(lab):
+    tight = small_lab(lab, 6500)
+    first, other, second = (
+        tight.add(f"{name}.ap.cbin", os.urandom(size))
+        for name, size in (("a", 3000), ("b", 2000), ("c", 3000))
+    )
+    tight.fetch(first, other)
+    folder = tight.fetch(first, second)
+    assert sorted(path.name for path in folder.glob("*.cbin")) == ["a.ap.cbin", "c.ap.cbin"]
+    tight.repositories.close()
+
+
 def test_a_file_that_is_replaced_needs_its_room_once(lab):
     tight = small_lab(lab, 5000)
     tight.fetch(tight.add("a.npy", os.urandom(3000)))

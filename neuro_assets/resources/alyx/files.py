@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuro_assets.outcomes import PermanentFailure, TransientFailure
+from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.resources.alyx.files_cache import Cache, Hold
+from neuro_assets.resources.alyx.files_check import check_file, check_root
 from neuro_assets.resources.alyx.files_fetch import Fetching, FetchReport, Progress
 from neuro_assets.resources.alyx.files_paths import folder_name, parents
 from neuro_assets.resources.alyx.files_places import (
@@ -260,8 +261,8 @@ class Repositories:
         problems += choose(located)[1]
         in_place = [each for each in located if not each.is_remote]
         for root in {each.place for each in in_place}:
-            _check_root(Path(root))
-        return problems + [found for each in in_place if (found := _check_file(each))]
+            check_root(Path(root))
+        return problems + [found for each in in_place if (found := check_file(each))]
 
     @contextmanager
     def hold(self, folder: Path) -> Iterator[None]:
@@ -359,43 +360,3 @@ class Repositories:
         return Fetching(
             self.cache, self._room, self._transfers, hold, patience_s, self._retry_s, progress
         )
-
-
-def _check_root(root: Path) -> None:
-    try:
-        is_there = any(root.iterdir())
-    except OSError as error:
-        raise TransientFailure(
-            f"the data repository {root} cannot be listed ({error.strerror or error}): is its disk "
-            "mounted?"
-        ) from error
-    if not is_there:
-        raise TransientFailure(f"the data repository {root} is empty: is its disk mounted?")
-
-
-def _check_file(located: Located) -> Problem | None:
-    """Compare one file of a folder repository with its row."""
-    for path in located.candidates:
-        try:
-            size = path.stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except PermissionError:
-            return located.problem("unreadable", f"no permission to read {path}; grant it")
-        except OSError as error:
-            raise TransientFailure(
-                f"cannot read {path} ({error.strerror or error}); is the file server there?"
-            ) from error
-        registered = located.dataset.file_size
-        if registered in (None, size):
-            return None
-        return located.problem(
-            "wrong_size",
-            f"{path} has {size} bytes and is registered with {registered}; register it again, or "
-            "copy it again if it was cut",
-        )
-    return located.problem(
-        "registered_but_missing",
-        f"{located.candidates[0]} is not there although dataset {located.dataset.id} is registered "
-        f"as existing on {located.repository}; copy it there, or set `exists` to false in Alyx",
-    )

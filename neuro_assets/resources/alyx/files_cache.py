@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import secrets
@@ -22,9 +21,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.resources.alyx.files_refusals import Refusals, read_json, short_hash
 from neuro_assets.resources.recording_metadata import RemoteFile
 from neuro_assets.resources.store_errors import explained
 from neuro_assets.resources.store_local import make_folders, sync_path, write_durable
@@ -85,6 +84,7 @@ class Cache:
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().absolute()
         self._state = self.root / _STATE
+        self.refusals = Refusals(self._state / "refused")
 
     def has_place_for(self, folder: Path) -> bool:
         """Tell whether a session folder is one of this cache."""
@@ -125,7 +125,7 @@ class Cache:
     def lock_path(self, folder: Path, what: str) -> Path:
         """Place of a session's lock; never removed, since another process may wait on it."""
         below = str(folder.relative_to(self.root))
-        return self._state / "locks" / f"{_short_hash(below)}.{what}"
+        return self._state / "locks" / f"{short_hash(below)}.{what}"
 
     def has(self, folder: Path, file: RemoteFile) -> bool:
         """Tell whether a file is here, whole, and the registered one.
@@ -142,7 +142,7 @@ class Cache:
         bool
             By size and modification time, and the hash that was taken when it came.
         """
-        note = _read_json(self._note(folder, file.path))
+        note = read_json(self._note(folder, file.path))
         try:
             stat = (folder / file.path).stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -176,32 +176,7 @@ class Cache:
         # The note first: alone it says nothing, while a file without it would come again.
         write_durable(note, json.dumps(said).encode())
         arrived.replace(folder / file.path)
-        self.forget_refusal(file)
-
-    def refusal(self, file: RemoteFile) -> str | None:
-        """Tell what was found instead of a file when it was last asked for, as registered now."""
-        note = _read_json(self._refusal(file))
-        same = (note.get("size"), note.get("md5")) == (file.size, file.md5)
-        return str(note.get("found")) if same else None
-
-    def refuse(self, file: RemoteFile, found: str) -> None:
-        """Remember that a file is not what is registered.
-
-        Parameters
-        ----------
-        file : RemoteFile
-            As registered.
-        found : str
-            What the repository has, for people.
-        """
-        note = self._refusal(file)
-        make_folders(note.parent)
-        said = {"path": file.path, "size": file.size, "md5": file.md5, "found": found}
-        write_durable(note, json.dumps(said).encode())
-
-    def forget_refusal(self, file: RemoteFile) -> None:
-        """Forget it, since the file is right now."""
-        self._refusal(file).unlink(missing_ok=True)
+        self.refusals.forget(file)
 
     def sessions(self) -> list[tuple[float, Path]]:
         """List session folders that were ever used, and when last, the oldest first."""
@@ -297,7 +272,7 @@ class Cache:
                 if handle >= 0:  # its owner is gone
                     note.unlink(missing_ok=True)
                     continue
-            said = _read_json(note)
+            said = read_json(note)
             if said:
                 live.append(Reservation(note.stem, self.root / said["folder"], said["sizes"]))
         return live
@@ -357,24 +332,7 @@ class Cache:
         return True
 
     def _note(self, folder: Path, path: str) -> Path:
-        return folder / _FETCHED / f"{_short_hash(path)}.json"
-
-    def _refusal(self, file: RemoteFile) -> Path:
-        named = _short_hash("\n".join((file.repository, file.dataset_id, file.path)))
-        return self._state / "refused" / f"{named}.json"
-
-
-def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Read a note; one that is missing or damaged says nothing."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return folder / _FETCHED / f"{short_hash(path)}.json"
 
 
 def _size(path: Path) -> int:

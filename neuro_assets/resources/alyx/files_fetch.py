@@ -182,7 +182,7 @@ class Fetching:
         doubted = [
             file
             for file in files
-            if file.size > SMALL_BYTES or self.cache.refusal(file) is not None
+            if file.size > SMALL_BYTES or self.cache.refusals.found(file) is not None
         ]
         with ThreadPoolExecutor(N_THREADS) as pool:
             found = zip(doubted, pool.map(self._disagreement, doubted), strict=True)
@@ -195,7 +195,7 @@ class Fetching:
 
     def _disagreement(self, file: RemoteFile) -> str | None:
         """Say that a file is not the registered one; None when it may be."""
-        known = self.cache.refusal(file)
+        known = self.cache.refusals.found(file)
         try:
             found = self._size(file)
         except PermanentFailure as error:
@@ -259,7 +259,7 @@ class Fetching:
         return None
 
     def _refused(self, file: RemoteFile, found: str) -> str:
-        self.cache.refuse(file, found)
+        self.cache.refusals.add(file, found)
         return _refusal(file, found)
 
     def _get(self, file: RemoteFile, target: Path) -> tuple[Path, str]:
