@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,18 +17,20 @@ import pytest
 from alyx_server import TOKEN, AlyxServer
 from labs import SmallLab
 
-from neuro_assets.assets import names
+from neuro_assets.assets import alyx_registration, names
+from neuro_assets.assets.alyx_registration import desired_of, send
 from neuro_assets.assets.catalog import all_steps
 from neuro_assets.checks.evaluate import judge
 from neuro_assets.checks.rows import CRITERIA
 from neuro_assets.config import parse_config
-from neuro_assets.outcomes import Outcome
+from neuro_assets.outcomes import Outcome, TransientFailure
 from neuro_assets.partitions import SET_NAME
 from neuro_assets.resources.alyx.client import Alyx
 from neuro_assets.resources.alyx.writing_desired import CHECKS_FILE, UNITS_FILE, task_of
 from neuro_assets.resources.alyx.writing_outputs import Made, made_of
+from neuro_assets.resources.alyx.writing_repository import write_repository
 from neuro_assets.resources.recording_metadata import RecordingMetadata, SessionMetadata
-from neuro_assets.resources.registry import SessionInfo
+from neuro_assets.resources.registry import RecordingRecord, SessionInfo
 from neuro_assets.resources.store import Manifest, Stored
 from neuro_assets.science.formats.model import Identity, RawRecording, Stream
 
@@ -309,6 +312,36 @@ def test_a_changed_result_becomes_a_revision_with_the_criteria(lab):
     revised = {row["name"]: row["default_dataset"] for row in rows if row["revision"]}
     assert revised == {CHECKS_FILE: True}
     assert lab.client.read("sessions", lab.eid)["qc"] == "WARNING"
+
+
+def test_two_probes_of_a_session_are_registered_one_after_the_other(lab, monkeypatch, tmp_path):
+    monkeypatch.setattr(alyx_registration, "LEASE_S", 0.05)
+    writing = lab.writing()
+    store, config = writing.small.store, writing.small.config
+    wanted = desired_of(config, store, store_record(lab), lab.assets, tmp_path)
+    repository = write_repository(config)
+    with store.lease(f"alyx-{lab.eid}", 60):
+        with pytest.raises(TransientFailure, match="another process"):
+            send(store, lab.client, wanted, repository)
+        assert lab.writes() == []
+    assert send(store, lab.client, wanted, repository).sent
+
+
+def store_record(lab: Lab) -> RecordingRecord:
+    record = lab.small.registry.get(lab.key)
+    assert record is not None
+    return record
+
+
+def test_the_write_repository_is_a_folder_or_a_prefix_on_s3():
+    text = TEXT.format(url="http://a", write="false")
+    folder = write_repository(parse_config(text, base=Path("/lab")))
+    assert repr(folder) == "FolderRepository('lab_server', '/lab/lab_server')"
+    s3 = write_repository(
+        parse_config(text.replace("lab_server: lab_server", "lab_server: s3://b/p"))
+    )
+    assert repr(s3) == "S3Repository('lab_server', 's3://b/p')"
+    assert write_repository(parse_config("")) is None
 
 
 # -- outcome of a recording ----------------------------------------------------------------------

@@ -403,6 +403,17 @@ def test_another_content_becomes_a_new_revision_that_is_the_default_and_overwrit
     assert (kept["hash"], kept["file_size"]) == (first["hash"], first["file_size"])
 
 
+def test_going_back_to_an_earlier_content_is_a_new_revision_too(world):
+    for content in (b"units", b"second", b"units"):
+        world.files[UNITS] = content
+        world.register()
+    rows = world.datasets()
+    assert {revision: row["default_dataset"] for revision, row in rows.items()} == {
+        "": False, "2026-11-21": False, "2026-11-21a": True
+    }  # fmt: skip
+    assert rows["2026-11-21a"]["hash"] == rows[""]["hash"]
+
+
 def test_a_protected_dataset_gets_a_revision_and_keeps_its_quality(world):
     world.register()
     world.protect()
@@ -632,6 +643,8 @@ def test_a_default_that_does_not_move_is_an_error_and_not_a_revision_without_end
     with pytest.raises(PermanentFailure, match="does not show it"):
         register(client, world.desired(), world.repository)
     assert set(world.datasets()) == {"", "2026-11-21"}
+    # Of each round one: the first, the new revision, and that once more to move the default.
+    assert [path for _, path in world.writes()].count("/register-file") == 3
     assert any("again, it broke off" in line for line in world.register())
     assert world.datasets()["2026-11-21"]["default_dataset"]
 

@@ -22,12 +22,18 @@ from neuro_assets.science.result import StepResult
 if TYPE_CHECKING:
     import pandas as pd
 
+    from neuro_assets.resources.alyx.client import Alyx
+    from neuro_assets.resources.alyx.writing import Written
     from neuro_assets.resources.alyx.writing_changes import Change
     from neuro_assets.resources.alyx.writing_model import Desired
+    from neuro_assets.resources.alyx.writing_repository import WriteRepository
     from neuro_assets.resources.registry import RecordingRecord
     from neuro_assets.resources.store import Store
 
 DIFFERENCES = "differences"
+LEASE_S = 120.0
+"""A registration takes a few seconds; one that was killed is waited for no longer than this."""
+
 COLUMNS = ("action", "target", "detail", "before", "after")
 
 
@@ -105,6 +111,37 @@ def desired_of(
     return desired(store, record, config.alyx, registration_parameters(config), made, folder)
 
 
+def send(
+    store: Store, client: Alyx, wanted: Desired, repository: WriteRepository | None
+) -> Written:
+    """Register, one recording of a session after the other.
+
+    The probes of a session are published at the same time and write the same fields. What one
+    overwrites of the other's is seen and sent again, as with any other writer; this makes it rare.
+
+    Parameters
+    ----------
+    store : Store
+        The lab's store, for the lease.
+    client, wanted, repository
+        See `neuro_assets.resources.alyx.writing.register`.
+
+    Returns
+    -------
+    Written
+        What was sent.
+
+    Raises
+    ------
+    TransientFailure
+        Another process registers for this session all the time.
+    """
+    from neuro_assets.resources.alyx.writing import register
+
+    with store.lease(f"alyx-{wanted.eid}", LEASE_S):
+        return register(client, wanted, repository)
+
+
 def _registration(config: LabConfig, assets: Sequence[str]) -> StepSpec:
     @step(
         name=names.ALYX_REGISTRATION,
@@ -133,7 +170,7 @@ def _registration(config: LabConfig, assets: Sequence[str]) -> StepSpec:
         from dagster import get_dagster_logger
 
         from neuro_assets.resources.alyx import AlyxResource
-        from neuro_assets.resources.alyx.writing import compare, register
+        from neuro_assets.resources.alyx.writing import compare
         from neuro_assets.resources.alyx.writing_repository import write_repository
 
         record = step.raw.record
@@ -148,7 +185,7 @@ def _registration(config: LabConfig, assets: Sequence[str]) -> StepSpec:
             for change in changes:
                 say(f"would {change}")
             return _result(changes, sent=False)
-        sent = register(client, wanted, repository).sent
+        sent = send(step.store, client, wanted, repository).sent
         for change in sent:
             say(str(change))
         return _result(sent, sent=True)

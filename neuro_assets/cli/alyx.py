@@ -118,12 +118,12 @@ def _is_of_all(error: PermanentFailure) -> bool:
 
 
 def _one(session: _Session, record: RecordingRecord, *, sending: bool) -> Iterator[str]:
+    from neuro_assets.assets.alyx_registration import send
     from neuro_assets.resources.alyx.writing import compare
-    from neuro_assets.resources.alyx.writing import register as send
 
     with tempfile.TemporaryDirectory(prefix="neuro_assets-alyx-") as folder:
         wanted = session.desired(record, Path(folder))
         changes = compare(session.client, wanted, session.repository)
         yield from map(str, changes)
         if sending and changes:
-            send(session.client, wanted, session.repository)
+            send(session.lab.store(), session.client, wanted, session.repository)
