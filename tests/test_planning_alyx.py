@@ -247,6 +247,14 @@ def test_a_renumbered_session_keeps_its_key_and_its_folder_is_followed():
     assert record.aliases == ["/server/M1/2026-01-15/001"]
 
 
+def test_a_session_that_takes_a_number_that_was_given_up_gets_a_key_of_its_own():
+    known = records(plan({}, [alyx()], [], NOW))
+    renumbered = records(plan(known, [alyx(number="2")], [], NOW))
+    actions = plan(renumbered, [alyx(eid=OTHER, announced=WAITS)], [], NOW)
+    assert [(a.record.key, a.record.label) for a in actions] == [(f"{KEY}-x2", "probe00")]
+    assert [p.kind for p in actions[0].record.problems] == ["key_collision"]
+
+
 def test_a_session_that_the_lab_does_not_want_any_more_is_held_and_unknown_ones_are_nothing():
     known = records(plan({}, [alyx()], [], NOW))
     why = {("alyx", EID): "its projects (x) are not among alyx.projects", ("alyx", OTHER): "mock"}

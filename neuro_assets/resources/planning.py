@@ -226,6 +226,7 @@ class _Planner:
                 key=claim.key,
                 session=info,
                 recording=recording,
+                announced="" if recording else label,
                 raw_version=session.versions.get(label, ""),
                 missing=self._missing(session, label, recording, None),
                 first_seen=self.now,

@@ -257,9 +257,13 @@ def _agree(holder: RecordingRecord, session: SessionInfo, recording: RawRecordin
 
 
 def _same_names(one: SessionInfo, other: SessionInfo) -> bool:
-    """Compare subject and lab; date and number are equal where the natural keys are."""
+    """Compare names as they are now: a key keeps those that its session had at first."""
     labs = {one.lab, other.lab} - {""}
-    return one.subject == other.subject and len(labs) < 2
+    return len(labs) < 2 and _day_and_number(one) == _day_and_number(other)
+
+
+def _day_and_number(session: SessionInfo) -> tuple[Any, ...]:
+    return session.subject, session.date, session.number.lstrip("0")
 
 
 def _is_same_place(record: RecordingRecord, session: SessionInfo, recording: RawRecording) -> bool:

@@ -66,6 +66,8 @@ class RecordingRecord(_Record):
         Its session.
     recording : RawRecording or None
         How to open it; None for a probe that is announced and has no raw data yet.
+    announced : str
+        Label under which a database announced it, before there was a recording.
     raw_version : str
         Version of the raw data; empty without any.
     state : str
@@ -107,6 +109,7 @@ class RecordingRecord(_Record):
     key: str
     session: SessionInfo
     recording: RawRecording | None = None
+    announced: str = ""
     raw_version: str = ""
     state: State = "ready"
     missing: list[str] = []
@@ -135,8 +138,8 @@ class RecordingRecord(_Record):
     @property
     def label(self) -> str:
         """Probe and qualifier, unique within its session."""
-        if self.recording is not None:
-            return self.recording.label
+        if self.recording is not None or self.announced:
+            return self.recording.label if self.recording else self.announced
         key = RecordingKey.parse(self.key)
         return f"{key.probe}-{key.qualifier}" if key.qualifier else key.probe
 

@@ -179,7 +179,7 @@ class Known(Frozen):
     qc : str
         Quality on Alyx's scale.
     waits : bool
-        Whether one of its recordings is not ready.
+        Whether one of its recordings is not ready, or held.
     gone : bool
         Whether all of its recordings vanished.
     """

@@ -152,7 +152,7 @@ def _known(group: list[RecordingRecord]) -> Known:
         row_token=said.row_token if said else "",
         source_token=next((r.source_token for r in group if r.source_token), ""),
         qc=said.qc if said else "",
-        waits=any(r.state == "not_ready" for r in group),
+        waits=any(r.state in ("not_ready", "held") for r in group),
         gone=all(r.state == "vanished" for r in group),
     )
 

@@ -27,7 +27,8 @@ AUDITED = 20
 """Sessions of one such request: with the 25 datasets of a session they fill half a page."""
 
 MOST_WAITING = 50
-"""Waiting sessions that one comparison names: they may wait for a file that appeared since."""
+"""Waiting and held sessions that one comparison names: what they wait for may have come, and what
+held them may be gone, without a trace in their own rows."""
 
 
 def compare(
@@ -62,7 +63,7 @@ def compare(
     waiting, done["waiting"] = _turn(waits, done.get("waiting", ""), MOST_WAITING)
     there = [_checked(name) for name in known if name in rows]
     edited, done["audited"] = _edited(client, there, known, done.get("audited", ""))
-    again = {**dict.fromkeys(waiting, "it waits for raw data"), **edited, **again}
+    again = {**dict.fromkeys(waiting, "it waits, or is held"), **edited, **again}
     return Reconciliation(again=again, n_listed=len(rows), cursor=json.dumps(done))
 
 

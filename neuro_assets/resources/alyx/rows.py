@@ -172,7 +172,7 @@ class DatasetRow(Row):
     version: str | None = None
     qc: Text = "NOT_SET"
     auto_datetime: datetime | None = None
-    protected: bool = False
+    protected: Annotated[bool, BeforeValidator(bool)] = False  # a count of protected tags
     file_records: tuple[FileRecord, ...] = ()
 
     @property
