@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from neuro_assets.assets import names
+from neuro_assets.assets.raw_files import raw_files
 from neuro_assets.assets.step import Need, Step, StepSpec, step
 from neuro_assets.checks.rows import criteria
 from neuro_assets.config import LabConfig
@@ -39,6 +42,8 @@ def _nwb(config: LabConfig) -> StepSpec:
         from neuro_assets.assets.nwb_inputs import nwb_inputs
         from neuro_assets.science.nwb import write_nwb
 
-        return write_nwb(nwb_inputs(step), step.folder, step.parameters, progress=step.progress)
+        stored = step.optional(names.COMPRESSED_RECORDING) is not None
+        with nullcontext() if stored else raw_files(step, config):
+            return write_nwb(nwb_inputs(step), step.folder, step.parameters, progress=step.progress)
 
     return nwb

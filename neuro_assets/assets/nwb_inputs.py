@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from neuro_assets.assets import names
@@ -60,12 +61,27 @@ def nwb_inputs(step: Step) -> NwbInputs:
         templates=templates,
         lfp=_lfp(step),
         raw=traces if step.parameters.raw_traces else None,
+        **_said_by_database(step, session.date),
         session_aliases={
             name: value for name, value in (("eid", record.eid), ("pid", record.pid)) if value
         },
         missing=_missing(step),
         version=step.version,
     )
+
+
+def _said_by_database(step: Step, day: date) -> dict[str, Any]:
+    """Animal and session as the lab's database has them; the file's own defaults without one."""
+    from neuro_assets.resources.alyx.metadata_subject import subject_info
+
+    said = step.metadata
+    if said is None:
+        return {}
+    words = "; ".join(part for part in (said.session.task_protocol, said.session.narrative) if part)
+    found: dict[str, Any] = {"experiment_description": words or None}
+    if said.subject is not None:
+        found["subject_info"] = subject_info(said.subject, day)
+    return found
 
 
 def _table(step: Step, asset: str, table: str) -> pd.DataFrame | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from neuro_assets.assets import names
+from neuro_assets.assets.raw_files import raw_files
 from neuro_assets.assets.step import Need, Step, StepSpec, step
 from neuro_assets.checks.rows import criteria
 from neuro_assets.config import LabConfig
@@ -30,13 +31,14 @@ def _compressed(config: LabConfig) -> StepSpec:
         """Lossless copy of all streams of the probe, verified sample by sample."""
         from neuro_assets.science.compression import compress_recording
 
-        return compress_recording(
-            step.raw.open(),
-            step.folder,
-            step.parameters,
-            n_jobs=step.n_jobs,
-            progress=step.progress,
-        )
+        with raw_files(step, config):
+            return compress_recording(
+                step.raw.open(),
+                step.folder,
+                step.parameters,
+                n_jobs=step.n_jobs,
+                progress=step.progress,
+            )
 
     return compressed_recording
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from neuro_assets.resources.store import Store
 
 
+S3_SCHEME = "s3://"
+
+
 class StoreResource(dg.ConfigurableResource):
     """Where outputs are kept.
 
@@ -67,11 +70,18 @@ class StoreResource(dg.ConfigurableResource):
         """
         from neuro_assets.resources.store import Store
 
-        options = self._options() if self.url.startswith("s3://") else None
+        options = self.s3_options() if self.url.startswith(S3_SCHEME) else None
         scratch = Path(self.scratch) if self.scratch else None
         return Store(self.url, storage_options=options, scratch=scratch)
 
-    def _options(self) -> dict[str, Any]:
+    def s3_options(self) -> dict[str, Any]:
+        """Say how S3 is reached, for s3fs.
+
+        Returns
+        -------
+        dict
+            See `storage_options`.
+        """
         from dagster_aws.s3 import S3Resource
 
         return storage_options(

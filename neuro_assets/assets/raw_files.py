@@ -1,0 +1,65 @@
+"""Raw data on this machine for as long as a step reads them, wherever the lab keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from neuro_assets.config import LabConfig
+from neuro_assets.resources.io_managers import StoreResource
+from neuro_assets.resources.store_resource import S3_SCHEME
+
+if TYPE_CHECKING:
+    from neuro_assets.assets.step import Step
+
+FETCHING = 0.3
+"""Share of a step's progress that fetching gets."""
+
+
+@contextmanager
+def raw_files(step: Step, config: LabConfig) -> Iterator[None]:
+    """Fetch the raw files of a recording that are elsewhere, and keep them meanwhile.
+
+    Parameters
+    ----------
+    step : Step
+        A step that reads its raw recording.
+    config : LabConfig
+        For the repositories and the cache.
+
+    Yields
+    ------
+    None
+        At once where the files are read in place.
+
+    Raises
+    ------
+    PermanentFailure
+        When a file is not what is registered, or there is no room.
+    TransientFailure
+        When its server does not answer.
+    """
+    files = step.raw.record.remote_files
+    if not files:
+        yield
+        return
+    from neuro_assets.resources.alyx.files import Repositories
+
+    def report(done: int, total: int, path: str) -> None:
+        words = f"fetching {path}: {done / 1e9:.2f} of {total / 1e9:.2f} GB"
+        step.progress(FETCHING * done / max(total, 1), words)
+
+    repositories = Repositories.of(config.alyx, _storage_options(config))
+    try:
+        with repositories.present(files, step.raw.folder, report):
+            yield
+    finally:
+        repositories.close()
+
+
+def _storage_options(config: LabConfig) -> dict[str, Any] | None:
+    """Endpoint and region of the store serve the lab's other buckets too."""
+    if not any(place.startswith(S3_SCHEME) for place in config.alyx.repositories.values()):
+        return None
+    return StoreResource.of(config.store).s3_options()
