@@ -229,7 +229,7 @@ def test_critical_quality_holds_and_is_shown_and_released(lab):
     lab.server.patch_session(eid, qc="CRITICAL")
     result = lab.tick()
     assert lab.states == {KEY: "held"} and "CRITICAL" in lab.record().reason
-    [event] = result.asset_events
+    event = result.asset_events[0]
     assert event.metadata["qc"].value == "CRITICAL"
     assert event.metadata["alyx"].value.endswith(f"/admin/actions/session/{eid}/change")
     lab.server.patch_session(eid, qc="PASS")

@@ -275,9 +275,11 @@ def test_quality_and_projects_are_shown_and_leave_every_version_as_it_was():
     later = NOW + timedelta(days=1)
     judged = plan(known, [alyx(qc="WARNING", projects=("p", "q"))], [], later)
     assert kinds(judged) == [(ActionKind.UPDATE, False)]
-    [event] = raw_events(judged[0])
-    assert event.metadata["qc"].value == "WARNING"
-    assert event.metadata["projects"].value == "p, q"
+    events = raw_events(judged[0])
+    assert {event.metadata["qc"].value for event in events} == {"WARNING"}
+    assert {event.metadata["projects"].value for event in events} == {"p, q"}
+    before = {e.asset_key: e.tags for e in raw_events(plan({}, [alyx()], [], NOW)[0])}
+    assert {e.asset_key: e.tags for e in events} == before, "another version makes results stale"
 
 
 @pytest.mark.parametrize("n", [2000])

@@ -22,7 +22,8 @@ def raw_events(action: Action) -> list[RawEvent]:
 
     A version of the raw data is reported as a materialization and an observation: with
     observations only, grandchildren never turn stale; with materializations only, the child does
-    not. Other news (quality, projects, what it waits for) are an observation.
+    not. The same version again makes nothing stale. What is waited for, before there are raw data,
+    is an observation.
 
     Parameters
     ----------
@@ -36,12 +37,12 @@ def raw_events(action: Action) -> list[RawEvent]:
     """
     record = action.record
     events: list[RawEvent] = []
-    if action.tell:
-        events += _both(names.RAW_RECORDING, record, record.raw_version, shown(record))
+    # News of what is there already too: a key's page shows the last materialization only.
+    if action.tell or (action.news and record.told):
+        events += _both(names.RAW_RECORDING, record, record.told, shown(record))
     elif action.news:
-        tags = _version_tag(record.raw_version) if record.raw_version else None
-        events.append(_observation(names.RAW_RECORDING, record, shown(record), tags))
-    if action.tell_metadata and record.metadata is not None:
+        events.append(_observation(names.RAW_RECORDING, record, shown(record), None))
+    if (action.tell_metadata or action.news) and record.metadata is not None:
         said = _shown_metadata(record)
         events += _both(names.RECORDING_METADATA, record, record.metadata.version, said)
     return events
@@ -145,7 +146,7 @@ def _shown_metadata(record: RecordingRecord) -> dict[str, Any]:
     said = record.metadata
     if said is None:
         return {}
-    values = _shown_of_database(record)
+    values = {"state": record.state, "reason": record.reason, **_shown_of_database(record)}
     values["tasks"] = ", ".join(task.protocol or task.collection for task in said.session.tasks)
     if said.subject is not None:
         known = said.subject.model_dump(exclude_none=True, mode="json")
