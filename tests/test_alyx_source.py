@@ -530,6 +530,25 @@ def test_sessions_from_before_the_first_look_are_found_by_the_comparison(tmp_pat
     assert set(lab.states.values()) == {"ready"}
 
 
+def test_a_long_list_of_the_comparison_waits_in_the_store_and_not_in_the_cursor(
+    tmp_path, server, monkeypatch
+):
+    from neuro_assets.sensors import discovery
+
+    monkeypatch.setattr(discovery, "REVISITS_PER_TICK", 6)
+    lab = AlyxLab(tmp_path, server, keys=2)
+    for number in range(1, 31):
+        lab.insertion(lab.session(number=number))
+    lab.wait(days=30)
+    lab.tick()
+    lab.reconcile()
+    left = []
+    for _ in range(25):
+        lab.tick()
+        left.append(len(lab.pending()))
+    assert max(left) <= 6 and len(lab.states) == 30
+
+
 def test_silent_edits_of_datasets_are_found_in_turn(lab):
     eid, _, (ap, _) = lab.recorded()
     lab.ticks(2)

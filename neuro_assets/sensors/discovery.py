@@ -93,17 +93,20 @@ class Cursor:
         Sessions for whose keys a tick had no room.
     revisits : dict of str to list of int
         How far the last comparison's list is done.
+    behind : list of str
+        Sources that had more to look at than a tick can; they get nothing new from that list.
     """
 
     sources: dict[str, str] = field(default_factory=dict)
     later: dict[str, list[str]] = field(default_factory=dict)
     revisits: dict[str, list[int]] = field(default_factory=dict)
+    behind: list[str] = field(default_factory=list)
 
     @classmethod
     def parse(cls, text: str | None) -> "Cursor":
         """Read a cursor; one of another shape counts as none: everything is looked at anew."""
         said = json.loads(text or "{}")
-        if set(said) - {"sources", "later", "revisits"}:
+        if set(said) - set(cls.__dataclass_fields__):
             return cls()
         return cls(**said)
 
@@ -159,7 +162,8 @@ class _Tick:
         later = self.cursor.later.get(name, [])
         revisits = read_revisits(self.registry.store, name)
         done = tuple(self.cursor.revisits.get(name, (0, 0)))
-        again, done_after = revisits.after((done[0], done[1]), REVISITS_PER_TICK - len(later))
+        room = 0 if name in self.cursor.behind else REVISITS_PER_TICK - len(later)
+        again, done_after = revisits.after((done[0], done[1]), room)
         known = _Registered(self.registry, name)
         changes = source.changes(
             self.cursor.sources.get(name),
@@ -174,6 +178,9 @@ class _Tick:
         self.cursor.sources[name] = changes.cursor
         self.cursor.later[name] = postponed
         self.cursor.revisits[name] = list(done_after)
+        self.cursor.behind = [each for each in self.cursor.behind if each != name]
+        if not changes.complete:
+            self.cursor.behind.append(name)
 
     def _fit(
         self, sessions: Sequence[SessionDescription], known: Collection[str]
