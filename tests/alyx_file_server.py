@@ -31,6 +31,7 @@ class FileServer:
     bodies: dict[str, list[bytes]] = field(default_factory=dict)
     sent: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
+    hung: threading.Event = field(default_factory=threading.Event)
 
     def n_gets(self, path: str | None = None) -> int:
         return sum(m == "GET" and path in (None, p) for m, p in self.log)
@@ -92,6 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             self.at.sent.set()
             self.at.release.wait(60)
+            self.at.hung.set()
             content = content[self.at.hang_at :]
         if self.at.drip:
             for i in range(len(content)):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuro_assets.outcomes import TransientFailure
+from neuro_assets.resources.alyx.expected_probes import probe_of
 from neuro_assets.resources.alyx.experiment import (
     ExpectedProbe,
     Experiment,
@@ -21,7 +22,9 @@ from neuro_assets.resources.alyx.experiment import (
 )
 from neuro_assets.resources.alyx.rows import DatasetRow, InsertionRow
 from neuro_assets.science.formats.model import Identity, RawRecording, Stream
-from neuro_assets.science.formats.names import parse_probe_name
+from neuro_assets.science.formats.names import parse_probe_name, parse_spikeglx_name
+from neuro_assets.science.formats.spikeglx_files import DataFile
+from neuro_assets.science.formats.walk import FoundFile
 
 DESCRIPTION = {
     "version": "1.0.0",
@@ -74,7 +77,8 @@ def raw(probe: str) -> DatasetRow:
 
 def test_the_description_of_a_session_is_read(tmp_path):
     (tmp_path / "_ibl_experiment.description.yaml").write_text(yaml.safe_dump(DESCRIPTION))
-    (tmp_path / "_ibl_experiment.description_behavior.yaml").write_text("tasks: []")
+    for part in ("_behavior", ".7cff3f44-723d-457c-96bd-e750644e487f"):
+        (tmp_path / f"_ibl_experiment.description{part}.yaml").write_text("tasks: []")
     found = read_experiment(tmp_path)
     assert found is not None and found.problems == ()
     assert (found.version, found.projects) == ("1.0.0", ("psychedelics",))
@@ -116,14 +120,20 @@ def test_tasks_are_read_in_every_form_that_versions_had(tasks):
 @pytest.mark.parametrize(
     "text",
     [
-        b"tasks: [a: {", b"\xff\xfe\x00", b"- 1\n- 2", b"just words", b"a: 2020-99-99", b"{" * 3000,
-        b"x: &a [*a]\ny: !!python/object:os.system {}", b"a: b" * 400_000,
+        b"version: 1\nversion: 2", b"tasks: [a: {", b"\xff\xfe\x00", b"- 1\n- 2", b"just words", b"a: 2020-99-99", b"{" * 3000,
+        b"x: &a [*a]\ny: !!python/object:os.system {}", b"a: '" + b"b" * (1 << 20) + b"'",
     ],
 )  # fmt: skip
 def test_a_broken_description_is_a_problem_and_not_an_error(text):
     found = read(text)
     assert [problem.kind for problem in found.problems] == ["experiment_broken"]
     assert found == Experiment(problems=found.problems)
+
+
+def test_a_mark_of_byte_order_is_no_part_of_the_first_key():
+    text = b"\xef\xbb\xbfversion: 1.0.0"
+    assert read(text).version == yaml.safe_load(text)["version"] == "1.0.0"
+    assert read({"version": True}).version == ""
 
 
 def test_an_empty_description_says_nothing_and_is_not_broken():
@@ -242,6 +252,18 @@ def test_old_sessions_have_one_task_without_a_number():
     ) == [(0, "a", "raw_task_data_00", "alf")]
 
 
+def test_of_several_numbered_tasks_none_has_the_results_of_an_old_one():
+    assert collections(
+        "raw_behavior_data/x.jsonable",
+        "raw_task_data_00/x.jsonable",
+        "raw_task_data_01/x.jsonable",
+        "alf/_ibl_trials.table.pqt",
+    ) == [
+        (0, "", "raw_task_data_00", "alf/task_00"),
+        (1, "", "raw_task_data_01", "alf/task_01"),
+    ]
+
+
 def test_the_description_goes_before_names_of_protocols_and_the_rest_follows():
     assert collections(
         "raw_task_data_02/x.jsonable",
@@ -277,7 +299,17 @@ def test_protocols_without_data_are_tasks_without_collections():
 
 # Probes
 
-SPELLINGS = ["imec", "imec0", "imec00", "probe00", "probe0", "Probe00", "probe_00", "probe00a"]
+SPELLINGS = [
+    "imec",
+    "imec0",
+    "imec00",
+    "probe00",
+    "probe0",
+    "Probe00",
+    "probe_00",
+    "probe00a",
+    " probe00",
+]
 
 
 @pytest.mark.property
@@ -286,9 +318,10 @@ SPELLINGS = ["imec", "imec0", "imec00", "probe00", "probe0", "Probe00", "probe_0
 def test_every_spelling_of_a_probe_is_reconciled_silently(typed, folder, described):
     experiment = read({"devices": {"neuropixel": {described: None}}})
     row = insertion(typed)
-    (probe,), problems = expected_probes([row], experiment, [data := raw(folder)])
+    data = raw(folder.strip())
+    (probe,), problems = expected_probes([row], experiment, [data])
     assert (probe.probe, probe.label) == ("probe00", "probe00")
-    assert probe.insertion == row and probe.collections == (f"raw_ephys_data/{folder}",)
+    assert probe.insertion == row and probe.collections == (data.collection,)
     assert probe.announced and probe.owns(data) and not problems
 
 
@@ -320,9 +353,27 @@ def test_a_folder_named_by_people_goes_before_the_device_in_the_file_name():
     assert len(found[0].dataset_ids) == 2
 
 
-def test_data_elsewhere_are_no_raw_data_of_a_probe():
-    found, _ = expected_probes([], None, [dataset("alf/probe00/spikes.times.npy")])
-    assert found == ()
+@pytest.mark.property
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from(["probe01", "probe02a", "run_g0", "run_g0_imec3", "imec4", "x"])),
+    st.sampled_from(["imec0", "imec5", "imec"]),
+)
+def test_a_dataset_is_of_the_probe_that_a_scan_of_the_folder_finds(folders, device):
+    name = f"run_g0_t0.{device}.ap.bin"
+    row = dataset("/".join(["raw_ephys_data", *folders, name]))
+    parsed = parse_spikeglx_name(name)
+    assert parsed is not None
+    scanned = DataFile(FoundFile(row.path, 1, 0), parsed, None)
+    assert probe_of(row) == scanned.probe
+
+
+def test_data_elsewhere_and_of_other_boards_are_no_raw_data_of_a_probe():
+    for path in (
+        "alf/probe00/spikes.times.npy",
+        "raw_ephys_data/probe00/_spikeglx_ephysData_g0_t0.nidq.cbin",
+    ):
+        assert expected_probes([], None, [dataset(path)]) == ((), ())
 
 
 @pytest.mark.parametrize("order", itertools.permutations(range(2)))
@@ -394,6 +445,10 @@ def test_insertions_of_shanks_that_were_recorded_as_one_are_one_probe():
     (probe,), problems = expected_probes(rows, None, [raw("probe00")])
     assert (probe.label, probe.insertions, probe.insertion) == ("probe00", tuple(rows), rows[0])
     assert not problems
+    data = [raw("probe00"), raw("probe00a"), raw("probe00b")]
+    (probe,), _ = expected_probes(rows, None, data)
+    assert probe.label == "probe00", "as a scan does, which reads the whole probe's files"
+    assert probe.dataset_ids == {row.id for row in data}
 
 
 @pytest.mark.property

@@ -39,6 +39,7 @@ from neuro_assets.resources.alyx.files_paths import (
     with_uuid,
     without_uuid,
 )
+from neuro_assets.resources.alyx.files_transfer import Transfers
 from neuro_assets.resources.alyx.rows import DatasetRow, parse
 from neuro_assets.resources.recording_metadata import RemoteFile
 from neuro_assets.science.formats.scan import scan_listing
@@ -317,6 +318,17 @@ def test_probes_on_two_remote_repositories_meet_in_the_cache(lab):
     assert all((place.folder / each.path).read_bytes() == b"x" for each in rows)
 
 
+def test_of_two_equal_places_the_preferred_repository_is_read(tmp_path):
+    rows = [
+        row(path, b"x", record(name, f"{SESSION}/{path}"))
+        for name, path in (("b", "probe00/x.imec0.ap.bin"), ("a", "probe01/x.imec1.ap.bin"))
+    ]
+    for names in (["a", "b"], ["b", "a"]):
+        places = {name: str(tmp_path / name) for name in names}
+        place = Repositories(places, tmp_path / "cache", 1).session_folder(rows)
+        assert place is not None and place.folder == tmp_path / names[0] / SESSION
+
+
 def test_other_than_default_revisions_are_left_out(lab):
     new = lab.add(f"{AP}.meta", b"new")
     old = lab.add(f"raw_ephys_data/probe00/#2020-01-01#/{AP}.meta", b"old", default_dataset=False)
@@ -342,6 +354,7 @@ def test_two_datasets_with_one_path_are_reported_and_the_newer_is_used(lab):
 
 def test_a_file_is_found_on_disk_with_or_without_the_dataset_id_in_its_name(tmp_path):
     rows = [row(f"alf/{name}.npy") for name in ("a.times", "b.times", "c.times")]
+    rows[0] = rows[0].model_copy(update={"file_size": None})
     put(tmp_path, f"{SESSION}/{rows[0].path}")
     put(tmp_path, with_uuid(f"{SESSION}/{rows[1].path}", rows[1].id))
     found = Repositories({"lab": str(tmp_path)}, tmp_path / "cache", 1).check(rows)
@@ -384,6 +397,7 @@ def test_a_scan_finds_remote_recordings_with_only_small_files_here(lab, tmp_path
         lab.add(f"{AP}.{end}", (tmp_path / "rig" / f"{AP}.{end}").read_bytes())
         for end in ("cbin", "ch", "meta")
     ]
+    rows.append(lab.add("alf/large.json", b" " * 20_000))
     files_room.SMALL_BYTES = files.SMALL_BYTES = files_fetch.SMALL_BYTES = 10_000
     assert rows[0].file_size is not None and rows[0].file_size > 10_000
     place = lab.repositories.session_folder(rows)
@@ -511,7 +525,9 @@ def test_more_bytes_than_registered_are_not_written_for_ever(lab):
     endless = lab.add("a.npy", b"x" * 6_000_000, file_size=10)
     with pytest.raises(PermanentFailure, match="more than 10 bytes"):
         lab.fetch(endless)
-    assert not lab.server.release.is_set()
+    with pytest.raises(PermanentFailure, match="6000000 bytes"):
+        lab.fetch(endless)
+    assert lab.server.n_gets() == 1
 
 
 def test_a_wrong_hash_is_fetched_twice_and_then_given_up(lab):
@@ -590,9 +606,10 @@ def test_a_data_server_that_is_not_there_is_worth_another_try(lab):
 
 
 def test_a_file_without_the_id_in_its_name_is_found_on_the_server(lab):
-    made = lab.add("#1#/a b.npy", b"a")
-    lab.server.files = {f"/lab/{SESSION}/#1#/a b.npy": b"a"}
-    assert (lab.fetch(made) / "#1#/a b.npy").read_bytes() == b"a"
+    for content in (b"a", os.urandom(3000)):
+        made = lab.add("#1#/a b.npy", content)
+        lab.server.files = {f"/lab/{SESSION}/#1#/a b.npy": content}
+        assert (lab.fetch(made) / "#1#/a b.npy").read_bytes() == content
 
 
 def test_a_data_server_gets_the_login_of_the_environment_and_nobody_reads_it(
@@ -666,6 +683,47 @@ def test_the_configuration_makes_them(tmp_path):
     assert made.cache.root == tmp_path and made.places == {"lab": "download"}
     with pytest.raises(PermanentFailure, match=r"1\.5 GB"):
         made._room.check(1_600_000_000)
+
+
+# The helper process
+
+
+HELPER = """
+import json, sys
+from neuro_assets.resources.alyx import files_child
+files_child.Worker.answer = lambda self, job: print("noise") or {"size": 1}
+files_child.main(json.loads(sys.stdin.readline()))
+"""
+
+
+def helper(parent: int) -> subprocess.Popen:
+    process = run_python(HELPER)
+    setup = {"options": {}, "timeout_s": 5, "n_threads": 1, "parent": parent}
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(setup) + "\n")
+    process.stdin.flush()
+    return process
+
+
+def test_what_a_library_prints_is_no_answer():
+    process = helper(os.getpid())
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(json.dumps({"id": 7, "do": "size", "source": "x"}) + "\n")
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline()) == {"id": 7, "size": 1}
+    process.stdin.close()
+    assert process.stdout.read() == "" and process.wait() == 0
+
+
+def test_the_helper_ends_with_who_started_it_even_if_somebody_keeps_its_pipe():
+    assert helper(os.getppid()).wait() == 1
+
+
+def test_secrets_are_taken_out_of_what_libraries_say(monkeypatch):
+    monkeypatch.setenv("HTTP_DATA_SERVER_PWD", "hush")
+    transfers = Transfers({"key": "public", "secret": "quiet", "token": None}, 1)
+    assert transfers._clean("hush, be quiet in public") == "***, be *** in public"
+    assert "quiet" not in repr(transfers)
 
 
 # Room
@@ -759,6 +817,10 @@ def test_a_look_into_one_more_session_does_not_count_the_whole_cache_again(lab, 
     for number in range(3):
         lab.fetch(lab.add("x.meta", b"x", session=f"A/2026-11-20/{number}"))
     assert len(counts) == 1
+    full = shutil.disk_usage(lab.repositories.cache.root)._replace(free=1)
+    with monkeypatch.context() as patch, pytest.raises(PermanentFailure, match="free space"):
+        patch.setattr(shutil, "disk_usage", lambda path: full)
+        lab.fetch(lab.add("x.meta", b"xx", session="A/2026-11-20/3"))
     tight = small_lab(lab, 3500)
     for number in range(4, 9):
         tight.fetch(tight.add("x.meta", bytes(900), session=f"A/2026-11-20/{number}"))
@@ -907,6 +969,8 @@ def test_room_that_a_running_download_will_fill_is_not_given_twice(lab):
 
 
 def test_an_interrupt_ends_the_download_at_once(lab):
+    root = lab.repositories.cache.root
+    lab.repositories = Repositories({"lab": "download"}, root, 10**9, timeout_s=600)
     lab.server.hang = True
     made = lab.add("a.npy", os.urandom(3000))
 
@@ -917,8 +981,8 @@ def test_an_interrupt_ends_the_download_at_once(lab):
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         lab.fetch(made)
-    assert not lab.server.release.is_set()
-    assert not list(lab.repositories.cache.root.rglob(".incoming-*"))
+    assert not lab.server.hung.is_set(), "nobody waited for the server"
+    assert not list(root.rglob(".incoming-*"))
 
 
 def test_a_file_system_without_locks_is_named(lab, monkeypatch):

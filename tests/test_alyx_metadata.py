@@ -234,6 +234,7 @@ def test_answers_of_another_shape_are_left_out_and_said():
 
 
 WEIGHINGS = [
+    {"date_time": "2026-11-18T08:00:00", "weight": 25.0},
     {"date_time": "2026-11-21T00:00:00", "weight": 30.0},
     {"date_time": "2026-11-20T23:59:59", "weight": 23.1},
     {"date_time": "2026-11-19T08:00:00", "weight": 22.0},

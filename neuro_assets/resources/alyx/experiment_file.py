@@ -131,7 +131,6 @@ def _parsed(text: bytes, name: str) -> Experiment:
     if len(text) > _MOST_BYTES:
         return _broken(name, "it has more than 1 MB and is no experiment description; replace it")
     yaml = YAML(typ="safe", pure=True)
-    yaml.allow_duplicate_keys = True  # as the rigs' own reader
     try:
         data = yaml.load(text.decode("utf-8-sig"))
     except (YAMLError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
