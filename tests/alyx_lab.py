@@ -202,7 +202,7 @@ class AlyxLab:
 
         said = json.loads(self.cursor or "{}").get("sources", {}).get("alyx")
         cursor = AlyxCursor.decode(said)
-        return [*cursor.pending, *cursor.settling, *cursor.gone]
+        return [*cursor.pending, *cursor.failed, *cursor.settling, *cursor.gone]
 
     def n_left(self) -> int:
         """Sessions that the sensor's cursor has put off."""

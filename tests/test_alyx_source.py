@@ -65,6 +65,16 @@ def test_a_session_is_found_waits_for_its_data_and_is_run_once(lab):
     assert len(lab.asked) == 1
 
 
+def test_data_that_change_between_two_looks_are_not_confirmed(lab):
+    eid, _, (ap, _) = lab.recorded()
+    lab.tick()
+    lab.server.patch_dataset(ap, hash="b" * 32)
+    lab.tick()
+    assert lab.states == {KEY: "not_ready"} and not lab.started
+    lab.tick()
+    assert lab.states == {KEY: "ready"} and len(lab.started) == 1
+
+
 def test_a_copy_on_another_repository_does_not_count(lab):
     eid, _, ids = lab.recorded()
     for dataset in ids:
@@ -114,6 +124,28 @@ def test_a_repository_that_is_not_mounted_is_an_outage_and_no_loss(lab):
     (lab.folder / "unmounted").rename(lab.repository)
     lab.ticks(2)
     assert set(lab.states.values()) == {"ready"} and len(lab.states) == 2
+
+
+def test_sessions_that_cannot_be_read_hold_up_no_other(tmp_path, server, monkeypatch):
+    import alyx_lab
+
+    places = "{{lab_server: repository, other: elsewhere}}"
+    monkeypatch.setattr(
+        alyx_lab, "TEXT", alyx_lab.TEXT.replace("{{lab_server: repository}}", places)
+    )
+    lab = AlyxLab(tmp_path, server)
+    lab.tick()
+    for number in range(1, 5):
+        eid = lab.session(number=number)
+        lab.insertion(eid)
+        for kind in ("ap.cbin", "ap.ch", "ap.meta"):
+            path = f"raw_ephys_data/probe00/_spikeglx_ephysData_g0_t0.imec0.{kind}"
+            lab.server.add_dataset(eid, path, hash="a" * 32, size=10, exists=("other",))
+    lab.tick()
+    lab.recorded(subject="M2")
+    lab.ticks(3)
+    assert lab.states == {"M2_20260115_1_probe00": "ready"}
+    assert len(lab.pending()) == 4
 
 
 def test_a_project_that_is_attached_later_is_seen_though_no_time_moves(lab):
@@ -564,28 +596,40 @@ def test_silent_edits_of_datasets_are_found_in_turn(lab):
 
 
 def test_rows_that_are_edited_between_two_pages_are_not_missed(lab):
+    """Rows that move from the first page to the end pull others over the border of the pages."""
     eid = lab.session()
     lab.insertion(eid)
-    for i in range(1100):
-        lab.server.add_dataset(
-            eid,
-            f"raw_ephys_data/probe00/other{i}.ap.meta",
-            dataset_type="ephysData.raw.meta",
-            default=True,
-        )
-    other, _, ids = lab.recorded(subject="M2")
-    edits = iter(lab.server.datasets(eid)[:40])
 
-    def edit(endpoint: str, offset: int) -> None:
-        row = next(edits, None)
-        if endpoint == "datasets" and row is not None:
-            lab.server.patch_dataset(row["url"].rsplit("/", 1)[-1], qc="PASS")
+    def others(numbers: range) -> None:
+        for i in numbers:
+            path = f"raw_ephys_data/probe00/other{i}.ap.meta"
+            lab.server.add_dataset(eid, path, dataset_type="ephysData.raw.meta")
 
-    lab.server.between_pages = edit
-    lab.ticks(2)
-    lab.server.between_pages = None
+    others(range(1005))
+    late, _, (ap, _) = lab.recorded(subject="M2")
+    others(range(1005, 1100))
     lab.ticks(3)
     assert lab.states["M2_20260115_1_probe00"] == "ready"
+    lab.wait(hours=5)
+    lab.tick()
+    # Every row is touched in turn, the file of the late session with another hash.
+    for row in lab.client.rows("datasets", most=2000):
+        row_id = row["url"].rsplit("/", 1)[-1]
+        lab.server.patch_dataset(row_id, **({"hash": "d" * 32} if row_id == ap else {"qc": "PASS"}))
+    assert lab.client.page("datasets").count == 1102
+    first = lab.client.page("datasets").rows[:40]
+    edited = []
+
+    def edit(endpoint: str, offset: int) -> None:
+        if endpoint == "datasets" and not edited:
+            for row in first:
+                edited.append(lab.server.patch_dataset(row["url"].rsplit("/", 1)[-1], qc="PASS"))
+
+    lab.server.between_pages = edit
+    lab.tick()
+    lab.server.between_pages = None
+    assert len(edited) == 40
+    assert lab.states["M2_20260115_1_probe00"] == "not_ready"  # seen, and to be confirmed
 
 
 def test_the_clock_that_is_set_back_in_autumn_hides_nothing(tmp_path):
@@ -606,8 +650,20 @@ def test_the_clock_that_is_set_back_in_autumn_hides_nothing(tmp_path):
         assert lab.states["M1_20261024_1_probe00"] == "held"
 
 
+FOLDS = [  # clocks are set back: London, New York, Lord Howe (by half an hour)
+    datetime(2026, 10, 25, 1),
+    datetime(2026, 11, 1, 6),
+    datetime(2026, 4, 4, 15),
+]
+NEAR_FOLDS = st.builds(
+    lambda fold, minutes: fold + timedelta(minutes=minutes),
+    st.sampled_from(FOLDS),
+    st.integers(-120, 120),
+)
+
+
 @given(
-    st.datetimes(datetime(2024, 1, 1), datetime(2028, 1, 1)),
+    st.one_of(NEAR_FOLDS, st.datetimes(datetime(2024, 1, 1), datetime(2028, 1, 1))),
     st.integers(0, 90 * 60),
     st.sampled_from(["Europe/London", "UTC", "America/New_York", "Australia/Lord_Howe"]),
 )

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from neuro_assets.config import LabConfig
-from neuro_assets.resources.io_managers import StoreResource
-from neuro_assets.resources.store_resource import S3_SCHEME
 
 if TYPE_CHECKING:
     from neuro_assets.assets.step import Step
@@ -50,16 +48,9 @@ def raw_files(step: Step, config: LabConfig) -> Iterator[None]:
         words = f"fetching {path}: {done / 1e9:.2f} of {total / 1e9:.2f} GB"
         step.progress(FETCHING * done / max(total, 1), words)
 
-    repositories = Repositories.of(config.alyx, _storage_options(config))
+    repositories = Repositories.of_lab(config)
     try:
         with repositories.present(files, step.raw.folder, report):
             yield
     finally:
         repositories.close()
-
-
-def _storage_options(config: LabConfig) -> dict[str, Any] | None:
-    """Endpoint and region of the store serve the lab's other buckets too."""
-    if not any(place.startswith(S3_SCHEME) for place in config.alyx.repositories.values()):
-        return None
-    return StoreResource.of(config.store).s3_options()

@@ -216,8 +216,10 @@ def up(
             f"there is no {lab.path}; `neuro-assets init {lab.folder}` writes one, and `make demo` "
             "makes a lab to look at"
         )
-    if not lab.config.sources:
-        console.print(f"[yellow]No source folder in {lab.path}: no session will be found.[/]")
+    if not lab.config.sources and not lab.config.alyx.url:
+        console.print(
+            f"[yellow]No source folder and no Alyx in {lab.path}: no session will be found.[/]"
+        )
     for source in lab.config.sources:
         if Path(source.path).is_relative_to(lab.folder):
             # Never elsewhere: a folder made on the mount point of a vanished disk looks like

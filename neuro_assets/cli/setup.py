@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from neuro_assets.cli import app
 from neuro_assets.cli.session import Lab, console, open_lab, size_words
@@ -53,14 +54,15 @@ def doctor() -> None:
     try:
         lab = open_lab()
     except NeuroAssetsError as error:
-        console.print(f"[bold red]wrong[/]  lab.yaml     {error}")
+        console.print(f"[bold red]wrong[/]  lab.yaml     {escape(str(error))}")
         raise typer.Exit(1) from error
     ill = False
     for finding in findings(lab):
         mark = "[green]well [/]" if finding.is_well else (
             "[bold red]wrong[/]" if finding.is_needed else "[yellow]note [/]"
         )  # fmt: skip
-        console.print(f"{mark}  {finding.subject:<12} {finding.words}")
+        # A server's or a folder's words may hold what looks like markup.
+        console.print(f"{mark}  {escape(f'{finding.subject:<12} {finding.words}')}")
         ill = ill or (finding.is_needed and not finding.is_well)
     if ill:
         raise typer.Exit(1)

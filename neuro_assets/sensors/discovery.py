@@ -173,6 +173,8 @@ class _Tick:
         )
         for problem in changes.problems:
             self.context.log.warning(f"{name}: {problem.path}: {problem.detail}")
+        for session, reason in changes.excluded.items():
+            self.context.log.info(f"{name}: {session} is left out: {reason}")
         fitting, postponed = self._fit(changes.changed, known)
         self._register(name, changes, fitting)
         self.cursor.sources[name] = changes.cursor

@@ -66,6 +66,8 @@ class AlyxCursor(BaseModel):
         and only rows that are new or differ count.
     pending : list of str
         Sessions that are still to be looked at.
+    failed : list of str
+        Sessions that could not be read; their turn comes last, so that they hold up no other.
     settling : dict of str to Settling
         Sessions whose data were complete once.
     gone : list of str
@@ -81,6 +83,7 @@ class AlyxCursor(BaseModel):
     datasets: dict[str, str] = {}
     insertions: dict[str, str] = {}
     pending: list[str] = []
+    failed: list[str] = []
     settling: dict[str, Settling] = {}
     gone: list[str] = []
     twins: dict[str, list[str]] = {}

@@ -94,7 +94,7 @@ class Describer:
     @classmethod
     def of(cls, client: Alyx, config: LabConfig) -> Describer:
         """Make it of a configuration; nothing is connected yet."""
-        return cls(client, config.alyx, Repositories.of(config.alyx), tuple(config.readers))
+        return cls(client, config.alyx, Repositories.of_lab(config), tuple(config.readers))
 
     def describe(self, eid: str, today: datetime) -> Described | None:
         """Describe a session as it is now.

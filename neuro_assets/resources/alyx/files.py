@@ -33,7 +33,7 @@ from neuro_assets.science.formats.model import Problem
 from neuro_assets.science.formats.walk import FoundFile, Listing, list_files, natural_key
 
 if TYPE_CHECKING:
-    from neuro_assets.config import AlyxConfig
+    from neuro_assets.config import AlyxConfig, LabConfig
 
 __all__ = ["FetchReport", "Located", "Progress", "Repositories", "SessionPlace"]
 
@@ -129,6 +129,25 @@ class Repositories:
             storage_options,
             timeout_s=config.timeout_s,
         )
+
+    @classmethod
+    def of_lab(cls, config: LabConfig) -> Repositories:
+        """Make them of a lab's configuration; for S3, endpoint and region are those of the store.
+
+        Parameters
+        ----------
+        config : LabConfig
+            Its `alyx` and `store` sections.
+
+        Returns
+        -------
+        Repositories
+            Nothing is connected or made yet.
+        """
+        from neuro_assets.resources.store_resource import S3_SCHEME, StoreResource
+
+        remote = any(place.startswith(S3_SCHEME) for place in config.alyx.repositories.values())
+        return cls.of(config.alyx, StoreResource.of(config.store).s3_options() if remote else None)
 
     def close(self) -> None:
         """End the helper process that fetches files, if there is one."""

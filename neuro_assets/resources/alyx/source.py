@@ -168,6 +168,7 @@ class _Call:
     limit: int | None
     known: Collection[str]
     pending: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
     settling: dict[str, Settling] = field(default_factory=dict)
     gone: list[str] = field(default_factory=list)
     twins: dict[str, list[str]] = field(default_factory=dict)
@@ -193,7 +194,7 @@ class _Call:
                 continue
             late = self.source.monotonic() - began > LOOKING_S
             if late or n_looks >= MOST_LOOKS or self.failures > 1 or not self._has_room(eid):
-                self.pending.append(eid)
+                (self.failed if eid in self.before.failed else self.pending).append(eid)
                 continue
             n_looks += 1
             self._look_at(eid)
@@ -203,10 +204,12 @@ class _Call:
         due = timedelta(minutes=self.source.config.settle_minutes)
         confirm = [n for n, s in self.before.settling.items() if self.moved.date - s.since >= due]
         rest = [*self.before.pending, *self.before.gone, *self.moved.ids, *again]
+        failed = self.before.failed
         if not rest:
-            return confirm
+            return list(dict.fromkeys([*(n for n in confirm if n not in failed), *failed]))
         old = [name for name in rest if name in self.known]
-        return list(dict.fromkeys([*confirm, *old, *rest]))
+        order = dict.fromkeys([*confirm, *old, *rest])
+        return [*(name for name in order if name not in failed), *failed]
 
     def _has_room(self, eid: str) -> bool:
         if self.limit is None or eid in self.before.settling or eid in self.known:
@@ -220,7 +223,7 @@ class _Call:
         except TransientFailure as failure:
             self.failures += 1
             self._report(eid, "unreadable", f"{failure}; it is looked at again")
-            self.pending.append(eid)
+            self.failed.append(eid)
             return
         except PermanentFailure as failure:
             self._report(eid, "refused", str(failure))
@@ -286,7 +289,8 @@ class _Call:
             sessions=moved.sessions,
             datasets=moved.datasets,
             insertions=moved.insertions,
-            pending=[name for name in pending if name not in self.gone],
+            pending=[n for n in pending if n not in self.gone and n not in self.failed],
+            failed=self.failed,
             settling=self.settling,
             gone=self.gone,
             twins=self.twins,
@@ -300,5 +304,5 @@ class _Call:
             not_ready=tuple(d.session_id for d in self.changed if not d.ready),
             problems=(*self.problems, *problems),
             cursor=cursor.encode(),
-            complete=not cursor.pending and moved.complete,
+            complete=not (cursor.pending or cursor.failed) and moved.complete,
         )
