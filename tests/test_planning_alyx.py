@@ -198,6 +198,8 @@ def test_a_folder_that_vanished_is_taken_over_by_alyx_and_not_run_again():
     assert kinds(plan(records(taken), [alyx(version="h1")], [], later)) == [
         (ActionKind.KEEP, False)
     ]
+    unsettled = plan(records(taken), [alyx(settled=False, ready=False)], [], later)
+    assert unsettled[0].record.state == "ready"
     assert records(plan(records(taken), [alyx(version="h2")], [], later))[KEY].raw_version == "h2"
 
 
