@@ -120,7 +120,8 @@ def test_tasks_are_read_in_every_form_that_versions_had(tasks):
 @pytest.mark.parametrize(
     "text",
     [
-        b"version: 1\nversion: 2", b"tasks: [a: {", b"\xff\xfe\x00", b"- 1\n- 2", b"just words", b"a: 2020-99-99", b"{" * 3000,
+        b"version: 1\nversion: 2",
+        b"tasks: [a: {", b"\xff\xfe\x00", b"- 1\n- 2", b"just words", b"a: 2020-99-99", b"{" * 3000,
         b"x: &a [*a]\ny: !!python/object:os.system {}", b"a: '" + b"b" * (1 << 20) + b"'",
     ],
 )  # fmt: skip

@@ -132,7 +132,7 @@ def _parsed(text: bytes, name: str) -> Experiment:
         return _broken(name, "it has more than 1 MB and is no experiment description; replace it")
     yaml = YAML(typ="safe", pure=True)
     try:
-        data = yaml.load(text.decode("utf-8-sig"))
+        data = yaml.load(text.decode("utf-8"))
     except (YAMLError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
