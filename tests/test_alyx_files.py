@@ -425,6 +425,8 @@ def test_a_small_file_that_cannot_be_had_keeps_no_other_from_coming(lab):
             ("not_fetched", "b/wrong.meta"),
         ]
     assert lab.server.n_gets(lab.address(wrong)) == 1
+    del lab.server.files[lab.address(wrong)]
+    assert len(lab.repositories.fetch_small(place).problems) == 2
     lab.server.status = {lab.address(gone): 503}
     with pytest.raises(TransientFailure):
         lab.repositories.fetch_small(place)
