@@ -41,3 +41,15 @@ def test_fifty_changed_sessions_are_planned_in_one_tick(lab):
 
 def test_a_full_comparison_needs_one_request_for_a_thousand_sessions_and_five_more(lab):
     assert lab.n_requests(lab.reconcile) <= N_SESSIONS / 1000 + 5
+
+
+def test_a_comparison_with_many_registered_sessions_keeps_its_requests_short(lab):
+    for eid in lab.eids[:100]:
+        lab.server.patch_session(eid, narrative="seen")
+    lab.ticks(4)
+    assert len({record.eid for record in lab.records.values()}) >= 100
+    n = len(lab.server.log)
+    lab.reconcile()
+    asked = [path for _, path in lab.server.log[n:]]
+    assert len(asked) <= N_SESSIONS / 1000 + 5
+    assert max(map(len, asked)) < 4000, "gunicorn refuses longer lines"

@@ -240,7 +240,7 @@ class LabYear(RuleBasedStateMachine):
     def the_lab_is_quiet_for_a_while(self) -> None:
         self.server.down = False
         self.server.faults.drop(0, after=False)
-        passes = math.ceil(len(self.eids) / 60) + 2  # each looks at the datasets of 60 sessions
+        passes = math.ceil(len(self.eids) / 240) + 2  # each looks at the datasets of 240 sessions
         for _ in range(passes):
             self.lab.wait(hours=7)
             for _ in range(20):  # what broken connections are left is used up

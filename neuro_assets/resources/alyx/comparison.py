@@ -11,7 +11,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from neuro_assets.outcomes import PermanentFailure
-from neuro_assets.resources.alyx.readiness import settle_token
+from neuro_assets.resources.alyx.readiness import RAW, settle_token
 from neuro_assets.resources.alyx.rows import DatasetRow, SessionRow, parse
 from neuro_assets.resources.alyx.wanted import why_not
 from neuro_assets.resources.sessions import Known, Reconciliation
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 AUDITS = 3
 """Requests of one comparison that look at datasets; the next comparison goes on from there."""
 
-AUDITED = 20
-"""Sessions of one such request: with the 25 datasets of a session they fill half a page."""
+AUDITED = 80
+"""Sessions of one such request: their ids fill the 4,094 characters that gunicorn takes as a
+request line, and their raw datasets (two probes of four files) two thirds of a page."""
 
 MOST_WAITING = 50
 """Waiting and held sessions that one comparison names: what they wait for may have come, and what
@@ -116,7 +117,10 @@ def _edited(
         if not some:
             break
         quoted = ",".join(f"'{name}'" for name in some)
-        page = client.page("datasets", django=f"session__id__in,[{quoted}]")
+        page = client.page(
+            "datasets",
+            django=f"session__id__in,[{quoted}],dataset_type__name__icontains,{RAW}",
+        )
         if page.count > len(page.rows) and size > 1:
             size = max(1, size * len(page.rows) // (2 * page.count))  # once more, with fewer
             continue
