@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 MOST_DATASETS = 20_000
 """Of one session; IBL's have 25 to 200, and a list of all means that the filter was ignored."""
 
+SENSOR_TIMEOUT_S = 5.0
+"""Longest silence of a data server while a tick waits; the step that needs the data waits longer."""
+
 CRITICAL = "its quality is CRITICAL in Alyx"
 
 
@@ -94,7 +97,12 @@ class Describer:
     @classmethod
     def of(cls, client: Alyx, config: LabConfig) -> Describer:
         """Make it of a configuration; nothing is connected yet."""
-        return cls(client, config.alyx, Repositories.of_lab(config), tuple(config.readers))
+        return cls(
+            client,
+            config.alyx,
+            Repositories.of_lab(config, timeout_s=SENSOR_TIMEOUT_S),
+            tuple(config.readers),
+        )
 
     def describe(self, eid: str, today: datetime) -> Described | None:
         """Describe a session as it is now.
@@ -187,7 +195,7 @@ class _Session:
             missing=("a second look has to confirm its datasets",),
             settled=False,
             waiting=waiting,
-            problems=tuple(self.problems),
+            problems=tuple(dict.fromkeys(self.problems)),
             eid=detail.id,
             pids={name: insertion.id for name, insertion in inserted.items()},
             announced={
@@ -220,7 +228,7 @@ class _Session:
         if not any("_ibl_experiment.description" in each.path for each in self.place.files):
             return None
         with self.describer.repositories.hold(self.place.folder):
-            self.describer.repositories.fetch_small(self.place)
+            self.problems += self.describer.repositories.fetch_small(self.place).problems
             experiment = read_experiment(self.place.folder)
         self.problems += experiment.problems if experiment else ()
         return experiment
@@ -242,7 +250,7 @@ class _Session:
         raw = [row for probe in self.probes if probe.label in complete for row in self._raw(probe)]
         lacking = repositories.check(raw)
         with repositories.hold(self.place.folder):
-            repositories.fetch_small(self.place)
+            self.problems += repositories.fetch_small(self.place).problems
             listing = repositories.listing(self.place)
             scan = scan_listing(self.place.folder, listing, self.describer.readers)
             recordings = [r for r in scan.recordings if self._probe_label(r) in complete]

@@ -131,13 +131,15 @@ class Repositories:
         )
 
     @classmethod
-    def of_lab(cls, config: LabConfig) -> Repositories:
+    def of_lab(cls, config: LabConfig, *, timeout_s: float | None = None) -> Repositories:
         """Make them of a lab's configuration; for S3, endpoint and region are those of the store.
 
         Parameters
         ----------
         config : LabConfig
             Its `alyx` and `store` sections.
+        timeout_s : float, optional
+            Longest silence of a data server, seconds; that of the configuration by default.
 
         Returns
         -------
@@ -147,7 +149,9 @@ class Repositories:
         from neuro_assets.resources.store_resource import S3_SCHEME, StoreResource
 
         remote = any(place.startswith(S3_SCHEME) for place in config.alyx.repositories.values())
-        return cls.of(config.alyx, StoreResource.of(config.store).s3_options() if remote else None)
+        options = StoreResource.of(config.store).s3_options() if remote else None
+        patience = config.alyx.timeout_s if timeout_s is None else timeout_s
+        return cls.of(config.alyx.model_copy(update={"timeout_s": patience}), options)
 
     def close(self) -> None:
         """End the helper process that fetches files, if there is one."""
