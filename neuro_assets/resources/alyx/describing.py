@@ -43,7 +43,7 @@ MOST_DATASETS = 20_000
 """Of one session; IBL's have 25 to 200, and a list of all means that the filter was ignored."""
 
 SENSOR_TIMEOUT_S = 5.0
-"""Longest silence of a data server while a tick waits; the step that needs the data waits longer."""
+"""Longest silence of a data server while a tick waits; a step waits as long as `timeout_s` says."""
 
 CRITICAL = "its quality is CRITICAL in Alyx"
 
