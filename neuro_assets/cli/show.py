@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from neuro_assets.cli import app
@@ -75,8 +76,10 @@ def _print_states(lab: Lab, states: list[OutputState]) -> None:
         return
     records = lab.registry().all()
     for name in dict.fromkeys(state.key for state in states):
-        reason = records[name].reason if name in records else ""
-        title = f"{name}: raw data {records[name].state}: {reason}" if reason else name
+        record = records.get(name)
+        title = name
+        if record is not None and record.reason:
+            title = f"{name}: raw data {record.state.replace('_', ' ')}: {escape(record.reason)}"
         console.print(states_table(title, [state for state in states if state.key == name]))
 
 
@@ -98,7 +101,7 @@ def states_table(title: str, states: list[OutputState]) -> Table:
             f"[{STYLES[state.outcome]}]{state.outcome.value}[/]",
             time_words(manifest.duration_s if manifest else None),
             size_words(manifest.size_bytes if manifest and manifest.files else None),
-            "; ".join(remarks),
+            escape("; ".join(remarks)),
         )
     return table
 
