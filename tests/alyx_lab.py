@@ -69,7 +69,7 @@ class AlyxLab:
         self.registry = Registry(self.lab.store)
         self.sleeps: list[float] = []
         self.client = Alyx(
-            server.url, TOKEN, timeout_s=5, deadline_s=20, tries=2, sleep=self.sleeps.append
+            server.url, TOKEN, timeout_s=60, deadline_s=120, tries=2, sleep=self.sleeps.append
         )
         config = self.lab.config
         self.source = AlyxSessionSource(self.client, config.alyx, Describer.of(self.client, config))

@@ -46,7 +46,7 @@ def find(server: AlyxServer) -> Find:
 
 
 def impatient(url: str, token: str = TOKEN) -> Alyx:
-    return Alyx(url, token, timeout_s=0.1, deadline_s=5, tries=2, sleep=lambda seconds: None)
+    return Alyx(url, token, timeout_s=1, deadline_s=30, tries=2, sleep=lambda seconds: None)
 
 
 def test_all_is_well_where_everything_is_there(server, find, tmp_path):

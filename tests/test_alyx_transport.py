@@ -115,7 +115,7 @@ def _all_end() -> bool:
 
 
 def test_a_silent_server_is_asked_again_after_the_socket_timeout(make, server, waits):
-    client = make(hangs, says(200, {"ok": 1}), timeout_s=0.1, deadline_s=5)
+    client = make(hangs, says(200, {"ok": 1}), timeout_s=1, deadline_s=60)
     assert client.get("sessions") == {"ok": 1}
     assert len(waits) == 1
     assert client.n_requests == len(server.seen) == 2
@@ -321,7 +321,7 @@ def test_the_deadline_holds_over_tls_with_the_labs_own_authority(tls, monkeypatc
     server.acts[:] = [says(200, {"ok": 1}), drips_header]
     assert Alyx(server.url, TOKEN).get("sessions") == {"ok": 1}
     with pytest.raises(TransientFailure, match="no whole answer"):
-        Alyx(server.url, TOKEN, deadline_s=0.2).get("sessions")
+        Alyx(server.url, TOKEN, deadline_s=1).get("sessions")
     assert _all_end()
 
 
