@@ -83,7 +83,7 @@ def test_nothing_is_asked_for_that_nobody_named(server, find):
 @pytest.mark.parametrize(
     ("act", "words"),
     [
-        (hangs, "hangs: silent for 0.1 s"),
+        (hangs, "hangs: silent for 1 s"),
         (html(404), "is not an Alyx"),
         (html(200), "Sign in to LabNet"),
         (says(200, {"version": 3}), "is not an Alyx"),
