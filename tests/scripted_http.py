@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -213,3 +214,24 @@ def client_of(server: Scripted, waits: list[float], *acts: Act, **options: Any) 
     server.acts[:] = acts
     url, token = options.pop("url", server.url), options.pop("token", TOKEN)
     return Alyx(url, token, **{"sleep": waits.append, **options})
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return lonely_home(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def server() -> Iterator[Scripted]:
+    with scripted() as script:
+        yield script
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def make(server: Scripted, waits: list[float]) -> Callable[..., Alyx]:
+    return partial(client_of, server, waits)

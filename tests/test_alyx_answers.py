@@ -5,9 +5,7 @@ import json
 import logging
 import pickle
 import traceback
-from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -17,41 +15,22 @@ from scripted_http import (
     TOKEN,
     Act,
     Handler,
-    Scripted,
-    client_of,
     cut_short,
     drops,
     hangs,
+    home,
     html,
-    lonely_home,
+    make,
     recorded,
     says,
-    scripted,
+    server,
+    waits,
 )
 
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.resources.alyx.client import Alyx, AlyxRefused, NotAlyx, TokenRefused
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return lonely_home(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def server() -> Iterator[Scripted]:
-    with scripted() as script:
-        yield script
-
-
-@pytest.fixture
-def waits() -> list[float]:
-    return []
-
-
-@pytest.fixture
-def make(server: Scripted, waits: list[float]) -> Callable[..., Alyx]:
-    return partial(client_of, server, waits)
+__all__ = ["home", "make", "server", "waits"]  # fixtures
 
 
 @pytest.mark.parametrize(

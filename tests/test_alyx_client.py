@@ -3,10 +3,8 @@
 import logging
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,12 +14,12 @@ from alyx_server import AlyxServer
 from scripted_http import (
     EMPTY,
     TOKEN,
-    Scripted,
-    client_of,
-    lonely_home,
+    home,
+    make,
     page,
     says,
-    scripted,
+    server,
+    waits,
 )
 
 from neuro_assets.config import AlyxConfig
@@ -29,26 +27,7 @@ from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.resources.alyx.client import Alyx, TokenRefused
 from neuro_assets.resources.alyx.resource import AlyxResource
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return lonely_home(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def server() -> Iterator[Scripted]:
-    with scripted() as script:
-        yield script
-
-
-@pytest.fixture
-def waits() -> list[float]:
-    return []
-
-
-@pytest.fixture
-def make(server: Scripted, waits: list[float]) -> Callable[..., Alyx]:
-    return partial(client_of, server, waits)
+__all__ = ["home", "make", "server", "waits"]  # fixtures
 
 
 def test_a_request_carries_what_ones_own_client_sends(make, server, home):

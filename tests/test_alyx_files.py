@@ -39,6 +39,7 @@ from neuro_assets.resources.alyx.files_paths import (
     with_uuid,
     without_uuid,
 )
+from neuro_assets.resources.alyx.files_places import locate
 from neuro_assets.resources.alyx.files_transfer import Transfers
 from neuro_assets.resources.alyx.rows import DatasetRow, parse
 from neuro_assets.resources.recording_metadata import RemoteFile
@@ -242,14 +243,14 @@ def test_the_recorded_dataset_is_found_where_it_exists_and_not_where_it_is_only_
 ):
     found = DatasetRow.of(sample("12-datasets-read"))
     both = {"flatiron_mainenlab": "s3://bucket/data", "mainen_lab_SR": str(tmp_path / "SR")}
-    located = Repositories(both, tmp_path / "cache", 1).place_of(found)
+    located = locate(found, both)[0]
     assert located is not None
     assert (located.repository, located.session, located.path) == (
         "mainen_lab_SR",
         "ZFM-06048/2026-11-20/001",
         "alf/_ibl_trials.table.pqt",
     )
-    assert Repositories({"elsewhere": "/x"}, tmp_path / "cache", 1).place_of(found) is None
+    assert locate(found, {"elsewhere": "/x"})[0] is None
 
 
 def test_the_first_repository_of_the_configuration_that_has_a_file_is_read(tmp_path):
@@ -257,7 +258,7 @@ def test_the_first_repository_of_the_configuration_that_has_a_file_is_read(tmp_p
     found = row("alf/spikes.times.npy", b"x", record("b", path), record("a", path))
     for names in (["a", "b"], ["b", "a"]):
         places = {name: str(tmp_path / name) for name in names}
-        located = Repositories(places, tmp_path / "cache", 1).place_of(found)
+        located = locate(found, places)[0]
         assert located is not None and located.repository == names[0]
 
 
@@ -268,7 +269,7 @@ def test_a_hostile_path_is_reported_and_nothing_is_read(tmp_path, bad):
     secret = put(tmp_path, "etc/passwd")
     made = Repositories({"lab": str(tmp_path / "a/b/c")}, tmp_path / "cache", 10**9)
     hostile = row("x.npy", b"content", record("lab", bad))
-    assert made.place_of(hostile) is None
+    assert locate(hostile, made.places)[0] is None
     assert made.session_folder([hostile]) is None
     assert [problem.kind for problem in made.check([hostile])] == ["odd_path"]
     assert secret.exists()
@@ -290,7 +291,7 @@ def test_a_renumbered_session_is_read_at_its_old_path(tmp_path):
 def test_of_two_records_on_one_repository_the_new_path_is_read(tmp_path):
     paths = [f"S/2026-11-20/{number}/alf/x.npy" for number in ("001", "003")]
     found = row("alf/x.npy", b"x", *(record("lab", path) for path in paths))
-    located = Repositories({"lab": str(tmp_path)}, tmp_path / "c", 1).place_of(found)
+    located = locate(found, {"lab": str(tmp_path)})[0]
     assert located is not None and located.session == "S/2026-11-20/003"
 
 

@@ -535,6 +535,20 @@ def test_a_recording_that_was_asked_for_and_never_started_is_asked_for_again(lab
     assert len(lab.asked) == 2 and len(lab.started) == 1
 
 
+def test_a_lost_run_is_not_forgotten_when_the_comparison_breaks_off(lab):
+    lab.daemon_lives = False
+    lab.recorded()
+    lab.ticks(2)
+    lab.wait(hours=5)
+    lab.server.down = True
+    with pytest.raises(TransientFailure):
+        lab.reconcile()
+    lab.server.down = False
+    lab.reconcile()
+    lab.tick()
+    assert len(lab.asked) == 2
+
+
 def test_a_recording_that_has_a_run_is_not_asked_for_again(lab):
     lab.recorded()
     lab.ticks(2)

@@ -6,9 +6,8 @@ import pickle
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -19,41 +18,24 @@ from scripted_http import (
     SAMPLES,
     TOKEN,
     Scripted,
-    client_of,
     cut_short,
     drips_body,
     drips_header,
     drops,
     hangs,
+    home,
     html,
-    lonely_home,
+    make,
     says,
     scripted,
+    server,
+    waits,
 )
 
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.resources.alyx.client import Alyx
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return lonely_home(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def server() -> Iterator[Scripted]:
-    with scripted() as script:
-        yield script
-
-
-@pytest.fixture
-def waits() -> list[float]:
-    return []
-
-
-@pytest.fixture
-def make(server: Scripted, waits: list[float]) -> Callable[..., Alyx]:
-    return partial(client_of, server, waits)
+__all__ = ["home", "make", "server", "waits"]  # fixtures
 
 
 def test_cookies_of_the_server_are_not_sent_back(make, server):

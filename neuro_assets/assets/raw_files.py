@@ -11,9 +11,6 @@ from neuro_assets.config import LabConfig
 if TYPE_CHECKING:
     from neuro_assets.assets.step import Step
 
-FETCHING = 0.3
-"""Share of a step's progress that fetching gets."""
-
 
 @contextmanager
 def raw_files(step: Step, config: LabConfig) -> Iterator[None]:
@@ -46,7 +43,7 @@ def raw_files(step: Step, config: LabConfig) -> Iterator[None]:
 
     def report(done: int, total: int, path: str) -> None:
         words = f"fetching {path}: {done / 1e9:.2f} of {total / 1e9:.2f} GB"
-        step.progress(FETCHING * done / max(total, 1), words)
+        step.progress(done / max(total, 1), words)
 
     repositories = Repositories.of_lab(config)
     try:

@@ -134,7 +134,7 @@ def _record(record: RecordingRecord | None, key: str) -> RecordingRecord:
 
 
 def _selection(lab: Lab, only: list[str]) -> dict[str, list[str]]:
-    from neuro_assets.config import nearest
+    from neuro_assets.config_base import nearest
 
     jobs = {step.name: step.job for step in lab.steps()}
     for name in only:

@@ -171,14 +171,15 @@ def _lost(
             continue
         if _has_run(context.instance, record):
             continue
-        registry.update(record.key, lambda _: {"requested": None, "requested_at": None})
+        registry.update(record.key, lambda _: {"requested": None})
         lost[record.session.session_id] = f"{record.key} was never processed"
     return lost
 
 
 def _may_be_lost(registry: Registry, record: RecordingRecord, now: datetime) -> bool:
-    if record.state != "ready" or record.requested != record.raw_version:
+    if record.state != "ready" or record.requested not in (None, record.raw_version):
         return False
+    # Without a version but with a time: found to be lost before, and nobody has looked since.
     if record.requested_at is None or now - record.requested_at < LOST_AFTER:
         return False
     store = registry.store

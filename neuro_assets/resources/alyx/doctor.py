@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from neuro_assets.config import DOWNLOAD
+from neuro_assets.config_alyx import DOWNLOAD
 from neuro_assets.outcomes import NeuroAssetsError
 from neuro_assets.resources.alyx.client import Alyx, TokenRefused
 

@@ -22,7 +22,6 @@ from neuro_assets.resources.alyx.files_places import (
     Located,
     choose,
     home_of,
-    locate,
     locate_all,
 )
 from neuro_assets.resources.alyx.files_room import SMALL_BYTES, Room
@@ -156,22 +155,6 @@ class Repositories:
     def close(self) -> None:
         """End the helper process that fetches files, if there is one."""
         self._transfers.close()
-
-    def place_of(self, dataset: DatasetRow) -> Located | None:
-        """Choose the copy of a dataset that is used.
-
-        Parameters
-        ----------
-        dataset : DatasetRow
-            Its row.
-
-        Returns
-        -------
-        Located or None
-            None where no repository of `places` has it. Copies with a path that is not safe, or
-            without a link, do not count; `check` names them.
-        """
-        return locate(dataset, self.places)[0]
 
     def session_folder(self, datasets: Iterable[DatasetRow]) -> SessionPlace | None:
         """Find the folder that a session is read in.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from neuro_assets.config import DOWNLOAD
+from neuro_assets.config_alyx import DOWNLOAD
 from neuro_assets.resources.alyx.files_paths import (
     OddPath,
     download_url,

@@ -231,7 +231,6 @@ class SessionDetail(SessionRow):
     qc: Text = "NOT_SET"
     extended_qc: dict[str, Any] | None = None
     info: dict[str, Any] | None = Field(None, alias="json")
-    parent_session: Annotated[str | None, BeforeValidator(last_part)] = None
     auto_datetime: datetime | None = None
     probe_insertion: tuple[InsertionRow, ...] = ()
 

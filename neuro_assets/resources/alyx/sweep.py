@@ -31,8 +31,6 @@ MOST_ROWS = 200_000
 MOST_WALKS = 5
 """Walks over a list of several pages that changes meanwhile, before the next sweep tries again."""
 
-PAGE = 1000
-
 
 @dataclass
 class Moved:
