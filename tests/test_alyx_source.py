@@ -146,6 +146,14 @@ def test_sessions_that_cannot_be_read_hold_up_no_other(tmp_path, server, monkeyp
     lab.ticks(3)
     assert lab.states == {"M2_20260115_1_probe00": "ready"}
     assert len(lab.pending()) == 4
+    # Nor what the comparison names.
+    late, _, _ = lab.recorded(subject="M3", projects=[])
+    lab.wait(days=3)
+    lab.tick()
+    lab.server.attach_project(late, "p")
+    lab.reconcile()
+    lab.ticks(3)
+    assert lab.states["M3_20260115_1_probe00"] == "ready"
 
 
 def test_a_project_that_is_attached_later_is_seen_though_no_time_moves(lab):

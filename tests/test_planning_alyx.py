@@ -156,6 +156,8 @@ def test_a_recording_from_a_folder_gets_its_ids_and_no_second_run():
     record = records(attached)[KEY]
     assert (record.eid, record.pid) == (EID, PID)
     assert (record.session.source, record.raw_version) == ("local", "stat1")
+    again = plan({KEY: record}, [alyx()], [], NOW + timedelta(days=1))
+    assert kinds(again) == [(ActionKind.KEEP, False)] and raw_events(again[0]) == []
     # The folder source goes on to look after the files; the ids stay.
     seen_again = plan({KEY: record}, [local()], [], NOW + timedelta(days=1))
     assert records(seen_again)[KEY].eid == EID

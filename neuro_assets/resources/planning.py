@@ -308,7 +308,7 @@ class _Planner:
         if twin:
             ids = {"hold": description.hold}
         words = f"{found.key} is session {description.eid} of Alyx"
-        self._judge(ActionKind.UPDATE, found, found.model_copy(update=ids), words)
+        self._judge(ActionKind.KEEP, found, found.model_copy(update=ids), words)
 
     def _copy(self, found: RecordingRecord, description: SessionDescription, why: str) -> None:
         words = (

@@ -7,7 +7,7 @@ swallows is set right by the step `alyx_registration`, which writes the final st
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from neuro_assets.assets import names
+from neuro_assets.assets.alyx_registration import process_assets
 from neuro_assets.assets.step import StepSpec
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import NeuroAssetsError
@@ -41,7 +41,7 @@ def alyx_task_sensors(
     """
     if not config.alyx.url:
         return []
-    assets = [step.name for step in steps if step.job == names.PROCESS_JOB]
+    assets = process_assets(steps)
     return [_sensor(config, assets, process, status) for status in (STARTED, *ENDED)]
 
 

@@ -304,5 +304,6 @@ class _Call:
             not_ready=tuple(d.session_id for d in self.changed if not d.ready),
             problems=(*self.problems, *problems),
             cursor=cursor.encode(),
-            complete=not (cursor.pending or cursor.failed) and moved.complete,
+            # What failed is tried again each time; it must not keep others from being looked at.
+            complete=not cursor.pending and moved.complete,
         )
