@@ -29,7 +29,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))  # the server is a tool of the te
 def main() -> dict[str, Any]:
     """Measure and return requests and wall seconds outside the server, with the limits."""
     from alyx_lab import AlyxLab
-    from alyx_server import AlyxServer
+    from fake_alyx.server import AlyxServer
 
     logging.disable(logging.WARNING)
     figures: dict[str, Any] = {"n_sessions": N_SESSIONS}
@@ -68,8 +68,8 @@ def main() -> dict[str, Any]:
 
 def _register(lab: Any, eids: list[str]) -> float:
     """Fill the registry as the discovery of all these sessions would have left it."""
-    from neuro_assets.resources.planning import Seen, plan
-    from neuro_assets.sensors.registration import carry_out
+    from neuro_assets.registry.planning import Seen, plan
+    from neuro_assets.service.registration import carry_out
 
     began = time.perf_counter()
     today = lab.server.now
@@ -102,7 +102,7 @@ def _register(lab: Any, eids: list[str]) -> float:
 
 
 def _row_token(row: dict[str, Any]) -> str:
-    from neuro_assets.resources.alyx.rows import SessionRow
+    from neuro_assets.alyx.rows import SessionRow
 
     return SessionRow.of(row).token
 

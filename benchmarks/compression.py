@@ -71,8 +71,9 @@ def open_stream(path: Path) -> Any:
     """Open the repeated file as the platform opens the real one: same ids, gains and probe."""
     from spikeinterface.core import read_binary
 
-    from neuro_assets.science.formats import scan_session
-    from neuro_assets.science.recording import RawStream, open_raw
+    from neuro_assets.formats import scan_session
+    from neuro_assets.formats.opening import open_raw
+    from neuro_assets.formats.stream import RawStream
 
     real = real_runs()[0].parents[1]
     template = open_raw(scan_session(real).recordings[0], real)["ap"]

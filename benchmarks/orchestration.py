@@ -82,7 +82,7 @@ def measure(folder: Path, seconds: float, channels: int, repeats: int) -> dict[s
 
 def _only(folder: Path) -> list[str]:
     """Select the assets of the job `process`: NWB and tables are made by jobs of their own."""
-    from neuro_assets.assets import names
+    from neuro_assets import names
     from neuro_assets.assets.catalog import all_steps
     from neuro_assets.config import read_config
 

@@ -12,19 +12,19 @@ from typing import Any
 
 import pandas as pd
 
-from neuro_assets.assets import names
+from neuro_assets import names
 from neuro_assets.assets.catalog import all_steps
 from neuro_assets.config import LabConfig, read_config
-from neuro_assets.resources.sessions_local import LocalSessionSource
+from neuro_assets.formats.opening import open_raw
 from neuro_assets.science.analyzer import analyze_sorting, open_analyzer
 from neuro_assets.science.bad_channels import check_sortable, detect_bad_channels
 from neuro_assets.science.compression import compress_recording, open_compressed, open_recordings
-from neuro_assets.science.lfp import extract_lfp
+from neuro_assets.science.lfp.extract import extract_lfp
 from neuro_assets.science.quality import recording_quality
-from neuro_assets.science.recording import open_raw
 from neuro_assets.science.sorting import open_sorting, sort_recording
 from neuro_assets.science.unit_quality import unit_quality
 from neuro_assets.science.units import choose_units
+from neuro_assets.sources.folders.source import LocalSessionSource
 
 
 def process(folder: Path, config: LabConfig, out: Path) -> None:

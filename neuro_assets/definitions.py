@@ -7,14 +7,14 @@ from typing import Any
 
 import dagster as dg
 
-from neuro_assets.assets import names
+from neuro_assets import names
 from neuro_assets.assets.catalog import all_steps
 from neuro_assets.assets.raw import raw_recording, recording_metadata
 from neuro_assets.assets.runner import step_asset
 from neuro_assets.assets.tables import table_assets
 from neuro_assets.config import LabConfig, config_path, parse_config
+from neuro_assets.executors.frozen_config import frozen_config
 from neuro_assets.executors.multiprocess import multiprocess_config
-from neuro_assets.frozen_config import frozen_config
 from neuro_assets.partitions import SESSION_PROBE
 from neuro_assets.resources.io_managers import io_managers
 from neuro_assets.sensors.alyx_tasks import alyx_task_sensors

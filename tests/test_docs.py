@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
+from places import REPOSITORY as ROOT
 
 from neuro_assets.outcomes import Outcome, SkipReason
 from neuro_assets.parameters.catalog import STEPS, step_model
 from neuro_assets.parameters.document import document
 from neuro_assets.parameters.sorting import SortingParameters
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_the_page_of_parameters_is_that_of_the_models():

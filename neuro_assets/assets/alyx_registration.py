@@ -1,6 +1,6 @@
 """The step that registers in Alyx what `process` made of a recording; only where Alyx is named.
 
-What is compared and how it is sent lives in `neuro_assets.resources.alyx.writing`.
+What is compared and how it is sent lives in `neuro_assets.alyx.registration.register`.
 """
 
 from __future__ import annotations
@@ -9,26 +9,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from neuro_assets.assets import names
+from neuro_assets import names
+from neuro_assets.alyx.registration.outputs import made_of
+from neuro_assets.alyx.registration.target_state import desired
 from neuro_assets.assets.step import Need, Step, StepSpec, step
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.alyx_registration import AlyxRegistrationParameters
-from neuro_assets.resources.alyx.writing_desired import desired
-from neuro_assets.resources.alyx.writing_outputs import made_of
 from neuro_assets.resources.io_managers import PARQUET
 from neuro_assets.science.result import StepResult
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from neuro_assets.resources.alyx.client import Alyx
-    from neuro_assets.resources.alyx.writing import Written
-    from neuro_assets.resources.alyx.writing_changes import Change
-    from neuro_assets.resources.alyx.writing_model import Desired
-    from neuro_assets.resources.alyx.writing_repository import WriteRepository
-    from neuro_assets.resources.registry import RecordingRecord
-    from neuro_assets.resources.store import Store
+    from neuro_assets.alyx.client import Alyx
+    from neuro_assets.alyx.registration.changes import Change
+    from neuro_assets.alyx.registration.model import Desired
+    from neuro_assets.alyx.registration.register import Written
+    from neuro_assets.alyx.registration.repository import WriteRepository
+    from neuro_assets.registry.registry import RecordingRecord
+    from neuro_assets.store import Store
 
 DIFFERENCES = "differences"
 LEASE_S = 120.0
@@ -105,7 +105,7 @@ def desired_of(
     Returns
     -------
     Desired
-        See `neuro_assets.resources.alyx.writing_desired.desired`.
+        See `neuro_assets.alyx.registration.target_state.desired`.
     """
     made = made_of(store, record.key, assets, inputs)
     return desired(store, record, config.alyx, registration_parameters(config), made, folder)
@@ -124,7 +124,7 @@ def send(
     store : Store
         The lab's store, for the lease.
     client, wanted, repository
-        See `neuro_assets.resources.alyx.writing.register`.
+        See `neuro_assets.alyx.registration.register.register`.
 
     Returns
     -------
@@ -136,7 +136,7 @@ def send(
     TransientFailure
         Another process registers for this session all the time.
     """
-    from neuro_assets.resources.alyx.writing import register
+    from neuro_assets.alyx.registration.register import register
 
     with store.lease(f"alyx-{wanted.eid}", LEASE_S):
         return register(client, wanted, repository)
@@ -169,15 +169,15 @@ def _registration(config: LabConfig, assets: Sequence[str]) -> StepSpec:
         """
         from dagster import get_dagster_logger
 
-        from neuro_assets.resources.alyx import AlyxResource
-        from neuro_assets.resources.alyx.writing import compare
-        from neuro_assets.resources.alyx.writing_repository import write_repository
+        from neuro_assets.alyx.client import connect
+        from neuro_assets.alyx.registration.register import compare
+        from neuro_assets.alyx.registration.repository import write_repository
 
         record = step.raw.record
         if record.eid is None:
             raise Skipped(SkipReason.NOT_IN_ALYX, f"{step.key} has no session in Alyx")
         say = get_dagster_logger().info
-        client = AlyxResource.of(config.alyx).client()
+        client = connect(config.alyx)
         repository = write_repository(config)
         wanted = desired_of(config, step.store, record, assets, step.scratch, step.inputs)
         if not config.alyx.write:

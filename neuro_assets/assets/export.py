@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
-from neuro_assets.assets import names
+from neuro_assets import names
 from neuro_assets.assets.raw_files import raw_files
 from neuro_assets.assets.step import Need, Step, StepSpec, step
 from neuro_assets.checks.rows import criteria
@@ -40,7 +40,7 @@ def _nwb(config: LabConfig) -> StepSpec:
     def nwb(step: Step) -> StepResult:
         """NWB file of one probe: electrodes, units with metrics, LFP; validated and inspected."""
         from neuro_assets.assets.nwb_inputs import nwb_inputs
-        from neuro_assets.science.nwb import write_nwb
+        from neuro_assets.science.nwb.write import write_nwb
 
         stored = step.optional(names.COMPRESSED_RECORDING) is not None
         with nullcontext() if stored else raw_files(step, config):

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from neuro_assets.assets import names
+from neuro_assets import names
 from neuro_assets.assets.step import StepSpec
 from neuro_assets.outcomes import Outcome
-from neuro_assets.resources.registry import RecordingRecord
-from neuro_assets.resources.store import InputRef, Manifest, Store, Stored, version_of
+from neuro_assets.registry.registry import RecordingRecord
+from neuro_assets.store import InputRef, Manifest, Store, Stored, version_of
 
 
 @dataclass(frozen=True)

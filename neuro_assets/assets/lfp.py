@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from neuro_assets.assets import names
+from neuro_assets import names
 from neuro_assets.assets.step import Need, Step, StepSpec, step
 from neuro_assets.checks.rows import criteria
 from neuro_assets.config import LabConfig
@@ -29,7 +29,7 @@ def _lfp(config: LabConfig) -> StepSpec:
     def lfp(step: Step) -> StepResult:
         """Local field potential of every channel, zero-phase, on the probe's clock."""
         from neuro_assets.science.compression import open_recordings
-        from neuro_assets.science.lfp import extract_lfp
+        from neuro_assets.science.lfp.extract import extract_lfp
 
         recordings = open_recordings(step.stored(names.COMPRESSED_RECORDING).local())
         labels = step.optional(names.BAD_CHANNELS)

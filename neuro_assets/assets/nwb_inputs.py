@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from neuro_assets.assets import names
+from neuro_assets import names
 from neuro_assets.assets.step import Step
 from neuro_assets.outcomes import Outcome
-from neuro_assets.resources.store import Stored
+from neuro_assets.store import Stored
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from neuro_assets.science.nwb_inputs import NwbInputs
+    from neuro_assets.science.nwb.inputs import NwbInputs
 
 
 def nwb_inputs(step: Step) -> NwbInputs:
@@ -30,7 +30,7 @@ def nwb_inputs(step: Step) -> NwbInputs:
         Lazy where it is large.
     """
     from neuro_assets.science.compression import open_compressed
-    from neuro_assets.science.nwb_inputs import NwbInputs, channels_of
+    from neuro_assets.science.nwb.inputs import NwbInputs, channels_of
 
     raw = step.raw
     record, session = raw.record, raw.record.session
@@ -72,7 +72,7 @@ def nwb_inputs(step: Step) -> NwbInputs:
 
 def _said_by_database(step: Step, day: date) -> dict[str, Any]:
     """Animal and session as the lab's database has them; the file's own defaults without one."""
-    from neuro_assets.resources.alyx.metadata_subject import subject_info
+    from neuro_assets.sources.alyx.metadata_subject import subject_info
 
     said = step.metadata
     if said is None:
@@ -92,7 +92,7 @@ def _table(step: Step, asset: str, table: str) -> pd.DataFrame | None:
 def _units(step: Step) -> tuple[pd.DataFrame | None, dict[Any, Any] | None, Any]:
     """Units with their spikes, as chosen; templates of the sorter set they came from."""
     from neuro_assets.science.analyzer import open_analyzer
-    from neuro_assets.science.nwb_inputs import templates_of, trains_from_tables
+    from neuro_assets.science.nwb.inputs import templates_of, trains_from_tables
 
     stored = step.optional(names.UNITS)
     if stored is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from neuro_assets.assets import names
+from neuro_assets import names
 from neuro_assets.partitions import SESSION_PROBE
 
 

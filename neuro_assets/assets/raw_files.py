@@ -39,7 +39,7 @@ def raw_files(step: Step, config: LabConfig) -> Iterator[None]:
     if not files:
         yield
         return
-    from neuro_assets.resources.alyx.files import Repositories
+    from neuro_assets.alyx.files.repositories import Repositories
 
     def report(done: int, total: int, path: str) -> None:
         words = f"fetching {path}: {done / 1e9:.2f} of {total / 1e9:.2f} GB"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from neuro_assets.assets import names
+from neuro_assets import names
 from neuro_assets.assets.raw_files import raw_files
 from neuro_assets.assets.step import Need, Step, StepSpec, step
 from neuro_assets.checks.rows import criteria
@@ -56,7 +56,7 @@ def _quality(config: LabConfig) -> StepSpec:
     def recording_quality(step: Step) -> StepResult:
         """Noise, spectrum, line noise and saturation of every channel."""
         from neuro_assets.science.compression import open_recordings
-        from neuro_assets.science.quality import recording_quality as measure
+        from neuro_assets.science.quality.recording import recording_quality as measure
 
         streams = open_recordings(step.stored(names.COMPRESSED_RECORDING).local())
         return measure(

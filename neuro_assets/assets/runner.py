@@ -27,7 +27,6 @@ from neuro_assets.checks.evaluate import (
     skipped_results,
 )
 from neuro_assets.config import LabConfig
-from neuro_assets.lifeline import end_with_parent
 from neuro_assets.outcomes import (
     Outcome,
     PermanentFailure,
@@ -35,14 +34,15 @@ from neuro_assets.outcomes import (
     SkipReason,
     TransientFailure,
 )
+from neuro_assets.parent_watchdog import end_with_parent
 from neuro_assets.partitions import SESSION_PROBE
 from neuro_assets.resources.io_managers import (
     Missing,
     Production,
     StoreResource,
 )
-from neuro_assets.resources.store import Attempt, InputRef, Manifest, Store, Stored, version_of
 from neuro_assets.science.result import Progress, StepResult
+from neuro_assets.store import Attempt, InputRef, Manifest, Store, Stored, version_of
 
 FORCE_TAG = "neuro/force"
 """Run tag: `true` computes again although the version is in the store."""

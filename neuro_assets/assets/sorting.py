@@ -5,12 +5,12 @@ from __future__ import annotations
 from fnmatch import fnmatch
 from typing import Any
 
-from neuro_assets.assets import names
+from neuro_assets import names
 from neuro_assets.assets.step import Need, Step, StepSpec, step
 from neuro_assets.checks.rows import criteria
 from neuro_assets.config import LabConfig, SorterChoice
 from neuro_assets.outcomes import Skipped, SkipReason
-from neuro_assets.partitions import RecordingKey
+from neuro_assets.recording_key import RecordingKey
 from neuro_assets.resources.io_managers import PARQUET, ZARR_ANALYZER
 from neuro_assets.science.result import StepResult
 

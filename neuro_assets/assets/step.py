@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neuro_assets.assets import names
+from neuro_assets import names
 from neuro_assets.checks.criteria import Criterion
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.parameters.base import StepParameters
+from neuro_assets.registry.metadata import RecordingMetadata
 from neuro_assets.resources.io_managers import MetadataInput, Missing, RawInput
-from neuro_assets.resources.recording_metadata import RecordingMetadata
-from neuro_assets.resources.store import Store, Stored
 from neuro_assets.science.result import Progress, StepResult
+from neuro_assets.store import Store, Stored
 
 Input = Stored | RawInput | MetadataInput | Missing
 

@@ -6,15 +6,16 @@ from typing import Any
 
 import dagster as dg
 
-from neuro_assets.assets import names
+from neuro_assets import names
 from neuro_assets.assets.inventory import inventory
 from neuro_assets.assets.runner import installed_packages, output
 from neuro_assets.assets.step import StepSpec
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import Outcome
+from neuro_assets.registry.registry import Registry
 from neuro_assets.resources.io_managers import PARQUET, Production, StoreResource
-from neuro_assets.resources.registry import Registry
-from neuro_assets.resources.store import (
+from neuro_assets.science.result import StepResult
+from neuro_assets.store import (
     WHOLE_LAB,
     InputRef,
     Manifest,
@@ -22,7 +23,6 @@ from neuro_assets.resources.store import (
     Stored,
     version_of,
 )
-from neuro_assets.science.result import StepResult
 
 CODE_VERSION = "1"
 

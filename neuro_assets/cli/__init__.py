@@ -78,4 +78,4 @@ def config_path_of(lab: Path) -> Path:
     return path if path.suffix in {".yaml", ".yml"} else path / CONFIG_NAME
 
 
-from neuro_assets.cli import alyx, process, setup, show  # noqa: E402, F401  they register themselves
+from neuro_assets.cli import alyx, process, setup, status  # noqa: E402, F401  they register themselves

@@ -15,10 +15,10 @@ from neuro_assets.cli.session import Lab, console, open_lab
 from neuro_assets.outcomes import PermanentFailure
 
 if TYPE_CHECKING:
-    from neuro_assets.resources.alyx.client import Alyx
-    from neuro_assets.resources.alyx.writing_model import Desired
-    from neuro_assets.resources.alyx.writing_repository import WriteRepository
-    from neuro_assets.resources.registry import RecordingRecord
+    from neuro_assets.alyx.client import Alyx
+    from neuro_assets.alyx.registration.model import Desired
+    from neuro_assets.alyx.registration.repository import WriteRepository
+    from neuro_assets.registry.registry import RecordingRecord
 
 commands = typer.Typer(no_args_is_help=True, help="Compare results with Alyx, and register them.")
 app.add_typer(commands, name="alyx")
@@ -58,13 +58,13 @@ class _Session:
 
     @classmethod
     def of(cls, lab: Lab) -> _Session:
+        from neuro_assets.alyx.client import connect
+        from neuro_assets.alyx.registration.repository import write_repository
         from neuro_assets.assets.alyx_registration import process_assets
-        from neuro_assets.resources.alyx import AlyxResource
-        from neuro_assets.resources.alyx.writing_repository import write_repository
 
         return cls(
             lab,
-            AlyxResource.of(lab.config.alyx).client(),
+            connect(lab.config.alyx),
             write_repository(lab.config),
             process_assets(lab.steps()),
         )
@@ -112,14 +112,14 @@ def _each(session: _Session, records: list[RecordingRecord], *, sending: bool) -
 
 def _is_of_all(error: PermanentFailure) -> bool:
     """Whether the next recording would meet it too: a wrong token, another server."""
-    from neuro_assets.resources.alyx.answers import NotAlyx, TokenRefused
+    from neuro_assets.alyx.responses import NotAlyx, TokenRefused
 
     return isinstance(error, NotAlyx | TokenRefused)
 
 
 def _one(session: _Session, record: RecordingRecord, *, sending: bool) -> Iterator[str]:
+    from neuro_assets.alyx.registration.register import compare
     from neuro_assets.assets.alyx_registration import send
-    from neuro_assets.resources.alyx.writing import compare
 
     with tempfile.TemporaryDirectory(prefix="neuro_assets-alyx-") as folder:
         wanted = session.desired(record, Path(folder))

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from neuro_assets.assets import names
+from neuro_assets import names
 from neuro_assets.cli.process import process_keys, registered_keys
 from neuro_assets.cli.session import Lab, console, size_words, time_words
-from neuro_assets.cli.show import output_states, states_table
+from neuro_assets.cli.status import output_states, states_table
 from neuro_assets.config import CONFIG_NAME, CONFIG_VARIABLE, read_config
 from neuro_assets.outcomes import Outcome
-from neuro_assets.partitions import RecordingKey
+from neuro_assets.recording_key import RecordingKey
 
 if TYPE_CHECKING:
     from spikeinterface.core import BaseSorting

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from neuro_assets.assets import names
+from neuro_assets import names
 from neuro_assets.cli import app
 from neuro_assets.cli.session import Lab, console, open_lab
 from neuro_assets.outcomes import Outcome, PermanentFailure
@@ -17,7 +17,7 @@ from neuro_assets.outcomes import Outcome, PermanentFailure
 if TYPE_CHECKING:
     from dagster import DagsterEvent
 
-    from neuro_assets.resources.registry import RecordingRecord
+    from neuro_assets.registry.registry import RecordingRecord
 
 
 Difficulty = Literal["standard", "hard"]
@@ -41,7 +41,7 @@ def run(
     ] = False,
 ) -> None:
     """Register recordings and process them, here or by a running `neuro-assets up`."""
-    from neuro_assets.cli.show import output_states, states_table
+    from neuro_assets.cli.status import output_states, states_table
 
     lab = open_lab() if store is None else with_store(open_lab(), store)
     if store is not None and _is_up(lab):
@@ -80,7 +80,7 @@ def with_store(lab: Lab, url: str) -> Lab:
 
 def registered_keys(lab: Lab, targets: Iterable[str], *, use_hash: bool = False) -> list[str]:
     """Register what the folders hold, and return all keys, in order and once each."""
-    from neuro_assets.sensors.registration import register_folder
+    from neuro_assets.service.registration import register_folder
 
     registry, keys = lab.registry(), []
     for target in targets:
@@ -105,8 +105,8 @@ def registered_keys(lab: Lab, targets: Iterable[str], *, use_hash: bool = False)
 def process_keys(lab: Lab, keys: list[str], only: list[str], *, force: bool = False) -> bool:
     """Run the jobs for the keys, one key after the other; True when nothing failed."""
     from neuro_assets.assets.runner import FORCE_TAG
-    from neuro_assets.sensors.events import run_tags
     from neuro_assets.service import execute
+    from neuro_assets.service.events import run_tags
 
     registry, ok = lab.registry(), True
     by_job = _selection(lab, only)
@@ -134,7 +134,7 @@ def _record(record: RecordingRecord | None, key: str) -> RecordingRecord:
 
 
 def _selection(lab: Lab, only: list[str]) -> dict[str, list[str]]:
-    from neuro_assets.config_base import nearest
+    from neuro_assets.config.base import nearest
 
     jobs = {step.name: step.job for step in lab.steps()}
     for name in only:

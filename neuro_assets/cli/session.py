@@ -12,8 +12,8 @@ from neuro_assets.config import LabConfig, config_path, read_config
 
 if TYPE_CHECKING:
     from neuro_assets.assets.step import StepSpec
-    from neuro_assets.resources.registry import Registry
-    from neuro_assets.resources.store import Store
+    from neuro_assets.registry.registry import Registry
+    from neuro_assets.store import Store
 
 console = Console(highlight=False)
 # Tables go to files and pipes in full; a terminal's width is found by rich.
@@ -43,13 +43,13 @@ class Lab:
 
     def store(self) -> Store:
         """Open the store."""
-        from neuro_assets.resources.io_managers import StoreResource
+        from neuro_assets.store.opening import open_store
 
-        return StoreResource.of(self.config.store).store()
+        return open_store(self.config.store)
 
     def registry(self) -> Registry:
         """Open the registry."""
-        from neuro_assets.resources.registry import Registry
+        from neuro_assets.registry.registry import Registry
 
         return Registry(self.store())
 

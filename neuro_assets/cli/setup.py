@@ -123,11 +123,11 @@ def _alyx(lab: Lab) -> Iterator[Finding]:
     config = lab.config.alyx
     if not config.url:
         return
-    from neuro_assets.resources.alyx.doctor import findings as of_alyx
-    from neuro_assets.resources.alyx.resource import AlyxResource
+    from neuro_assets.alyx.client import connect
+    from neuro_assets.alyx.doctor import findings as of_alyx
 
     try:
-        client = AlyxResource.of(config).client(tries=2)
+        client = connect(config, tries=2)
         for subject, is_well, words in of_alyx(
             client,
             projects=config.projects,

@@ -23,5 +23,4 @@ import numba  # noqa: F401
 import scipy.signal  # noqa: F401
 import upath  # noqa: F401
 
-import neuro_assets.executors.launcher
-import neuro_assets.frozen_config  # noqa: F401
+import neuro_assets.executors.frozen_config  # noqa: F401

@@ -1,6 +1,6 @@
 """Parameters of the LFP: band, rate, what is done with bad channels, how it is stored.
 
-The method itself lives in `neuro_assets.science.lfp`; nothing here computes.
+The method itself lives in `neuro_assets.science.lfp.extract`; nothing here computes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Parameters of the NWB export: what goes in, how it is stored, what the lab knows of itself.
 
-The writer lives in `neuro_assets.science.nwb`; nothing here touches a file.
+The writer lives in `neuro_assets.science.nwb.write`; nothing here touches a file.
 """
 
 from __future__ import annotations

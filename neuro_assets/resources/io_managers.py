@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import dagster as dg
 
 from neuro_assets.outcomes import Outcome, PermanentFailure
-from neuro_assets.resources.registry import RecordingRecord, Registry
-from neuro_assets.resources.store import WHOLE_LAB, Attempt, Manifest, Store, Stored
-from neuro_assets.resources.store_formats import check_opens, write_tables
-from neuro_assets.resources.store_resource import StoreResource
+from neuro_assets.registry.registry import RecordingRecord, Registry
+from neuro_assets.resources.store import StoreResource
 from neuro_assets.science.result import StepResult
+from neuro_assets.store import WHOLE_LAB, Attempt, Manifest, Store, Stored
+from neuro_assets.store.formats import check_opens, write_tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from neuro_assets.config import StoreConfig
-    from neuro_assets.resources.recording_metadata import RecordingMetadata
-    from neuro_assets.science.recording import RawStream
+    from neuro_assets.formats.stream import RawStream
+    from neuro_assets.registry.metadata import RecordingMetadata
 
 __all__ = [
     "NWB_FILE",
@@ -126,8 +126,8 @@ class RawInput:
         return Path(self.record.session.folder)
 
     def open(self, streams: Sequence[str] | None = None) -> dict[str, RawStream]:
-        """Open for reading; see `neuro_assets.science.recording.open_raw`."""
-        from neuro_assets.science.recording import open_raw
+        """Open for reading; see `neuro_assets.formats.opening.open_raw`."""
+        from neuro_assets.formats.opening import open_raw
 
         return open_raw(self.record.raw, self.folder, streams=streams)
 

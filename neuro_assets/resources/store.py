@@ -1,217 +1,126 @@
-"""The object store: what is written, made visible, found again and removed, on a folder or S3.
-
-Nobody but this package of modules (`store*`, `s3`) writes into it. The layout::
-
-    <asset>/<key>/<version>/<attempt>/...files...
-    <asset>/<key>/<version>/<attempt>/manifest.json   written last
-    <asset>/<key>/current.json                        which version and attempt count
-    <asset>/<key>/failure.json                        the last failure, where nothing newer exists
-    <asset>/<key>/runs/<run>.json                     what a run made
-    registry/<key>.json    leases/<name>.json
-
-A committed folder is never written again. Nothing here imports dagster.
-"""
+"""The store as a Dagster resource: address and credentials, nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from neuro_assets.outcomes import Outcome, PermanentFailure
-from neuro_assets.resources.store_attempt import Attempt, new_attempt_id
-from neuro_assets.resources.store_lease import Lease
-from neuro_assets.resources.store_model import (
-    MANIFEST,
-    WHOLE_LAB,
-    FileEntry,
-    InputRef,
-    Manifest,
-    Pointer,
-    checked_name,
-    pretty,
-    version_of,
-)
-from neuro_assets.resources.store_reader import StoreReader, check_names
-from neuro_assets.resources.store_stored import Stored
-from neuro_assets.resources.store_upkeep import Defect, Garbage, collect_garbage, find_defects
+import dagster as dg
+from pydantic import Field
 
-__all__ = [
-    "WHOLE_LAB",
-    "Attempt",
-    "Defect",
-    "FileEntry",
-    "Garbage",
-    "InputRef",
-    "Lease",
-    "Manifest",
-    "Pointer",
-    "Store",
-    "Stored",
-    "version_of",
-]
+if TYPE_CHECKING:
+    from dagster_aws.s3 import S3Resource
+
+    from neuro_assets.config import StoreConfig
+    from neuro_assets.store import Store
 
 
-class Store(StoreReader):
-    """A folder or `s3://` prefix with the outputs of a lab. Cheap to make; can be pickled.
+S3_SCHEME = "s3://"
+
+
+class StoreResource(dg.ConfigurableResource):
+    """Where outputs are kept.
+
+    The S3 fields are those of `dagster_aws.s3.S3Resource`, which is made of them only for an S3
+    URL: importing it takes two seconds, and every process of a run would wait for it. Credentials
+    that are not given (as `dg.EnvVar`) are found in the usual chain: environment
+    (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`), profile, instance role.
+    """
+
+    url: str = Field(description="A folder, or s3://bucket/prefix")
+    scratch: str | None = Field(
+        default=None, description="Local folder for temporary files; the system's when empty"
+    )
+    endpoint_url: str | None = Field(default=None, description="For stores other than AWS")
+    region_name: str | None = Field(default=None, description="S3 region")
+    profile_name: str | None = Field(default=None, description="Profile of the AWS configuration")
+    aws_access_key_id: str | None = Field(default=None, description="Give it as dg.EnvVar")
+    aws_secret_access_key: str | None = Field(default=None, description="Give it as dg.EnvVar")
+
+    @classmethod
+    def of(cls, config: StoreConfig, scratch: str | None = None) -> StoreResource:
+        """Make the resource of a configuration.
+
+        Parameters
+        ----------
+        config : StoreConfig
+            Its `url`, `endpoint_url` and `region`.
+        scratch : str, optional
+            Local folder for temporary files.
+
+        Returns
+        -------
+        StoreResource
+            Credentials are taken from the environment when it is used.
+        """
+        return cls(
+            url=config.url,
+            scratch=scratch,
+            endpoint_url=config.endpoint_url,
+            region_name=config.region,
+        )
+
+    def store(self) -> Store:
+        """Open the store; nothing is connected yet.
+
+        Returns
+        -------
+        Store
+            Can be sent to another process.
+        """
+        from neuro_assets.store import Store
+
+        options = self.s3_options() if self.url.startswith(S3_SCHEME) else None
+        scratch = Path(self.scratch) if self.scratch else None
+        return Store(self.url, storage_options=options, scratch=scratch)
+
+    def s3_options(self) -> dict[str, Any]:
+        """Say how S3 is reached, for s3fs.
+
+        Returns
+        -------
+        dict
+            See `storage_options`.
+        """
+        from dagster_aws.s3 import S3Resource
+
+        return storage_options(
+            S3Resource(
+                endpoint_url=self.endpoint_url,
+                region_name=self.region_name,
+                profile_name=self.profile_name,
+                aws_access_key_id=self.aws_access_key_id,
+                aws_secret_access_key=self.aws_secret_access_key,
+            )
+        )
+
+
+def storage_options(s3: S3Resource) -> dict[str, Any]:
+    """Say in s3fs's words what an `S3Resource` says in boto3's.
 
     Parameters
     ----------
-    url : str or Path
-        A folder, or `s3://bucket/prefix`.
-    storage_options : dict, optional
-        For S3: options of s3fs (`key`, `secret`, `client_kwargs={"endpoint_url": ...}`). Never
-        shown nor logged.
-    scratch : Path, optional
-        Local folder for temporary files and downloads; the system's by default.
+    s3 : S3Resource
+        Dagster's resource.
+
+    Returns
+    -------
+    dict
+        Options of `s3fs.S3FileSystem` without those that are not set, and our `max_attempts`.
     """
+    options = {
+        "key": s3.aws_access_key_id,
+        "secret": s3.aws_secret_access_key,
+        "token": s3.aws_session_token,
+        "profile": s3.profile_name,
+        "endpoint_url": s3.endpoint_url,
+        "anon": s3.use_unsigned_session or None,
+        "use_ssl": None if s3.use_ssl else False,
+        "client_kwargs": _given({"region_name": s3.region_name, "verify": s3.verify}) or None,
+        "max_attempts": s3.max_attempts,
+    }
+    return _given(options)
 
-    # -- writing ------------------------------------------------------------------------------
 
-    def attempt(self, asset: str, key: str, version: str) -> Attempt:
-        """Begin a try at an output.
-
-        Parameters
-        ----------
-        asset, key, version : str
-            What is going to be made.
-
-        Returns
-        -------
-        Attempt
-            A context manager. Leaving it without a commit removes everything.
-
-        Raises
-        ------
-        PermanentFailure
-            When a name is not safe, or the store cannot be written.
-        """
-        check_names(asset, key, version)
-        return Attempt(self, asset, key, version)
-
-    def adopt(self, stored: Stored, run_id: str | None = None) -> None:
-        """Make an existing output the one that counts: reuse instead of computing again.
-
-        Parameters
-        ----------
-        stored : Stored
-            A committed output.
-        run_id : str, optional
-            The run that uses it; its later steps then find it as the run's own.
-        """
-        pointer = Pointer(version=stored.version, attempt=stored.attempt, outcome=stored.outcome)
-        home = f"{stored.asset}/{stored.key}"
-        if run_id:
-            path = f"{home}/runs/{checked_name(run_id, 'run id')}.json"
-            self.backend.write(path, pointer.to_json())
-        self.backend.write(f"{home}/current.json", pointer.to_json())
-
-    def fail(self, manifest: Manifest) -> None:
-        """Record that an output could not be made. What counted before goes on counting.
-
-        Parameters
-        ----------
-        manifest : Manifest
-            With outcome `failed` and the error.
-        """
-        if manifest.outcome is not Outcome.FAILED:
-            raise PermanentFailure(f"{manifest.outcome.value} is not a failure: commit it instead")
-        check_names(manifest.asset, manifest.key, manifest.version)
-        attempt = new_attempt_id()
-        home = f"{manifest.asset}/{manifest.key}"
-        filled = manifest.model_copy(update={"attempt": attempt, "files": []})
-        path = f"{home}/{manifest.version}/{attempt}/{MANIFEST}"
-        self.backend.write(path, filled.to_json())
-        pointer = Pointer(version=manifest.version, attempt=attempt, outcome=Outcome.FAILED)
-        self.backend.write(f"{home}/failure.json", pointer.to_json())
-
-    # -- upkeep -------------------------------------------------------------------------------
-
-    def verify(
-        self,
-        asset: str | None = None,
-        key: str | None = None,
-        *,
-        progress: Callable[[float, str], None] | None = None,
-    ) -> list[Defect]:
-        """Read every committed file again and compare it with its checksum.
-
-        Parameters
-        ----------
-        asset, key : str, optional
-            Only these.
-        progress : callable, optional
-            Called with the fraction done and a few words.
-
-        Returns
-        -------
-        list of Defect
-            Empty where all is well.
-        """
-        return find_defects(self, asset, key, progress)
-
-    def gc(self, *, older_than_h: float = 24.0, dry_run: bool = True) -> list[Garbage]:
-        """Find, and if asked remove, what no reader can see or need.
-
-        Parameters
-        ----------
-        older_than_h : float
-            Hours since the last write to it; younger things may be in the making.
-        dry_run : bool
-            Only list.
-
-        Returns
-        -------
-        list of Garbage
-            What is (or was) there.
-        """
-        return collect_garbage(self, timedelta(hours=older_than_h), dry_run=dry_run)
-
-    # -- small shared files -------------------------------------------------------------------
-
-    def write_json_atomic(self, path: str, value: Any) -> None:
-        """Replace a JSON file: a reader sees the old content or the new one.
-
-        Parameters
-        ----------
-        path : str
-            Relative to the store.
-        value : Any
-            See `neuro_assets.resources.store_model.jsonable`.
-        """
-        self.backend.write(path, pretty(value))
-
-    def create_json(self, path: str, value: Any) -> bool:
-        """Write a JSON file if there is none.
-
-        Parameters
-        ----------
-        path : str
-            Relative to the store.
-        value : Any
-            See `neuro_assets.resources.store_model.jsonable`.
-
-        Returns
-        -------
-        bool
-            False where another writer was first. In a folder exactly one of several wins; on S3
-            the last of several at the same moment may replace the first.
-        """
-        return self.backend.create(path, pretty(value))
-
-    def lease(self, name: str, seconds: float) -> Lease:
-        """Ask for the right to do something alone for a while.
-
-        Parameters
-        ----------
-        name : str
-            What for.
-        seconds : float
-            When the right ends if its holder is not heard of.
-
-        Returns
-        -------
-        Lease
-            Not yet acquired.
-        """
-        return Lease(self, name, seconds)
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -82,15 +82,15 @@ def _sensor(
 def _tell(
     config: LabConfig, assets: list[str], key: str, run_id: str, status: dg.DagsterRunStatus
 ) -> str:
-    from neuro_assets.resources.alyx import AlyxResource
-    from neuro_assets.resources.alyx.writing_desired import task_of, task_state
-    from neuro_assets.resources.alyx.writing_outputs import made_of
-    from neuro_assets.resources.alyx.writing_task import move_task
-    from neuro_assets.resources.io_managers import StoreResource
-    from neuro_assets.resources.registry import Registry
+    from neuro_assets.alyx.client import connect
+    from neuro_assets.alyx.registration.outputs import made_of
+    from neuro_assets.alyx.registration.target_state import task_of, task_state
+    from neuro_assets.alyx.registration.task import move_task
+    from neuro_assets.registry.registry import Registry
+    from neuro_assets.store.opening import open_store
 
     alyx = config.alyx
-    store = StoreResource.of(config.store).store()
+    store = open_store(config.store)
     record = Registry(store).get(key)
     if record is None or record.eid is None:
         return f"{key} has no session in Alyx"
@@ -100,12 +100,6 @@ def _tell(
         # By what is stored, as the step does it, so that the two never disagree.
         ended = {"status": made.status, "version": made.version} if made else {"status": "Errored"}
         task = task.model_copy(update=ended)
-    client = AlyxResource.of(
-        alyx.model_copy(
-            update={
-                "timeout_s": min(alyx.timeout_s, _TIMEOUT_S),
-                "deadline_s": min(alyx.deadline_s, _DEADLINE_S),
-            }
-        )
-    ).client(tries=2)
+    quick = alyx.model_copy(update={"timeout_s": min(alyx.timeout_s, _TIMEOUT_S)})
+    client = connect(quick, tries=2, deadline_s=_DEADLINE_S)
     return f"{key}: {move_task(client, record.eid, task, write=alyx.write)}"

@@ -12,13 +12,14 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import NeuroAssetsError, TransientFailure
 from neuro_assets.partitions import SESSION_PROBE
+from neuro_assets.registry.descriptions import Changes, SessionDescription
+from neuro_assets.registry.planning import Action, ActionKind
+from neuro_assets.registry.recheck_queue import read_revisits
+from neuro_assets.registry.registry import Registry
 from neuro_assets.resources.io_managers import StoreResource
-from neuro_assets.resources.planning import Action, ActionKind
-from neuro_assets.resources.registry import Registry
-from neuro_assets.resources.revisits import read_revisits
-from neuro_assets.resources.sessions import Changes, SessionDescription, SessionSource
-from neuro_assets.sensors.events import raw_events, run_request
-from neuro_assets.sensors.registration import register_sessions, sources_of
+from neuro_assets.service.events import raw_events, run_request
+from neuro_assets.service.registration import register_sessions, sources_of
+from neuro_assets.sources.protocol import SessionSource
 
 SENSOR = "discovery"
 INTERVAL_S = 30

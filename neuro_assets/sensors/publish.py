@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from neuro_assets.assets import names
+from neuro_assets import names
 
 ENDED = (
     dg.DagsterRunStatus.SUCCESS,

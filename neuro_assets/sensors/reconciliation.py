@@ -12,16 +12,17 @@ from typing import Any
 
 import dagster as dg
 
-from neuro_assets.assets import names
+from neuro_assets import names
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import NeuroAssetsError, TransientFailure
+from neuro_assets.registry.descriptions import Known
+from neuro_assets.registry.recheck_queue import write_revisits
+from neuro_assets.registry.registry import RecordingRecord, Registry
 from neuro_assets.resources.io_managers import StoreResource
-from neuro_assets.resources.registry import RecordingRecord, Registry
-from neuro_assets.resources.revisits import write_revisits
-from neuro_assets.resources.sessions import Known, SessionSource
 from neuro_assets.sensors.discovery import RegistryCache
-from neuro_assets.sensors.events import RAW_VERSION_TAG, alert
-from neuro_assets.sensors.registration import sources_of
+from neuro_assets.service.events import RAW_VERSION_TAG, alert
+from neuro_assets.service.registration import sources_of
+from neuro_assets.sources.protocol import SessionSource
 
 SENSOR = "reconciliation"
 

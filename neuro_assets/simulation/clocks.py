@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .draws import FloatArray, IntArray, spread_events, stream
-from .levels import Levels
+from neuro_assets.simulation.levels import Levels
+from neuro_assets.simulation.rng import FloatArray, IntArray, spread_events, stream
 
 AP_HZ = 30_000
 LF_HZ = 2_500

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .clocks import LF_HZ, LF_STEP, ProbeClock
-from .draws import FloatArray, IntArray, stream
-from .probes import SimulatedProbe
-from .world import World
+from neuro_assets.simulation.clocks import LF_HZ, LF_STEP, ProbeClock
+from neuro_assets.simulation.probes import SimulatedProbe
+from neuro_assets.simulation.rng import FloatArray, IntArray, stream
+from neuro_assets.simulation.world import World
 
 BACKGROUND_UV = 140.0
 BACKGROUND_CORNER_HZ = 2.0

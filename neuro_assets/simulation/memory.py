@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from .clocks import AP_HZ, lay_out
-from .levels import Difficulty, ProbeModel, levels_of
-from .traces import ProbeSimulation, concatenated, plan_probe
-from .world import make_world
+from neuro_assets.simulation.clocks import AP_HZ, lay_out
+from neuro_assets.simulation.levels import Difficulty, ProbeModel, levels_of
+from neuro_assets.simulation.traces import ProbeSimulation, concatenated, plan_probe
+from neuro_assets.simulation.world import make_world
 
 
 def simulate_recording(

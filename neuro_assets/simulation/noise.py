@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .clocks import AP_HZ
-from .draws import FloatArray, IntArray, stream
-from .probes import SimulatedProbe
+from neuro_assets.simulation.clocks import AP_HZ
+from neuro_assets.simulation.probes import SimulatedProbe
+from neuro_assets.simulation.rng import FloatArray, IntArray, stream
 
 HIGH_PASS_HZ = 300.0
 HIGH_PASS_ORDER = 3

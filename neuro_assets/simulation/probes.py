@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from neuro_assets.outcomes import PermanentFailure
-
-from .draws import FloatArray, IntArray
+from neuro_assets.simulation.rng import FloatArray, IntArray
 
 READOUT = 384
 

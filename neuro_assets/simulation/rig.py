@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .clocks import NIDQ_HZ, PULSE_HIGH_S, Timeline, levels_at
-from .draws import FloatArray, IntArray, rows, stream
-from .spikeglx_files import RANGE_NI_V
-from .world import World
+from neuro_assets.simulation.clocks import NIDQ_HZ, PULSE_HIGH_S, Timeline, levels_at
+from neuro_assets.simulation.rng import FloatArray, IntArray, rows, stream
+from neuro_assets.simulation.spikeglx_files import RANGE_NI_V
+from neuro_assets.simulation.world import World
 
 # Digital lines as IBL wires them (ibllib, ephys_fpga.CHMAPS, "3B").
 CAMERA, SYNC, CUE_LIGHT, WHEEL_A, WHEEL_B, AUDIO = 0, 3, 4, 5, 6, 7

@@ -15,9 +15,7 @@ import pandas as pd
 
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.science.result import Progress, no_progress
-
-from . import rig, truth
-from .clocks import (
+from neuro_assets.simulation.clocks import (
     LF_STEP,
     Timeline,
     lay_out,
@@ -26,12 +24,20 @@ from .clocks import (
     toggles,
     true_pulses,
 )
-from .draws import FloatArray, IntArray
-from .levels import Difficulty, Levels, ProbeModel, levels_of
-from .spikeglx_files import BinaryWriter, FileIdentity, imec_meta, nidq_meta, write_meta
-from .traces import ProbePlan, ProbeSimulation, plan_probe
-from .video import plan_video, write_video
-from .world import make_world
+from neuro_assets.simulation.levels import Difficulty, Levels, ProbeModel, levels_of
+from neuro_assets.simulation.rng import FloatArray, IntArray
+from neuro_assets.simulation.spikeglx_files import (
+    BinaryWriter,
+    FileIdentity,
+    imec_meta,
+    nidq_meta,
+    write_meta,
+)
+from neuro_assets.simulation.traces import ProbePlan, ProbeSimulation, plan_probe
+from neuro_assets.simulation.video import plan_video, write_video
+from neuro_assets.simulation.world import make_world
+
+from . import rig, truth
 
 FIRST_SERIAL = 19_051_016_000
 NIDQ_FIRST_SAMPLE_S = 1.0

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from .clocks import AP_HZ, LF_HZ, NIDQ_HZ
-from .probes import (
+from neuro_assets.simulation.clocks import AP_HZ, LF_HZ, NIDQ_HZ
+from neuro_assets.simulation.probes import (
     READOUT,
     SimulatedProbe,
     channel_map,

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .clocks import AP_HZ, ProbeClock
-from .draws import FloatArray, rows, stream
-from .levels import Levels
-from .units import PLACE_LEVEL
-from .world import World
+from neuro_assets.simulation.clocks import AP_HZ, ProbeClock
+from neuro_assets.simulation.levels import Levels
+from neuro_assets.simulation.rng import FloatArray, rows, stream
+from neuro_assets.simulation.units import PLACE_LEVEL
+from neuro_assets.simulation.world import World
 
 BIN_S = 0.001
 STILL_LEVEL = 0.15

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .draws import FloatArray, stream
-from .levels import Levels
+from neuro_assets.simulation.levels import Levels
+from neuro_assets.simulation.rng import FloatArray, stream
 
 
 @dataclass(frozen=True)

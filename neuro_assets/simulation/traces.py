@@ -11,16 +11,24 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from neuro_assets.simulation.clocks import AP_HZ, LF_HZ, LF_STEP, ProbeClock, Timeline, make_clock
+from neuro_assets.simulation.levels import Levels
+from neuro_assets.simulation.noise import NoiseMaker, high_pass
+from neuro_assets.simulation.probes import SimulatedProbe, make_probe
+from neuro_assets.simulation.rng import FloatArray, IntArray, stream
+from neuro_assets.simulation.spikes import make_spikes
+from neuro_assets.simulation.tissue import Drift, make_drift
+from neuro_assets.simulation.units import (
+    N_BEFORE,
+    Footprint,
+    displacement_grid,
+    make_footprints,
+    make_units,
+    nearest,
+)
+from neuro_assets.simulation.world import World, saturation_times
+
 from . import lfp
-from .clocks import AP_HZ, LF_HZ, LF_STEP, ProbeClock, Timeline, make_clock
-from .draws import FloatArray, IntArray, stream
-from .levels import Levels
-from .noise import NoiseMaker, high_pass
-from .probes import SimulatedProbe, make_probe
-from .spikes import make_spikes
-from .tissue import Drift, make_drift
-from .units import N_BEFORE, Footprint, displacement_grid, make_footprints, make_units, nearest
-from .world import World, saturation_times
 
 CHUNK = 12_000
 """AP samples per chunk: 0.4 s, 18 MB of 384 channels in single precision."""

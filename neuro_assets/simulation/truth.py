@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .clocks import AP_HZ, Timeline
-from .levels import Levels
-from .traces import ProbeSimulation, truth_spikes
-from .world import World
+from neuro_assets.simulation.clocks import AP_HZ, Timeline
+from neuro_assets.simulation.levels import Levels
+from neuro_assets.simulation.traces import ProbeSimulation, truth_spikes
+from neuro_assets.simulation.world import World
 
 if TYPE_CHECKING:
-    from .video import Film
+    from neuro_assets.simulation.video import Film
 
 SAMPLE_HZ = 100.0
 

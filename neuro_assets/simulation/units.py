@@ -11,11 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .clocks import AP_HZ
-from .draws import FloatArray, IntArray, even_quantiles, split_lognormal, stream
-from .levels import Levels
-from .probes import SimulatedProbe
-from .tissue import Drift
+from neuro_assets.simulation.clocks import AP_HZ
+from neuro_assets.simulation.levels import Levels
+from neuro_assets.simulation.probes import SimulatedProbe
+from neuro_assets.simulation.rng import (
+    FloatArray,
+    IntArray,
+    even_quantiles,
+    split_lognormal,
+    stream,
+)
+from neuro_assets.simulation.tissue import Drift
 
 MS_BEFORE, MS_AFTER = 1.0, 2.5
 N_BEFORE = int(MS_BEFORE * AP_HZ / 1000)

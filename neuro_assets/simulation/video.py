@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 
 from neuro_assets.science.result import Progress
-
-from .draws import FloatArray, IntArray, stream
-from .levels import Levels
-from .world import World
+from neuro_assets.simulation.levels import Levels
+from neuro_assets.simulation.rng import FloatArray, IntArray, stream
+from neuro_assets.simulation.world import World
 
 WIDTH, HEIGHT = 256, 192
 KEYPOINTS = ("nose", "left_ear", "right_ear", "body", "tail_base")

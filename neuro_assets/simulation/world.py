@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .clocks import ProbeClock, Timeline
-from .draws import FloatArray, overlap, rows, spread_events, stream, without
-from .levels import Levels
+from neuro_assets.simulation.clocks import ProbeClock, Timeline
+from neuro_assets.simulation.levels import Levels
+from neuro_assets.simulation.rng import FloatArray, overlap, rows, spread_events, stream, without
 
 GRID_HZ = 500.0
 TRACK_MARGIN_CM = 3.0

@@ -17,7 +17,7 @@ from neuro_assets.science.result import Progress, no_progress
 if TYPE_CHECKING:
     from spikeinterface.core import BaseRecording
 
-    from neuro_assets.science.recording import RawStream
+    from neuro_assets.formats.stream import RawStream
 
 
 def write_cbin(

@@ -23,7 +23,7 @@ from neuro_assets.science.result import Applied, Progress, StepResult, no_progre
 if TYPE_CHECKING:
     from spikeinterface.core import BaseRecording
 
-    from neuro_assets.science.recording import RawStream
+    from neuro_assets.formats.stream import RawStream
 
 
 def compress_recording(

@@ -20,7 +20,7 @@ from neuro_assets.science.compression.stored import StoredStream
 from neuro_assets.science.result import Progress, no_progress
 
 if TYPE_CHECKING:
-    from neuro_assets.science.recording import RawStream
+    from neuro_assets.formats.stream import RawStream
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,368 @@
+"""The files of a session: read in place on a folder repository, or fetched into a cache.
+
+From dataset rows to a session folder, its listing, and what must be fetched. Which copy is used
+is in `files_places`, how it is fetched in `files_fetch`; what recordings the files are is the
+business of `science.formats`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neuro_assets.alyx.files.cache import Cache, Hold
+from neuro_assets.alyx.files.cache_eviction import SMALL_BYTES, Room
+from neuro_assets.alyx.files.fetch import Fetching, FetchReport, Progress
+from neuro_assets.alyx.files.paths import folder_name, parents
+from neuro_assets.alyx.files.placement import (
+    Located,
+    choose,
+    home_of,
+    locate_all,
+)
+from neuro_assets.alyx.files.presence import check_file, check_root
+from neuro_assets.alyx.files.transfer import Transfers
+from neuro_assets.alyx.rows import DatasetRow
+from neuro_assets.formats.model import Problem
+from neuro_assets.formats.walk import FoundFile, Listing, list_files, natural_key
+from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.registry.metadata import RemoteFile
+
+if TYPE_CHECKING:
+    from neuro_assets.config import AlyxConfig, LabConfig
+
+__all__ = ["FetchReport", "Located", "Progress", "Repositories", "SessionPlace"]
+
+_READ_BY_SCAN = (".meta", ".ch", ".json", ".yaml", ".yml", ".oebin")
+_PATIENCE_S = 600.0
+"""With parts of 8 MB this breaks off transfers slower than 14 kB/s."""
+
+_SMALL_PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True)
+class SessionPlace:
+    """Where a session is read.
+
+    Parameters
+    ----------
+    folder : Path
+        The session folder on this machine; in the cache it need not exist yet.
+    is_remote : bool
+        Whether its files have to be fetched.
+    files : tuple of Located
+        Its files.
+    problems : tuple of Problem
+        What is registered, and is not read.
+    """
+
+    folder: Path
+    is_remote: bool
+    files: tuple[Located, ...]
+    problems: tuple[Problem, ...] = ()
+
+
+class Repositories:
+    """The data repositories that this machine reaches, and the cache for remote ones.
+
+    Parameters
+    ----------
+    places : mapping
+        By repository: a folder, `s3://bucket/prefix`, or `download`; the first that holds a file
+        is read.
+    cache : Path
+        Local folder for files that are fetched.
+    cache_bytes : int
+        What it may hold.
+    storage_options : dict, optional
+        Options of `s3fs.S3FileSystem`, and our `max_attempts`.
+    timeout_s : float
+        Longest silence of a data server, seconds.
+    patience_s : float
+        Seconds in which something of a file must arrive.
+    retry_s : float
+        Wait before a broken transfer is tried again, seconds.
+    """
+
+    def __init__(
+        self,
+        places: Mapping[str, str],
+        cache: Path,
+        cache_bytes: int,
+        storage_options: dict[str, Any] | None = None,
+        *,
+        timeout_s: float = 30.0,
+        patience_s: float = _PATIENCE_S,
+        retry_s: float = 1.0,
+    ) -> None:
+        self.places = dict(places)
+        self.cache = Cache(cache)
+        self._room = Room(self.cache, cache_bytes)
+        self._transfers = Transfers(storage_options or {}, timeout_s)
+        self._patience_s = patience_s
+        self._retry_s = retry_s
+
+    @classmethod
+    def of(cls, config: AlyxConfig, storage_options: dict[str, Any] | None = None) -> Repositories:
+        """Make them of a configuration.
+
+        Parameters
+        ----------
+        config : AlyxConfig
+            Its `repositories`, `cache`, `cache_gb` and `timeout_s`.
+        storage_options : dict, optional
+            Of the store; see the class.
+
+        Returns
+        -------
+        Repositories
+            Nothing is connected or made yet.
+        """
+        return cls(
+            config.repositories,
+            Path(config.cache),
+            int(config.cache_gb * 1e9),
+            storage_options,
+            timeout_s=config.timeout_s,
+        )
+
+    @classmethod
+    def of_lab(cls, config: LabConfig, *, timeout_s: float | None = None) -> Repositories:
+        """Make them of a lab's configuration; for S3, endpoint and region are those of the store.
+
+        Parameters
+        ----------
+        config : LabConfig
+            Its `alyx` and `store` sections.
+        timeout_s : float, optional
+            Longest silence of a data server, seconds; that of the configuration by default.
+
+        Returns
+        -------
+        Repositories
+            Nothing is connected or made yet.
+        """
+        from neuro_assets.store.opening import S3_SCHEME, s3_options
+
+        remote = any(place.startswith(S3_SCHEME) for place in config.alyx.repositories.values())
+        options = s3_options(config.store) if remote else None
+        patience = config.alyx.timeout_s if timeout_s is None else timeout_s
+        return cls.of(config.alyx.model_copy(update={"timeout_s": patience}), options)
+
+    def close(self) -> None:
+        """End the helper process that fetches files, if there is one."""
+        self._transfers.close()
+
+    def session_folder(self, datasets: Iterable[DatasetRow]) -> SessionPlace | None:
+        """Find the folder that a session is read in.
+
+        Parameters
+        ----------
+        datasets : iterable of DatasetRow
+            Of one session; other than default revisions are left out.
+
+        Returns
+        -------
+        SessionPlace or None
+            As the datasets' own paths say, which keep the old one when a session is renumbered.
+            None where nothing of it is on a repository of `places`.
+        """
+        located, _ = locate_all(datasets, self.places)
+        order = {name: i for i, name in enumerate(self.places)}
+        located.sort(key=lambda each: order[each.repository])
+        chosen, problems = choose(located)
+        if not chosen:
+            return None
+        home = home_of(chosen)
+        root = (
+            self.cache.root / folder_name(home.repository) if home.is_remote else Path(home.place)
+        )
+        return SessionPlace(root / home.session, home.is_remote, tuple(chosen), tuple(problems))
+
+    def listing(self, place: SessionPlace) -> Listing:
+        """List the files of a session as a scan wants them.
+
+        Parameters
+        ----------
+        place : SessionPlace
+            From `session_folder`.
+
+        Returns
+        -------
+        Listing
+            For a folder repository what is really there; for a remote one what is registered,
+            with a constant modification time.
+
+        Raises
+        ------
+        TransientFailure
+            A folder repository cannot be read.
+        """
+        if not place.is_remote:
+            return list_files(place.folder)
+        found = Listing()
+        folders: set[str] = set()
+        for each in place.files:
+            size = each.dataset.file_size
+            if size is None:
+                detail = "Alyx has no size of it, so it is not fetched; register it again"
+                found.problems.append(each.problem("size_missing", detail))
+                continue
+            found.files.append(FoundFile(each.path, size, 0))
+            folders.update(parents(each.path))
+        found.files.sort(key=lambda file: natural_key(file.path))
+        found.folders = sorted(folders, key=natural_key)
+        return found
+
+    def remote_files(
+        self, place: SessionPlace, paths: Iterable[str] | None = None
+    ) -> tuple[RemoteFile, ...]:
+        """Describe what must be fetched, as data that can be kept.
+
+        Parameters
+        ----------
+        place : SessionPlace
+            From `session_folder`.
+        paths : iterable of str, optional
+            Paths below the session folder (of one recording); all when left out.
+
+        Returns
+        -------
+        tuple of RemoteFile
+            By path; empty for a folder repository.
+        """
+        if not place.is_remote:
+            return ()
+        wanted = None if paths is None else set(paths)
+        found = [
+            file
+            for each in place.files
+            if (wanted is None or each.path in wanted) and (file := each.remote_file()) is not None
+        ]
+        return tuple(sorted(found, key=lambda file: natural_key(file.path)))
+
+    def check(self, datasets: Sequence[DatasetRow]) -> list[Problem]:
+        """Compare what is registered with what is there, without reading a file.
+
+        Parameters
+        ----------
+        datasets : sequence of DatasetRow
+            Of one session.
+
+        Returns
+        -------
+        list of Problem
+            `odd_path`, `no_link`, `duplicate_dataset`, `other_repository`; on folder repositories
+            also `registered_but_missing`, `wrong_size`, `unreadable`.
+
+        Raises
+        ------
+        TransientFailure
+            The folder of a repository is not there, or empty: a mount without its disk.
+        """
+        located, problems = locate_all(datasets, self.places)
+        problems += choose(located)[1]
+        in_place = [each for each in located if not each.is_remote]
+        for root in {each.place for each in in_place}:
+            check_root(Path(root))
+        return problems + [found for each in in_place if (found := check_file(each))]
+
+    @contextmanager
+    def hold(self, folder: Path) -> Iterator[None]:
+        """Keep a session folder of the cache from being removed while it is read.
+
+        Parameters
+        ----------
+        folder : Path
+            Session folder; one of a folder repository needs nothing.
+        """
+        with self.cache.hold(folder) if self.cache.has_place_for(folder) else nullcontext():
+            yield
+
+    @contextmanager
+    def present(
+        self, files: Sequence[RemoteFile], folder: Path, progress: Progress | None = None
+    ) -> Iterator[FetchReport]:
+        """Fetch files, and keep them while they are used.
+
+        Parameters
+        ----------
+        files : sequence of RemoteFile
+            Of one session; nothing is done without any.
+        folder : Path
+            Its folder in the cache.
+        progress : callable, optional
+            Gets bytes done, bytes in all, and a path; called from several threads, one at a time.
+
+        Yields
+        ------
+        FetchReport
+            What came.
+
+        Raises
+        ------
+        PermanentFailure
+            A file is not what is registered or cannot be had, or there is no room; before
+            anything is downloaded where it can be known before.
+        TransientFailure
+            A server does not answer, or the cache is full of files in use.
+        """
+        if not files:
+            yield FetchReport()
+            return
+        if not self.cache.has_place_for(folder):
+            raise PermanentFailure(
+                f"{folder} is not in the cache {self.cache.root}: `cache` in the alyx section of "
+                "lab.yaml was changed; change it back, or wait for the next full comparison"
+            )
+        with self.cache.hold(folder) as hold:
+            yield self._fetching(hold, progress, self._patience_s).run(files)
+
+    def fetch(
+        self, files: Sequence[RemoteFile], folder: Path, progress: Progress | None = None
+    ) -> FetchReport:
+        """Fetch files, which may be removed again by others afterwards; see `present`."""
+        with self.present(files, folder, progress) as report:
+            return report
+
+    def fetch_small(self, place: SessionPlace) -> FetchReport:
+        """Fetch what a scan reads: metas, chunk tables, JSON and YAML below 10 MB.
+
+        `hold` the folder around this and the scan.
+
+        Parameters
+        ----------
+        place : SessionPlace
+            From `session_folder`.
+
+        Returns
+        -------
+        FetchReport
+            Nothing for a folder repository. One that cannot be had is among its problems
+            (`not_fetched`) and keeps no other from coming.
+
+        Raises
+        ------
+        PermanentFailure
+            There is no room.
+        TransientFailure
+            A server does not answer.
+        """
+        wanted = [each.path for each in place.files if each.path.endswith(_READ_BY_SCAN)]
+        files = [file for file in self.remote_files(place, wanted) if file.size < SMALL_BYTES]
+        if not files:
+            return FetchReport()
+        with self.cache.hold(place.folder) as hold:
+            # A sensor waits for these.
+            patience_s = min(self._patience_s, _SMALL_PATIENCE_S)
+            fetching = self._fetching(hold, None, patience_s)
+            fetching.is_strict = False
+            return fetching.run(files)
+
+    def _fetching(self, hold: Hold, progress: Progress | None, patience_s: float) -> Fetching:
+        return Fetching(
+            self.cache, self._room, self._transfers, hold, patience_s, self._retry_s, progress
+        )

@@ -1,0 +1,1 @@
+"""Registering results in Alyx: target state, remote state, their difference, and applying it."""

@@ -1,0 +1,221 @@
+"""The description of raw recordings on disk, as plain data that can be kept as JSON.
+
+Finding recordings is done by the modules beside this one; opening them by
+`neuro_assets.formats.opening`. Nothing here touches a file.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+Format = Literal["spikeglx", "cbin", "openephys", "nwb", "reader"]
+
+
+class Frozen(BaseModel):
+    """Immutable, and strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Identity(Frozen):
+    """What a recording says of itself, whatever its path is called.
+
+    Parameters
+    ----------
+    probe_serial : str or None
+        Serial number of the probe.
+    created : datetime or None
+        Creation time written by the acquisition program (naive, rig's local time).
+    first_sample : int or None
+        Index of the first sample in the acquisition's count.
+    size_bytes : int
+        Total size of the main stream's binary data, uncompressed, bytes.
+    """
+
+    probe_serial: str | None = None
+    created: datetime | None = None
+    first_sample: int | None = None
+    size_bytes: int
+
+    @property
+    def is_strong(self) -> bool:
+        """Probe, time and first sample are all known: equal ones are the same recording."""
+        return None not in (self.probe_serial, self.created, self.first_sample)
+
+
+class Stream(Frozen):
+    """One stream of a recording.
+
+    Parameters
+    ----------
+    name : str
+        `ap`, `lf` or `wideband`; `nidq` and `obx` are the auxiliary boards recorded beside
+        the probe.
+    files : tuple of str
+        Data files in time order (triggers), relative to the session folder, with `/`.
+    metas : tuple of str
+        Their metadata files, in the same order, where the format has them.
+    n_channels : int
+        Saved channels, sync included.
+    n_samples : int
+        Samples per channel over all files.
+    sampling_frequency : float
+        Hz.
+    sha1 : tuple of str
+        SHA-1 of each uncompressed data file, where the format records it; else empty.
+    sizes : tuple of int
+        Size of each data file on disk when it was described, bytes; a file of another size was
+        changed since.
+    first_samples : tuple of int
+        Index of each file's first sample in the acquisition's count, where the format has it.
+        Between files that do not follow on each other there is a gap in time.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    metas: tuple[str, ...] = ()
+    n_channels: int
+    n_samples: int
+    sampling_frequency: float
+    sha1: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+    first_samples: tuple[int, ...] = ()
+
+
+class Wiring(Frozen):
+    """Where the contacts of a probe are that the format does not describe.
+
+    Parameters
+    ----------
+    positions_um : tuple of (float, float)
+        Contact positions x, y; um, y upwards.
+    channels : tuple of int
+        Index of the data channel of each contact; contact i is channel i when empty.
+    shanks : tuple of int
+        Shank of each contact; one shank when empty.
+    """
+
+    positions_um: tuple[tuple[float, float], ...]
+    channels: tuple[int, ...] = ()
+    shanks: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> Self:
+        for name in ("channels", "shanks"):
+            values = getattr(self, name)
+            if values and len(values) != len(self.positions_um):
+                raise ValueError(
+                    f"{name} has {len(values)} entries for {len(self.positions_um)} positions_um"
+                )
+        if len(set(self.channels)) != len(self.channels):
+            raise ValueError("channels names one channel twice")
+        return self
+
+
+class RawRecording(Frozen):
+    """One recording of one probe: everything that is needed to open it again.
+
+    Parameters
+    ----------
+    format : str
+        Which reader opens it.
+    probe : str
+        Normalised probe name, `probe00`.
+    qualifier : str
+        Empty, or what tells it from the session's other recordings of this probe: `g1`, `e2r1`.
+    streams : dict of str to Stream
+        By stream name. The main one is `ap` or `wideband`.
+    identity : Identity
+        What the recording says of itself.
+    probe_model : str
+        Part number or name of the probe, for people (`NP2010`).
+    reader : str or None
+        For format `reader`: the name of a SpikeInterface reader (`binary`, `intan`, ...).
+    reader_options : dict
+        Keyword arguments of that reader (or stream names of Open Ephys), JSON values only.
+    probe_file : str or None
+        Absolute path of a probeinterface JSON for probes that the format does not describe.
+    wiring : Wiring or None
+        The same, given in the configuration instead of a file.
+    path_argument : str or None
+        For format `reader`: the reader's argument that takes the path.
+    segment : int
+        For format `reader`: which of the reader's segments this recording is.
+    gain_uv, offset_uv : float or None
+        Scale of all channels where the format has none: uV per bit, and uV.
+    sync_channels : tuple of int
+        Channels (index in the file) that are not neural, where the format does not say so.
+    processed : str
+        What an earlier program already did to the data (the command line of CatGT); empty for
+        data as acquired.
+    """
+
+    format: Format
+    probe: str
+    qualifier: str = ""
+    streams: dict[str, Stream]
+    identity: Identity
+    probe_model: str = ""
+    reader: str | None = None
+    reader_options: dict[str, Any] = {}
+    probe_file: str | None = None
+    wiring: Wiring | None = None
+    path_argument: str | None = None
+    segment: int = 0
+    gain_uv: float | None = None
+    offset_uv: float | None = None
+    sync_channels: tuple[int, ...] = ()
+    processed: str = ""
+
+    @property
+    def label(self) -> str:
+        """Probe and qualifier as in a partition key: unique within a session."""
+        return f"{self.probe}-{self.qualifier}" if self.qualifier else self.probe
+
+    @property
+    def main(self) -> Stream:
+        """The stream that is sorted."""
+        return self.streams["ap"] if "ap" in self.streams else self.streams["wideband"]
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the main stream, seconds."""
+        return self.main.n_samples / self.main.sampling_frequency
+
+
+class Problem(Frozen):
+    """Something on disk that does not become a recording, and why.
+
+    Parameters
+    ----------
+    kind : str
+        A short type: `truncated`, `meta_missing`, `channel_count`, `empty_file`, `unreadable`,
+        `duplicate_stream`, `derivative`, `unknown_probe`, `still_growing`, ...
+    path : str
+        Relative to the session folder.
+    detail : str
+        One line that says what to do.
+    """
+
+    kind: str
+    path: str
+    detail: str
+
+
+class Dataset(Frozen):
+    """One file of a session."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    hash: str | None = None
+
+
+class Scan(Frozen):
+    """What was found in one session folder."""
+
+    recordings: tuple[RawRecording, ...] = ()
+    problems: tuple[Problem, ...] = ()

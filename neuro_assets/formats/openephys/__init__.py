@@ -1,0 +1,1 @@
+"""Open Ephys binary: experiments, recordings, streams and opening."""

@@ -1,0 +1,389 @@
+"""Open Ephys binary: experiments, recordings, record nodes and streams of a folder.
+
+One recording is one probe in one `experiment<E>/recording<R>`. Each `structure.oebin` is read by
+itself; settings come from the `settings.xml` of its own experiment. Nothing here reads samples
+(see `openephys_open`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from neuro_assets.formats.broken import Broken
+from neuro_assets.formats.model import Identity, Problem, RawRecording, Scan, Stream
+from neuro_assets.formats.names import ProbeName, parse_probe_name
+from neuro_assets.formats.openephys.files import (
+    check_contacts,
+    created_at,
+    probe_of,
+    read_oebin,
+)
+from neuro_assets.formats.walk import FoundFile, Listing, natural_key
+
+BYTES = 2
+"""Open Ephys writes int16."""
+
+LFP_BELOW_HZ = 5000.0
+"""A stream slower than this is an LFP band (Neuropixels write 2500 Hz)."""
+
+_EXPERIMENT = re.compile(r"^experiment(\d+)$")
+_RECORDING = re.compile(r"^recording(\d+)$")
+_NODE = re.compile(r"^Record Node (\d+)", re.IGNORECASE)
+_BAND = re.compile(r"-(AP|LFP)$")
+_FILTERS = ("filter", "reference", "common avg", "phase")
+
+
+@dataclass
+class Continuous:
+    """One stream of one recording in one record node.
+
+    Parameters
+    ----------
+    base : str
+        Folder above the record node, relative to the session.
+    node : str
+        Name of the record node's folder; empty in folders of old versions.
+    experiment, recording : int
+        Numbers from the folder names.
+    data : FoundFile
+        `continuous.dat`.
+    oebin, settings : str
+        Relative paths of `structure.oebin` and of the experiment's settings.
+    entry : dict
+        The stream in `structure.oebin`.
+    """
+
+    base: str
+    node: str
+    experiment: int
+    recording: int
+    data: FoundFile
+    oebin: str
+    settings: str
+    entry: dict[str, Any]
+    n_samples: int = 0
+    first_sample: int | None = None
+    serial: str | None = None
+    model: str = ""
+    created: datetime | None = None
+    probe: ProbeName = field(default_factory=lambda: ProbeName(0))
+
+    @property
+    def folder_name(self) -> str:
+        """Name of the stream's folder: processor, node number and stream."""
+        return str(self.entry["folder_name"]).strip("/")
+
+    @property
+    def stream_name(self) -> str:
+        """Name within its processor, such as `ProbeA-AP`."""
+        return str(self.entry.get("stream_name") or self.folder_name.partition(".")[2])
+
+    @property
+    def probe_name(self) -> str:
+        """Stream name without its band."""
+        return _BAND.sub("", self.stream_name)
+
+    @property
+    def rate(self) -> float:
+        """Sampling frequency, Hz."""
+        return float(self.entry["sample_rate"])
+
+    @property
+    def band(self) -> str:
+        """`ap`, `lf`, `wideband` (a probe without bands) or `nidq`."""
+        processor = str(self.entry.get("source_processor_name", self.folder_name))
+        if "NI-DAQ" in processor or "NIDAQ" in processor:
+            return "nidq"
+        if self.rate < LFP_BELOW_HZ:
+            return "lf"
+        return "ap" if self.stream_name.endswith("-AP") else "wideband"
+
+    @property
+    def history(self) -> str:
+        """Processors that the first channel went through."""
+        return str(self.entry["channels"][0].get("history", ""))
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Base folder, experiment and recording."""
+        return self.base, self.experiment, self.recording
+
+
+def scan_openephys(folder: Path, listing: Listing) -> Scan:
+    """Find the Open Ephys recordings among the files of a session.
+
+    Parameters
+    ----------
+    folder : Path
+        Session folder.
+    listing : Listing
+        Its files.
+
+    Returns
+    -------
+    Scan
+        One recording for each probe, experiment and recording; where several record nodes hold
+        one stream, the one that went through the fewest processors is used (then the lowest
+        node number) and the others are reported.
+    """
+    problems: list[Problem] = []
+    by_path = {found.path: found for found in listing.files}
+    streams: list[Continuous] = []
+    for found in listing.files:
+        if found.name == "structure.oebin":
+            try:
+                streams += _read_structure(folder, found.path, by_path, problems)
+            except Broken as broken:
+                problems.append(broken.at(found.path))
+    _report_orphans(listing, streams, problems)
+    intact = []
+    for stream in streams:
+        try:
+            _check(folder, stream, by_path)
+        except Broken as broken:
+            problems.append(broken.at(stream.data.path))
+        else:
+            intact.append(stream)
+    chosen = _one_node_each(intact, problems)
+    return Scan(recordings=tuple(_recordings(chosen, problems)), problems=tuple(problems))
+
+
+def _read_structure(
+    folder: Path, path: str, by_path: dict[str, FoundFile], problems: list[Problem]
+) -> list[Continuous]:
+    """Streams of one recording folder of one record node."""
+    parts = PurePosixPath(path).parts
+    experiment = _EXPERIMENT.match(parts[-3]) if len(parts) >= 3 else None
+    recording = _RECORDING.match(parts[-2]) if len(parts) >= 2 else None
+    above = parts[:-3] if experiment else parts[:-2]
+    node = above[-1] if above and _NODE.match(above[-1]) else ""
+    number = int(experiment[1]) if experiment else 1
+    settings = "/".join((*above, "settings.xml" if number == 1 else f"settings_{number}.xml"))
+    found = []
+    for entry in read_oebin(folder / path)["continuous"]:
+        name = str(entry.get("folder_name", "")).strip("/")
+        data = f"{'/'.join(parts[:-1])}/continuous/{name}/continuous.dat".lstrip("/")
+        if data not in by_path:
+            problems.append(
+                Problem(
+                    kind="data_missing",
+                    path=data,
+                    detail="structure.oebin lists this stream but its data file is not there; "
+                    "copy it",
+                )
+            )
+            continue
+        found.append(
+            Continuous(
+                base="/".join(above[:-1] if node else above),
+                node=node,
+                experiment=number,
+                recording=int(recording[1]) if recording else 1,
+                data=by_path[data],
+                oebin=path,
+                settings=settings,
+                entry=entry,
+            )
+        )
+    return found
+
+
+def _report_orphans(
+    listing: Listing, streams: Sequence[Continuous], problems: list[Problem]
+) -> None:
+    known = {stream.data.path for stream in streams}
+    broken = {str(PurePosixPath(p.path).parent) for p in problems}
+    for found in listing.files:
+        if found.name != "continuous.dat" or found.path in known:
+            continue
+        recording = str(PurePosixPath(found.path).parent.parent.parent)
+        if recording not in broken:
+            problems.append(
+                Problem(
+                    kind="meta_missing",
+                    path=found.path,
+                    detail="no structure.oebin describes this stream; copy it from the rig",
+                )
+            )
+
+
+def _check(folder: Path, stream: Continuous, by_path: dict[str, FoundFile]) -> None:
+    """Check size, timestamps, gains and probe of one stream."""
+    size = stream.data.size
+    if size == 0:
+        raise Broken("empty_file", "the file has no data; copy it again from the rig or remove it")
+    n_channels = len(stream.entry.get("channels", ()))
+    if n_channels == 0 or n_channels != int(stream.entry.get("num_channels", n_channels)):
+        raise Broken(
+            "channel_count", "structure.oebin contradicts itself about the channels; copy it again"
+        )
+    if size % (n_channels * BYTES):
+        raise Broken(
+            "truncated",
+            f"{size} bytes are not a whole number of samples of {n_channels} channels; copy the "
+            "file again from the rig",
+        )
+    stream.n_samples = size // (n_channels * BYTES)
+    _check_sample_numbers(folder, stream, by_path)
+    if not all(_is_gain(channel.get("bit_volts")) for channel in stream.entry["channels"]):
+        raise Broken("bad_gain", "structure.oebin has a bit_volts that is no gain; correct it")
+    if stream.band != "nidq":
+        probe = probe_of(folder / stream.settings, stream.probe_name, stream.stream_name)
+        check_contacts(probe, stream.entry)
+        stream.serial = str(probe.annotations.get("serial_number") or "") or None
+        stream.created = created_at(folder / stream.settings)
+        stream.model = str(probe.annotations.get("part_number") or probe.model_name or "")
+
+
+def _check_sample_numbers(folder: Path, stream: Continuous, by_path: dict[str, FoundFile]) -> None:
+    """Take the first sample number, and compare how many there are with the data."""
+    parent = stream.data.parent
+    for name in ("sample_numbers.npy", "timestamps.npy"):
+        if f"{parent}/{name}" not in by_path:
+            continue
+        try:
+            numbers = np.load(folder / parent / name, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError):
+            return  # timestamps are not needed to read the samples
+        if not np.issubdtype(numbers.dtype, np.integer):
+            continue
+        if numbers.size and numbers.size != stream.n_samples:
+            raise Broken(
+                "truncated",
+                f"the data file has {stream.n_samples} samples but {name} has {numbers.size}; copy "
+                "the folder again from the rig",
+            )
+        stream.first_sample = int(numbers[0]) if numbers.size else None
+        return
+
+
+def _is_gain(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and value > 0
+
+
+def _one_node_each(streams: list[Continuous], problems: list[Problem]) -> list[Continuous]:
+    """Choose among record nodes that hold the same stream."""
+    same: dict[tuple[Any, ...], list[Continuous]] = defaultdict(list)
+    for stream in streams:
+        same[(*stream.place, stream.folder_name)].append(stream)
+    chosen = []
+    for group in same.values():
+        ranked = sorted(
+            group,
+            key=lambda s: (s.history.count("->"), natural_key(s.node), natural_key(s.data.path)),
+        )
+        chosen.append(ranked[0])
+        for other in ranked[1:]:
+            problems.append(
+                Problem(
+                    kind="duplicate_stream",
+                    path=other.data.path,
+                    detail=f"{other.node or 'this folder'} holds the same stream as "
+                    f"{ranked[0].node or ranked[0].data.parent}, which is used (fewest processors, "
+                    "then lowest node number); nothing to do",
+                )
+            )
+    return chosen
+
+
+def _recordings(streams: list[Continuous], problems: list[Problem]) -> list[RawRecording]:
+    """Join bands of one probe, name probes, and tell recordings apart."""
+    _name_probes([stream for stream in streams if stream.band != "nidq"])
+    groups: dict[tuple[Any, ...], list[Continuous]] = defaultdict(list)
+    for stream in streams:
+        if stream.band != "nidq":
+            groups[(*stream.place, stream.probe.number)].append(stream)
+    bases = sorted({key[0] for key in groups}, key=natural_key)
+    first = {base: min(key[1:3] for key in groups if key[0] == base) for base in bases}
+    recordings = []
+    for key in sorted(groups, key=lambda k: (natural_key(k[0]), k[1:])):
+        base, experiment, number, _ = key
+        bands = {stream.band: stream for stream in groups[key]}
+        if not bands.keys() & {"ap", "wideband"}:
+            problems.append(
+                Problem(
+                    kind="ap_missing",
+                    path=groups[key][0].data.path,
+                    detail="no intact AP stream of this probe; mend or copy it",
+                )
+            )
+            continue
+        boards = [s for s in streams if s.band == "nidq" and s.place == key[:3]]
+        qualifier = f"b{bases.index(base) + 1}" if bases.index(base) else ""
+        if (experiment, number) != first[base]:
+            qualifier += f"e{experiment}r{number}"
+        recordings.append(_recording(bands, boards, qualifier))
+    return recordings
+
+
+def _name_probes(streams: list[Continuous]) -> None:
+    """Give probes the number in their name (`ProbeA` is 0), and others the free ones.
+
+    The same stream name is the same probe in every recording of the session.
+    """
+    names = sorted({(s.base, _source(s), s.probe_name) for s in streams}, key=str)
+    numbers: dict[tuple[str, str, str], int] = {}
+    for name in names:
+        parsed = parse_probe_name(name[2])
+        taken = {n for other, n in numbers.items() if other[0] == name[0]}
+        if parsed is not None and parsed.number not in taken:
+            numbers[name] = parsed.number
+    for name in names:
+        if name not in numbers:
+            taken = {n for other, n in numbers.items() if other[0] == name[0]}
+            numbers[name] = next(n for n in range(len(names) + 1) if n not in taken)
+    for stream in streams:
+        stream.probe = ProbeName(numbers[(stream.base, _source(stream), stream.probe_name)])
+
+
+def _source(stream: Continuous) -> str:
+    return stream.folder_name.partition(".")[0]
+
+
+def _recording(
+    bands: dict[str, Continuous], boards: list[Continuous], qualifier: str
+) -> RawRecording:
+    main = bands.get("ap") or bands["wideband"]
+    streams = {band: _stream(band, stream) for band, stream in bands.items()}
+    if boards:
+        streams["nidq"] = _stream("nidq", min(boards, key=lambda s: natural_key(s.folder_name)))
+    history = main.history
+    filtered = any(word in history.lower() for word in _FILTERS)
+    return RawRecording(
+        format="openephys",
+        probe=str(main.probe),
+        qualifier=qualifier,
+        streams=streams,
+        identity=Identity(
+            probe_serial=main.serial,
+            created=main.created,
+            first_sample=main.first_sample,
+            size_bytes=main.data.size,
+        ),
+        probe_model=main.model,
+        reader_options={"probe_name": main.probe_name},
+        processed=history if filtered else "",
+    )
+
+
+def _stream(name: str, stream: Continuous) -> Stream:
+    metas = (stream.oebin,) if name == "nidq" else (stream.oebin, stream.settings)
+    return Stream(
+        name=name,
+        files=(stream.data.path,),
+        metas=metas,
+        n_channels=len(stream.entry["channels"]),
+        n_samples=stream.n_samples,
+        sampling_frequency=stream.rate,
+        sizes=(stream.data.size,),
+        first_samples=() if stream.first_sample is None else (stream.first_sample,),
+    )

@@ -1,0 +1,118 @@
+"""Opening a described recording: every stream as SpikeInterface recordings, read lazily.
+
+Which files belong to a recording was decided by `neuro_assets.formats`; this module
+checks that they are still what they were, and hands each format to its own opener.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from neuro_assets.formats.model import RawRecording, Stream
+from neuro_assets.formats.stream import RawStream
+from neuro_assets.outcomes import PermanentFailure, TransientFailure
+
+AUXILIARY = ("nidq", "obx")
+"""Boards that were recorded beside the probe; opened only when they are asked for."""
+
+
+def open_raw(
+    recording: RawRecording, folder: Path, *, streams: Sequence[str] | None = None
+) -> dict[str, RawStream]:
+    """Open the streams of a recording for reading.
+
+    Parameters
+    ----------
+    recording : RawRecording
+        As found by `scan_session`.
+    folder : Path
+        The session folder.
+    streams : sequence of str, optional
+        Names of the streams to open; by default all of the probe, without auxiliary boards.
+
+    Returns
+    -------
+    dict of str to RawStream
+        By stream name. Files of several triggers are joined to one segment.
+
+    Raises
+    ------
+    PermanentFailure
+        When a file is missing, or is not what was described, naming it.
+    TransientFailure
+        When the session folder itself is not there (a mount that vanished).
+    """
+    wanted = list(streams or [name for name in recording.streams if name not in AUXILIARY])
+    absent = [name for name in wanted if name not in recording.streams]
+    if absent:
+        raise PermanentFailure(
+            f"{recording.label} has no stream {', '.join(absent)}; it has "
+            f"{', '.join(recording.streams)}"
+        )
+    for name in wanted:
+        check_files(recording.streams[name], folder)
+    opener = _opener(recording.format)
+    return {name: opener(recording, recording.streams[name], folder) for name in wanted}
+
+
+def check_files(stream: Stream, folder: Path) -> None:
+    """Make sure that a stream's files are there and as long as when they were described.
+
+    Parameters
+    ----------
+    stream : Stream
+        Description.
+    folder : Path
+        The session folder.
+
+    Raises
+    ------
+    PermanentFailure
+        When a file is missing or has another size.
+    TransientFailure
+        When the folder is not there or the file system answers with an error.
+    """
+    for i, name in enumerate((*stream.files, *stream.metas)):
+        size = _size(folder, name)
+        if i < len(stream.sizes) and size != stream.sizes[i]:
+            raise PermanentFailure(
+                f"{folder / name} was changed: it has {size} bytes and had {stream.sizes[i]} when "
+                "it was registered; restore it, or let the session be discovered again"
+            )
+
+
+def _size(folder: Path, name: str) -> int:
+    try:
+        return (folder / name).stat().st_size
+    except FileNotFoundError:
+        if not folder.is_dir():
+            raise TransientFailure(
+                f"{folder} is not there; is its disk mounted? If it was moved, let it be "
+                "discovered again"
+            ) from None
+        raise PermanentFailure(
+            f"{folder / name} is missing; restore it, or remove the session"
+        ) from None
+    except PermissionError:
+        raise PermanentFailure(f"no permission to read {folder / name}; grant it") from None
+    except OSError as error:
+        raise TransientFailure(
+            f"cannot read {folder / name} ({error.strerror or error}); is the file server there?"
+        ) from error
+
+
+def _opener(name: str) -> Any:
+    """Import only the opener that is needed."""
+    if name in ("spikeglx", "cbin"):
+        from neuro_assets.formats.spikeglx import opening as spikeglx_open
+
+        return spikeglx_open.open_stream
+    if name == "openephys":
+        from neuro_assets.formats.openephys import opening as openephys_open
+
+        return openephys_open.open_stream
+    from neuro_assets.formats import generic_open
+
+    return generic_open.open_stream

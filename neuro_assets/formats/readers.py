@@ -1,0 +1,197 @@
+"""Recordings that a SpikeInterface reader named in `lab.yaml` opens.
+
+Finding and describing them; the opening itself is shared with `generic_open`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from neuro_assets.formats.broken import Broken
+from neuro_assets.formats.generic_open import (
+    call_reader,
+    check_gains,
+    known_readers,
+    probe_for,
+)
+from neuro_assets.formats.model import Identity, Problem, RawRecording, Scan, Stream
+from neuro_assets.formats.options import ReaderEntry
+from neuro_assets.formats.walk import FoundFile, Listing, natural_key
+
+
+def scan_readers(
+    folder: Path, listing: Listing, entries: Sequence[ReaderEntry]
+) -> tuple[Scan, set[str]]:
+    """Describe what the reader entries match.
+
+    Parameters
+    ----------
+    folder : Path
+        Session folder.
+    listing : Listing
+        Its files and folders.
+    entries : sequence of ReaderEntry
+        From `lab.yaml`.
+
+    Returns
+    -------
+    Scan
+        A recording for each match and segment.
+    set of str
+        Files that an entry matched: the other formats leave them alone.
+    """
+    recordings: list[RawRecording] = []
+    problems: list[Problem] = []
+    used: set[str] = set()
+    for entry in entries:
+        matches = _matches(entry, listing)
+        used.update(_files_of(matches, listing))
+        if not matches:
+            continue
+        if entry.reader not in known_readers():
+            near = difflib.get_close_matches(entry.reader, known_readers(), n=1)
+            hint = f"; did you mean {near[0]!r}? If so," if near else ""
+            problems.append(
+                Problem(
+                    kind="unknown_reader",
+                    path=matches[0],
+                    detail=f"SpikeInterface has no reader {entry.reader!r}{hint or ';'} "
+                    "correct lab.yaml",
+                )
+            )
+            continue
+        recordings += _describe_all(folder, listing, entry, matches, problems)
+    return Scan(recordings=tuple(recordings), problems=tuple(problems)), used
+
+
+def _matches(entry: ReaderEntry, listing: Listing) -> list[str]:
+    """Files and folders that match, in natural order."""
+    names = [found.path for found in listing.files] + listing.folders
+    # A leading `**/` also matches the top folder, as in every shell.
+    patterns = [entry.glob] + ([entry.glob[3:]] if entry.glob.startswith("**/") else [])
+    found = {name for name in names for pattern in patterns if _match(name, pattern)}
+    return sorted(found, key=natural_key)
+
+
+def _match(name: str, pattern: str) -> bool:
+    path, parts = PurePosixPath(name), pattern.split("/")
+    if "**" in parts:
+        return _match_parts(list(path.parts), parts)
+    return len(path.parts) == len(parts) and path.match(pattern)
+
+
+def _match_parts(names: list[str], pattern: list[str]) -> bool:
+    """Match with `**` for any number of folders (pathlib knows it only from Python 3.13 on)."""
+    if not pattern:
+        return not names
+    if pattern[0] == "**":
+        return any(_match_parts(names[i:], pattern[1:]) for i in range(len(names) + 1))
+    return (
+        bool(names)
+        and PurePosixPath(names[0]).match(pattern[0])
+        and _match_parts(names[1:], pattern[1:])
+    )
+
+
+def _files_of(matches: list[str], listing: Listing) -> set[str]:
+    return {
+        found.path
+        for found in listing.files
+        for match in matches
+        if found.path == match or found.path.startswith(match + "/")
+    }
+
+
+def _describe_all(
+    folder: Path,
+    listing: Listing,
+    entry: ReaderEntry,
+    matches: list[str],
+    problems: list[Problem],
+) -> list[RawRecording]:
+    recordings: list[RawRecording] = []
+    for match in matches:
+        try:
+            recordings += _describe(folder, listing, entry, match, len(recordings))
+        except Broken as broken:
+            problems.append(broken.at(match))
+    return recordings
+
+
+def _describe(
+    folder: Path, listing: Listing, entry: ReaderEntry, match: str, earlier: int
+) -> list[RawRecording]:
+    files = [f for f in listing.files if f.path == match or f.path.startswith(match + "/")]
+    _check_size(entry, files)
+    opened = call_reader(entry.reader, entry.path_argument, entry.options, folder / match)
+    n_neural = opened.get_num_channels() - len(entry.sync_channels)
+    probe_file = str(Path(entry.probe_file).expanduser().absolute()) if entry.probe_file else None
+    probe_for(opened, probe_file, entry.wiring, n_neural)
+    check_gains(opened, entry.gain_uv)
+    size = sum(found.size for found in files)
+    recordings = []
+    for segment in range(opened.get_num_segments()):
+        n_samples = int(opened.get_num_samples(segment))
+        if n_samples == 0:
+            continue
+        number = earlier + segment + 1
+        recordings.append(
+            RawRecording(
+                format="reader",
+                probe=entry.probe,
+                qualifier=f"t{number}" if number > 1 else "",
+                streams={
+                    "wideband": Stream(
+                        name="wideband",
+                        files=tuple(found.path for found in files),
+                        n_channels=opened.get_num_channels(),
+                        n_samples=n_samples,
+                        sampling_frequency=float(opened.get_sampling_frequency()),
+                        sizes=tuple(found.size for found in files),
+                    )
+                },
+                identity=Identity(size_bytes=size),
+                probe_model=entry.probe_model,
+                reader=entry.reader,
+                reader_options={"path": match, "options": dict(entry.options)},
+                probe_file=probe_file,
+                wiring=entry.wiring,
+                path_argument=entry.path_argument,
+                segment=segment,
+                gain_uv=entry.gain_uv,
+                offset_uv=entry.offset_uv,
+                sync_channels=entry.sync_channels,
+            )
+        )
+    if not recordings:
+        raise Broken("empty_file", "the reader finds no samples; copy the file again or remove it")
+    return recordings
+
+
+def _check_size(entry: ReaderEntry, files: Sequence[FoundFile]) -> None:
+    """SpikeInterface's binary reader drops a cut last sample without a word."""
+    if not files or all(found.size == 0 for found in files):
+        raise Broken("empty_file", "there is no data; copy it again or remove it")
+    if entry.reader != "binary":
+        return
+    options = entry.options
+    if not {"num_channels", "dtype", "sampling_frequency"} <= options.keys():
+        raise Broken(
+            "bad_options",
+            "a binary reader entry needs sampling_frequency, num_channels and dtype in its "
+            "options; add them in lab.yaml",
+        )
+    frame = int(str(options["num_channels"])) * np.dtype(str(options["dtype"])).itemsize
+    for found in files:
+        extra = (found.size - int(str(options.get("file_offset", 0)))) % frame
+        if extra:
+            raise Broken(
+                "truncated",
+                f"{found.size} bytes are not a whole number of samples of "
+                f"{options['num_channels']} channels ({extra} bytes too many); copy the file "
+                "again, or correct the entry in lab.yaml",
+            )

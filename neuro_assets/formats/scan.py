@@ -1,0 +1,120 @@
+"""One session folder in, all its recordings and problems out: the formats are asked in turn.
+
+What makes a recording in each format is the business of its own module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from neuro_assets.formats.model import Problem, RawRecording, Scan
+from neuro_assets.formats.nwb import scan_nwb
+from neuro_assets.formats.openephys.recordings import scan_openephys
+from neuro_assets.formats.options import ReaderEntry
+from neuro_assets.formats.spikeglx.recordings import scan_spikeglx
+from neuro_assets.formats.walk import Listing, list_files
+
+
+def scan_session(folder: Path, readers: Sequence[ReaderEntry] = ()) -> Scan:
+    """Find every recording of one session.
+
+    Parameters
+    ----------
+    folder : Path
+        ONE session folder (`<subject>/<date>/<number>`) or the folder of a bare run.
+    readers : sequence of ReaderEntry
+        Recordings that no format describes, from `lab.yaml`; files that they match are left
+        alone by the other formats.
+
+    Returns
+    -------
+    Scan
+        Recordings with distinct labels, and a problem for everything that looks like a recording
+        and is none. A broken recording never keeps another from being found.
+
+    Raises
+    ------
+    TransientFailure
+        When the folder cannot be read at all: that is never an empty list.
+    """
+    return scan_listing(folder, list_files(folder), readers)
+
+
+def scan_listing(folder: Path, listing: Listing, readers: Sequence[ReaderEntry] = ()) -> Scan:
+    """Find the recordings among files that were listed already.
+
+    Parameters
+    ----------
+    folder : Path
+        The session folder.
+    listing : Listing
+        Its files.
+    readers : sequence of ReaderEntry
+        As in `scan_session`.
+
+    Returns
+    -------
+    Scan
+        As in `scan_session`.
+    """
+    recordings: list[RawRecording] = []
+    problems = list(listing.problems)
+    if readers:
+        from neuro_assets.formats.readers import scan_readers
+
+        scan, used = scan_readers(folder, listing, readers)
+        recordings += scan.recordings
+        problems += scan.problems
+        listing = Listing([f for f in listing.files if f.path not in used], listing.folders)
+    for scan in (scan_spikeglx(folder, listing), scan_openephys(folder, listing)):
+        recordings += scan.recordings
+        problems += scan.problems
+    scan = scan_nwb(folder, listing)
+    recordings += _without_acquired(scan.recordings, recordings, problems)
+    problems += scan.problems
+    return Scan(recordings=tuple(_distinct(recordings, problems)), problems=tuple(problems))
+
+
+def _without_acquired(
+    found: Sequence[RawRecording], acquired: Sequence[RawRecording], problems: list[Problem]
+) -> list[RawRecording]:
+    """Leave out NWB copies of a probe whose acquisition files are in the session."""
+    there = {recording.probe for recording in acquired if recording.format != "reader"}
+    kept = []
+    for recording in found:
+        if recording.probe not in there:
+            kept.append(recording)
+            continue
+        problems.append(
+            Problem(
+                kind="derivative",
+                path=recording.main.files[0],
+                detail=f"{recording.probe} is in this session as it was acquired, which is used; "
+                "nothing to do",
+            )
+        )
+    return kept
+
+
+def _distinct(recordings: Sequence[RawRecording], problems: list[Problem]) -> list[RawRecording]:
+    """Tell apart the recordings of two formats that would share a label."""
+    labels: set[str] = set()
+    distinct = []
+    for recording in recordings:
+        number, qualifier = 2, recording.qualifier
+        while recording.label in labels:
+            recording = recording.model_copy(update={"qualifier": f"{qualifier}x{number}"})
+            number += 1
+        if recording.qualifier != qualifier:
+            problems.append(
+                Problem(
+                    kind="label_clash",
+                    path=recording.main.files[0],
+                    detail=f"another recording of {recording.probe} is in this session, so this "
+                    f"one is {recording.label}; give the probe another name if they are two probes",
+                )
+            )
+        labels.add(recording.label)
+        distinct.append(recording)
+    return distinct

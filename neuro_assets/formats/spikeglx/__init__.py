@@ -1,0 +1,1 @@
+"""SpikeGLX: files, metas, triggers and opening."""

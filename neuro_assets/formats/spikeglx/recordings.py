@@ -1,0 +1,305 @@
+"""SpikeGLX: which files of a folder are one recording of one probe, and which are none.
+
+One recording is one (run, gate, probe); its triggers follow each other in time. The gate and the
+device come from the name a file has now, samples from its size, everything else from its meta.
+Nothing here reads samples (see `spikeglx_open`) or decides whether a copy is finished
+(see `readiness`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from neuro_assets.formats.model import Identity, Problem, RawRecording, Scan, Stream
+from neuro_assets.formats.names import ProbeName
+from neuro_assets.formats.spikeglx.files import (
+    BYTES,
+    DataFile,
+    Group,
+    check_all,
+    pair_files,
+)
+from neuro_assets.formats.spikeglx.triggers import order_triggers
+from neuro_assets.formats.walk import Listing, natural_key
+
+
+def scan_spikeglx(folder: Path, listing: Listing) -> Scan:
+    """Find the SpikeGLX recordings among the files of a session.
+
+    Parameters
+    ----------
+    folder : Path
+        Session folder or bare run folder.
+    listing : Listing
+        Its files.
+
+    Returns
+    -------
+    Scan
+        One recording for each (run, gate, probe) with an intact AP stream; a problem for each
+        file that is in none.
+    """
+    problems: list[Problem] = []
+    files = pair_files(folder, listing, problems)
+    probes, boards, broken = check_all(folder, files, problems)
+    _part_name_clashes(probes, problems)
+    probes = _without_derivatives(probes, broken, problems)
+    groups: dict[Group, list[DataFile]] = defaultdict(list)
+    for file in probes:
+        groups[file.group].append(file)
+    _drop_incomplete_groups(groups, broken, problems)
+    _drop_widowed_groups(groups, problems)
+    qualifiers = _qualifiers(groups)
+    recordings: list[RawRecording] = []
+    for group in sorted(
+        groups, key=lambda g: (natural_key(g[0]), g[1], g[2].number, g[2].shank or 0)
+    ):
+        recordings += _recordings(group, groups[group], boards, qualifiers[group], problems)
+    return Scan(recordings=tuple(recordings), problems=tuple(problems))
+
+
+def _part_name_clashes(files: list[DataFile], problems: list[Problem]) -> None:
+    """Give a free number to a second probe that claims the name of another.
+
+    Two serial numbers are two probes, whatever the names say (phase 3A: `imec` twice).
+    """
+    owners: dict[Group, str] = {}
+    numbers = {file.probe.number for file in files}
+    moved: dict[tuple[int, str], ProbeName] = {}
+    for file in sorted(files, key=lambda file: natural_key(file.path)):
+        serial = file.meta.serial
+        if serial is None or owners.setdefault(file.group, serial) == serial:
+            continue
+        claimed = file.probe
+        if (claimed.number, serial) not in moved:
+            free = next(n for n in range(len(numbers) + 1) if n not in numbers)
+            numbers.add(free)
+            moved[(claimed.number, serial)] = ProbeName(free)
+        file.renamed = moved[(claimed.number, serial)]
+        problems.append(
+            Problem(
+                kind="probe_name_clash",
+                path=file.path,
+                detail=f"probe {serial} is named {claimed} like another one and is used as "
+                f"{file.renamed}; put each probe in a folder probe00, probe01, ...",
+            )
+        )
+
+
+def _without_derivatives(
+    files: list[DataFile], broken: list[DataFile], problems: list[Problem]
+) -> list[DataFile]:
+    """Leave out CatGT output and exports of a probe whose raw files are in the session."""
+    raw = {file.probe.number for file in [*files, *broken] if not file.name.derived}
+    whole = {file.group[:2] + (file.probe.number,) for file in files if file.meta.shank is None}
+    kept = []
+    for file in files:
+        if file.name.derived and file.probe.number in raw:
+            problems.append(_derivative(file, f"made ({file.name.derived}) from the raw files"))
+        elif file.meta.shank is not None and (*file.group[:2], file.probe.number) in whole:
+            problems.append(_derivative(file, "one shank split from the whole probe's file"))
+        else:
+            kept.append(file)
+    return kept
+
+
+def _derivative(file: DataFile, how: str) -> Problem:
+    return Problem(
+        kind="derivative",
+        path=file.path,
+        detail=f"{how}, which are in this session and are used instead; nothing to do",
+    )
+
+
+def _drop_incomplete_groups(
+    groups: dict[Group, list[DataFile]], broken: list[DataFile], problems: list[Problem]
+) -> None:
+    """Hold back a recording of which one trigger is broken.
+
+    Joined without it, it would be taken for another recording on the day the file is mended.
+    """
+    for file in broken:
+        files = groups.get(file.group, [])
+        if file.name.derived or file.band == "lf" or not files:
+            continue
+        if file.trigger in {other.trigger for other in _of_band(files, "ap")}:
+            continue  # an intact copy of the same trigger
+        for other in groups.pop(file.group):
+            problems.append(
+                Problem(
+                    kind="trigger_broken",
+                    path=other.path,
+                    detail=f"another file of the same recording is broken ({file.path}); mend it, "
+                    "or move it out of the session to go on without it",
+                )
+            )
+
+
+def _drop_widowed_groups(groups: dict[Group, list[DataFile]], problems: list[Problem]) -> None:
+    """Take out groups without an AP stream: an LF file alone cannot be sorted."""
+    for group in [g for g, files in groups.items() if not _of_band(files, "ap")]:
+        for file in groups.pop(group):
+            problems.append(
+                Problem(
+                    kind="ap_missing",
+                    path=file.path,
+                    detail="no intact AP file of this run, gate and probe; mend or copy it",
+                )
+            )
+
+
+def _qualifiers(groups: dict[Group, list[DataFile]]) -> dict[Group, str]:
+    """Give what tells the recordings of one probe in this session apart.
+
+    The first run (by name) and the first gate need nothing; others get `r<n>`, `g<n>`;
+    a shank that was split off gets `s<n>`.
+    """
+    first_gate: dict[str, int] = {}
+    for run, gate, _ in groups:
+        first_gate[run] = min(first_gate.get(run, gate), gate)
+    order = {run: i + 1 for i, run in enumerate(sorted(first_gate, key=natural_key))}
+    lettered: dict[tuple[str, int, int], int] = defaultdict(int)
+    for run, gate, probe in groups:
+        lettered[(run, gate, probe.number)] += 1
+    qualifiers = {}
+    for (run, gate, probe), files in groups.items():
+        text = f"r{order[run]}" if order[run] > 1 else ""
+        text += f"g{gate}" if gate != first_gate[run] else ""
+        split = files[0].meta.shank
+        if split is None and lettered[(run, gate, probe.number)] > 1:
+            split = probe.shank
+        text += f"s{split}" if split is not None else ""
+        qualifiers[(run, gate, probe)] = text
+    return qualifiers
+
+
+def _of_band(files: Iterable[DataFile], band: str) -> list[DataFile]:
+    return [file for file in files if file.band == band]
+
+
+def _recordings(
+    group: Group,
+    files: list[DataFile],
+    boards: Sequence[DataFile],
+    qualifier: str,
+    problems: list[Problem],
+) -> list[RawRecording]:
+    """Make the recordings of one (run, gate, probe): one, unless triggers overlap."""
+    run, gate, probe = group
+    main = [_one_of(same, problems) for same in _by_trigger(_of_band(files, "ap"))]
+    recordings: list[RawRecording] = []
+    for piece in order_triggers(main, problems):
+        streams = {"ap": _stream("ap", piece)}
+        wanted = {file.trigger for file in piece}
+        lf = [_one_of(same, problems) for same in _by_trigger(_of_band(files, "lf"))]
+        lf = [file for file in lf if file.trigger in wanted]
+        if lf and {file.trigger for file in lf} == wanted:
+            streams["lf"] = _stream("lf", sorted(lf, key=lambda file: file.trigger))
+        elif lf:
+            problems.append(
+                Problem(
+                    kind="lf_incomplete",
+                    path=lf[0].path,
+                    detail="LF files of some triggers are missing or broken, so none is used; "
+                    "copy them from the rig",
+                )
+            )
+        for kind in ("nidq", "obx"):
+            board = _board(kind, run, gate, wanted, boards)
+            if board:
+                streams[kind] = _stream(kind, board)
+        overlap = f"t{piece[0].trigger}" if recordings else ""
+        recordings.append(_recording(probe, qualifier + overlap, piece, streams))
+    return recordings
+
+
+def _by_trigger(files: Iterable[DataFile]) -> list[list[DataFile]]:
+    found: dict[int, list[DataFile]] = defaultdict(list)
+    for file in files:
+        found[file.trigger].append(file)
+    return [found[trigger] for trigger in sorted(found)]
+
+
+def _one_of(files: list[DataFile], problems: list[Problem]) -> DataFile:
+    """Choose among copies of one file, and report the others.
+
+    A file as long as its meta says goes before others, `.bin` before `.cbin` (it needs no
+    decompression), a raw folder before CatGT's, then the shorter path.
+    """
+    ranked = sorted(
+        files,
+        key=lambda file: (
+            file.meta.file_size != file.n_samples * file.meta.n_channels * BYTES,
+            file.name.extension != "bin",
+            "supercat" in file.path.lower(),
+            len(file.path),
+            file.path,
+        ),
+    )
+    for other in ranked[1:]:
+        problems.append(
+            Problem(
+                kind="duplicate_stream",
+                path=other.path,
+                detail=f"the same run, gate, probe and trigger as {ranked[0].path}, which is used; "
+                "remove one of them",
+            )
+        )
+    return ranked[0]
+
+
+def _board(
+    kind: str, run: str, gate: int, triggers: set[int], boards: Sequence[DataFile]
+) -> list[DataFile]:
+    """Files of an auxiliary board that were recorded with these triggers."""
+    files = [
+        file
+        for file in boards
+        if file.meta.kind == kind
+        and file.name.run == run
+        and (file.name.gate or 0) == gate
+        and file.trigger in triggers
+    ]
+    one_each = [_one_of(same, []) for same in _by_trigger(files)]
+    return one_each if {file.trigger for file in one_each} == triggers else []
+
+
+def _stream(name: str, files: Sequence[DataFile]) -> Stream:
+    sha1 = [file.meta.sha1 for file in files]
+    first = [file.meta.first_sample for file in files]
+    return Stream(
+        name=name,
+        files=tuple(file.path for file in files),
+        metas=tuple(file.meta_path for file in files if file.meta_path),
+        n_channels=files[0].meta.n_channels,
+        n_samples=sum(file.n_samples for file in files),
+        sampling_frequency=files[0].meta.sampling_frequency,
+        sha1=tuple(value for value in sha1 if value) if all(sha1) else (),
+        sizes=tuple(file.found.size for file in files),
+        first_samples=(
+            tuple(value for value in first if value is not None) if None not in first else ()
+        ),
+    )
+
+
+def _recording(
+    probe: ProbeName, qualifier: str, files: Sequence[DataFile], streams: dict[str, Stream]
+) -> RawRecording:
+    meta = files[0].meta
+    main = streams["ap"]
+    return RawRecording(
+        format="cbin" if any(file.name.extension == "cbin" for file in files) else "spikeglx",
+        probe=str(probe),
+        qualifier=qualifier,
+        streams=streams,
+        identity=Identity(
+            probe_serial=meta.serial,
+            created=meta.created,
+            first_sample=meta.first_sample,
+            size_bytes=main.n_samples * main.n_channels * BYTES,
+        ),
+        probe_model=files[0].probe_model,
+        processed=meta.processed,
+    )

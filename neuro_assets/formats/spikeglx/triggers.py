@@ -1,0 +1,97 @@
+"""Triggers of one SpikeGLX gate in time: which files follow each other, gaps, overlaps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from neuro_assets.formats.model import Problem
+from neuro_assets.formats.spikeglx.files import DataFile
+
+
+def order_triggers(files: Sequence[DataFile], problems: list[Problem]) -> list[list[DataFile]]:
+    """Part the trigger files of one stream in pieces that can be joined.
+
+    Files are joined in the order of their trigger number. A gap (by `firstSample`) is reported
+    and joined over: `Stream.first_samples` keeps where the time jumps. A file that begins before
+    the one before it ends would hold the same samples twice: it begins a piece of its own, and an
+    exact copy of an earlier file is left out. A file with another channel count or sampling rate
+    cannot be joined either.
+
+    Parameters
+    ----------
+    files : sequence of DataFile
+        One for each trigger.
+    problems : list of Problem
+        Reports are added here: `trigger_gap`, `trigger_overlap`, `trigger_copy`,
+        `trigger_mismatch`.
+
+    Returns
+    -------
+    list of list of DataFile
+        Pieces in time order; usually one.
+    """
+    pieces: list[list[DataFile]] = []
+    for file in sorted(files, key=lambda file: file.trigger):
+        if _is_copy(file, pieces):
+            problems.append(
+                Problem(
+                    kind="trigger_copy",
+                    path=file.path,
+                    detail="same first sample and length as another trigger's file, so it is a "
+                    "copy and is not used; remove it",
+                )
+            )
+        elif pieces and _joins(pieces[-1][-1], file, problems):
+            pieces[-1].append(file)
+        else:
+            pieces.append([file])
+    return pieces
+
+
+def _is_copy(file: DataFile, pieces: list[list[DataFile]]) -> bool:
+    return file.meta.first_sample is not None and any(
+        (other.meta.first_sample, other.n_samples, other.meta.sha1)
+        == (file.meta.first_sample, file.n_samples, file.meta.sha1)
+        for piece in pieces
+        for other in piece
+    )
+
+
+def _joins(before: DataFile, file: DataFile, problems: list[Problem]) -> bool:
+    """Whether a file may follow another in one recording."""
+    if (before.meta.n_channels, before.meta.saved_channels()) != (
+        file.meta.n_channels,
+        file.meta.saved_channels(),
+    ) or abs(before.meta.sampling_frequency - file.meta.sampling_frequency) > 1:
+        problems.append(
+            Problem(
+                kind="trigger_mismatch",
+                path=file.path,
+                detail="other channels or sampling rate than the trigger before it, so it is a "
+                "recording of its own",
+            )
+        )
+        return False
+    if before.meta.first_sample is None or file.meta.first_sample is None:
+        return True
+    gap = file.meta.first_sample - (before.meta.first_sample + before.n_samples)
+    if gap < 0:
+        problems.append(
+            Problem(
+                kind="trigger_overlap",
+                path=file.path,
+                detail=f"begins {-gap} samples before the trigger before it ends, so it is a "
+                "recording of its own",
+            )
+        )
+        return False
+    if gap > 0:
+        problems.append(
+            Problem(
+                kind="trigger_gap",
+                path=file.path,
+                detail=f"begins {gap} samples ({gap / file.meta.sampling_frequency:.3f} s) after "
+                "the trigger before it; joined, times after it jump",
+            )
+        )
+    return True

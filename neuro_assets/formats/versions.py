@@ -1,0 +1,152 @@
+"""The version of raw data: a short text that changes when the data do.
+
+From sizes, modification times and a sampled hash, so that a terabyte is not read to be named;
+from the hashes that SpikeGLX wrote where they are asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from neuro_assets.formats.model import RawRecording, Stream
+from neuro_assets.outcomes import PermanentFailure, TransientFailure
+
+BLOCK = 1 << 20
+"""Bytes of one sample of a file."""
+
+N_BLOCKS = 8
+"""Samples of a file: the first block, the last, and six spread evenly between."""
+
+
+def raw_version(recording: RawRecording, folder: Path, *, use_file_hash: bool = False) -> str:
+    """Version of a recording's raw data.
+
+    Names and places do not enter: a renamed folder holds the same data. Everything that decides
+    what is read does: the data files, their metadata, and the geometry and scale that the
+    configuration gives.
+
+    Parameters
+    ----------
+    recording : RawRecording
+        As found by `scan_session`.
+    folder : Path
+        The session folder.
+    use_file_hash : bool
+        Take SpikeGLX's `fileSHA1` instead of sampling, where every file of a stream has one;
+        the version then survives a copy that changes modification times.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+
+    Raises
+    ------
+    PermanentFailure
+        When a file is missing, naming it.
+    TransientFailure
+        When the folder is not there.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(recording.streams):
+        stream = recording.streams[name]
+        _add(digest, name)
+        _add_stream(digest, stream, folder, use_file_hash and _has_hashes(stream))
+    for value in (
+        recording.wiring,
+        recording.gain_uv,
+        recording.offset_uv,
+        recording.sync_channels,
+        recording.segment,
+        recording.reader,
+        sorted((recording.reader_options.get("options") or {}).items()),
+    ):
+        _add(digest, str(value))
+    if recording.probe_file is not None:
+        _add_file(digest, Path(recording.probe_file), folder)
+    return digest.hexdigest()[:16]
+
+
+def _has_hashes(stream: Stream) -> bool:
+    return len(stream.sha1) == len(stream.files)
+
+
+def _add_stream(digest: hashlib._Hash, stream: Stream, folder: Path, by_hash: bool) -> None:
+    for i, name in enumerate(stream.files):
+        stat = _stat(folder / name, folder)
+        _add(digest, str(stat[0]))
+        if by_hash:
+            _add(digest, stream.sha1[i])
+        else:
+            _add(digest, str(stat[1]))
+            _add(digest, sampled_hash(folder / name, stat[0], folder))
+    for name in stream.metas:
+        _add_file(digest, folder / name, folder)
+
+
+def sampled_hash(path: Path, size: int, folder: Path) -> str:
+    """Hash blocks of a file spread over its length.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    size : int
+        Its size, bytes.
+    folder : Path
+        The session folder, to tell a vanished mount from a missing file.
+
+    Returns
+    -------
+    str
+        SHA-256 of at most 8 MiB of it.
+    """
+    digest = hashlib.sha256()
+    last = max(size - BLOCK, 0)
+    # Whole when it is small; else evenly spaced starts, the last block ends with the file.
+    starts = (
+        range(0, size, BLOCK)
+        if size <= N_BLOCKS * BLOCK
+        else [last * i // (N_BLOCKS - 1) for i in range(N_BLOCKS)]
+    )
+    try:
+        with path.open("rb") as file:
+            for start in starts:
+                file.seek(start)
+                digest.update(file.read(BLOCK))
+    except OSError as error:
+        raise _failure(error, path, folder) from error
+    return digest.hexdigest()
+
+
+def _stat(path: Path, folder: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise _failure(error, path, folder) from error
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _add(digest: hashlib._Hash, text: str) -> None:
+    """Add a text with its length, so that neighbours cannot run into each other."""
+    data = text.encode()
+    digest.update(len(data).to_bytes(8, "big"))
+    digest.update(data)
+
+
+def _add_file(digest: hashlib._Hash, path: Path, folder: Path) -> None:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _failure(error, path, folder) from error
+    digest.update(len(data).to_bytes(8, "big"))
+    digest.update(data)
+
+
+def _failure(error: OSError, path: Path, folder: Path) -> PermanentFailure | TransientFailure:
+    if isinstance(error, PermissionError):
+        return PermanentFailure(f"no permission to read {path}; grant it")
+    if isinstance(error, FileNotFoundError) and folder.is_dir():
+        return PermanentFailure(f"{path} is missing; restore it, or remove the session")
+    return TransientFailure(f"cannot read {path} ({error.strerror or error}); is the disk mounted?")

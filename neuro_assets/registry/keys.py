@@ -1,0 +1,287 @@
+"""Which key a recording has or gets: pure functions of the records that exist.
+
+Identity goes before names: what a recording says of itself decides, wherever its folder is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from neuro_assets.formats.model import Identity, Problem, RawRecording
+from neuro_assets.recording_key import RecordingKey
+from neuro_assets.registry.records import RecordingRecord, SessionInfo
+
+_SHANK = re.compile(r"(?:^|-)s\d+(?:-|$)")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Which key a recording has or will have.
+
+    Parameters
+    ----------
+    key : str
+        The key.
+    known : RecordingRecord or None
+        The record, where the recording is registered already (perhaps under another folder).
+    collision : RecordingRecord or None
+        Another recording that has the key which this one would have got.
+    """
+
+    key: str
+    known: RecordingRecord | None = None
+    collision: RecordingRecord | None = None
+
+    @property
+    def problem(self) -> Problem | None:
+        """The report for people where a suffix had to be given."""
+        if self.collision is None:
+            return None
+        other = self.collision.session
+        return Problem(
+            kind="key_collision",
+            path="",
+            detail=f"the key {self.collision.key} belongs to subject {other.subject!r} of lab "
+            f"{other.lab!r} ({other.folder}); this recording is {self.key}: rename one subject "
+            "at its source if they should be told apart more easily",
+        )
+
+
+class RecordIndex:
+    """The registry's records, findable by what a recording is and by where it is.
+
+    With tens of thousands of recordings, looking through all of them for each one that a tick
+    brings would take longer than the tick may.
+
+    Parameters
+    ----------
+    records : mapping of str to RecordingRecord
+        By key.
+    """
+
+    def __init__(self, records: Mapping[str, RecordingRecord]) -> None:
+        self.records: dict[str, RecordingRecord] = {}
+        self._by_identity: dict[Any, dict[str, None]] = defaultdict(dict)
+        self._by_session: dict[Any, dict[str, None]] = defaultdict(dict)
+        self._by_eid: dict[str, dict[str, None]] = defaultdict(dict)
+        self._by_folded: dict[str, str] = {}
+        for record in records.values():
+            self.put(record)
+
+    def put(self, record: RecordingRecord) -> None:
+        """Add a record, or replace the one with its key."""
+        old = self.records.get(record.key)
+        if old is not None:
+            for index, name in self._places(old):
+                index[name].pop(old.key, None)
+        self.records[record.key] = record
+        # A file system that ignores case would mix `m1` and `M1`.
+        self._by_folded[record.key.casefold()] = record.key
+        for index, name in self._places(record):
+            index[name][record.key] = None
+
+    def _places(self, record: RecordingRecord) -> Iterable[tuple[dict[Any, Any], Any]]:
+        session = record.session
+        if record.identity is not None and record.identity.is_strong:
+            yield self._by_identity, record.identity
+        yield self._by_session, (session.source, session.session_id)
+        yield self._by_session, _session_names(session)
+        if record.eid:
+            yield self._by_eid, record.eid
+
+    def same(self, identity: Identity) -> list[RecordingRecord]:
+        """List the records of recordings that say the same of themselves."""
+        return [self.records[key] for key in self._by_identity.get(identity, ())]
+
+    def of_session(self, session: SessionInfo) -> list[RecordingRecord]:
+        """List the records of a session, found by its id or by its names."""
+        keys = {
+            **self._by_session.get((session.source, session.session_id), {}),
+            **self._by_session.get(_session_names(session), {}),
+        }
+        return [self.records[key] for key in keys]
+
+    def at(self, source: str, session_id: str) -> list[RecordingRecord]:
+        """List the records that a source has under an id."""
+        return [self.records[key] for key in self._by_session.get((source, session_id), ())]
+
+    def with_eid(self, eid: str) -> list[RecordingRecord]:
+        """List the records of an Alyx session, whichever source found them."""
+        return [self.records[key] for key in self._by_eid.get(eid, ())]
+
+    def taken(self, key: str) -> RecordingRecord | None:
+        """Give the record that has a key, in whatever case."""
+        found = self._by_folded.get(key.casefold())
+        return None if found is None else self.records[found]
+
+
+def _session_names(session: SessionInfo) -> tuple[Any, ...]:
+    return ("names", session.source, session.lab, session.subject, session.date, session.number)
+
+
+def find_same(
+    index: RecordIndex, identity: Identity, qualifier: str | None = None
+) -> RecordingRecord | None:
+    """Find the recording that says the same of itself, wherever its folder is now.
+
+    Parameters
+    ----------
+    index : RecordIndex
+        The registry.
+    identity : Identity
+        Only a strong one (probe serial, creation time, first sample known) finds anything.
+    qualifier : str, optional
+        Prefer the record with it; a shank's (`s2`) must be the same.
+
+    Returns
+    -------
+    RecordingRecord or None
+        The record.
+    """
+    if not identity.is_strong:
+        return None
+    same = index.same(identity)
+    if qualifier is None:
+        return same[0] if same else None
+    exact = [record for record in same if record.raw.qualifier == qualifier]
+    loose = [
+        record
+        for record in same
+        if not _SHANK.search(qualifier) and not _SHANK.search(record.raw.qualifier)
+    ]
+    return next(iter(exact + loose), None)
+
+
+def claim_key(index: RecordIndex, session: SessionInfo, recording: RawRecording) -> Claim:
+    """Decide the key of a recording: the one it has, or a free one.
+
+    Parameters
+    ----------
+    index : RecordIndex
+        The registry.
+    session : SessionInfo
+        As its source names it.
+    recording : RawRecording
+        The recording.
+
+    Returns
+    -------
+    Claim
+        With the collision where the natural key belongs to another recording.
+    """
+    known = find_same(index, recording.identity, recording.qualifier)
+    if known is not None:
+        return Claim(known.key, known)
+    for record in index.of_session(session):
+        if _is_same_place(record, session, recording):
+            return Claim(record.key, record)
+    natural = RecordingKey.make(
+        session.subject, session.date, session.number, recording.probe, recording.qualifier
+    )
+    holder = index.taken(str(natural))
+    if holder is not None and _agree(holder, session, recording):
+        return Claim(holder.key, holder)
+    return Claim(_free(index, natural), None, holder)
+
+
+def claim_announced(
+    index: RecordIndex, session: SessionInfo, label: str, serial: str = ""
+) -> Claim:
+    """Decide the key of a probe that a database announces and that has no raw data there yet.
+
+    Parameters
+    ----------
+    index : RecordIndex
+        The registry.
+    session : SessionInfo
+        As the database names it.
+    label : str
+        Normalised name of the probe, `probe00`, with a shank that is kept apart, `probe00-s1`.
+    serial : str
+        Serial number of the probe; empty where it is not registered.
+
+    Returns
+    -------
+    Claim
+        The recording of this session and probe, also one that a folder source found.
+    """
+    for record in index.of_session(session):
+        if record.session.session_id == session.session_id and record.label == label:
+            return Claim(record.key, record)
+    probe, _, qualifier = label.partition("-")
+    natural = RecordingKey.make(session.subject, session.date, session.number, probe, qualifier)
+    holder = index.taken(str(natural))
+    if holder is not None and _may_be(holder, session, serial):
+        return Claim(holder.key, holder)
+    return Claim(_free(index, natural), None, holder)
+
+
+def _free(index: RecordIndex, natural: RecordingKey) -> str:
+    key, suffix = natural, 2
+    while index.taken(str(key)) is not None:
+        key = replace(natural, qualifier=f"{natural.qualifier}x{suffix}")
+        suffix += 1
+    return str(key)
+
+
+def _may_be(holder: RecordingRecord, session: SessionInfo, serial: str) -> bool:
+    """Tell whether what is announced can be the recording that has the natural key.
+
+    Names are all there is to compare: the same ones, and no serial number that contradicts.
+    """
+    found = holder.identity.probe_serial if holder.identity else None
+    contradicts = bool(found and serial) and found != serial
+    return _same_names(holder.session, session) and not contradicts
+
+
+def _agree(holder: RecordingRecord, session: SessionInfo, recording: RawRecording) -> bool:
+    """Tell whether the natural key's holder is this recording, seen by another source.
+
+    Formats without a serial number leave what little they say: all of it must be the same, and
+    so must the names.
+    """
+    if holder.identity is None:
+        return _same_names(holder.session, session)
+    elsewhere = holder.session.source != session.source
+    weak = not recording.identity.is_strong and not holder.identity.is_strong
+    return (
+        elsewhere
+        and weak
+        and holder.identity == recording.identity
+        and _same_names(holder.session, session)
+    )
+
+
+def _same_names(one: SessionInfo, other: SessionInfo) -> bool:
+    """Compare names as they are now: a key keeps those that its session had at first."""
+    labs = {one.lab, other.lab} - {""}
+    return len(labs) < 2 and _day_and_number(one) == _day_and_number(other)
+
+
+def _day_and_number(session: SessionInfo) -> tuple[Any, ...]:
+    return session.subject, session.date, session.number.lstrip("0")
+
+
+def _is_same_place(record: RecordingRecord, session: SessionInfo, recording: RawRecording) -> bool:
+    """Tell whether a record is of the same probe of the same session, as far as names go.
+
+    Two strong identities that differ in more than the size are two recordings, whatever the
+    folder is called: one was moved away and another one took its place.
+    """
+    old, new = record.identity, recording.identity
+    if old is not None and old.is_strong and new.is_strong and _core(old) != _core(new):
+        return False
+    if record.label != recording.label:
+        return False
+    known = record.session
+    if known.session_id and session.session_id:
+        return (known.source, known.session_id) == (session.source, session.session_id)
+    return _session_names(known) == _session_names(session)
+
+
+def _core(identity: Identity) -> tuple[Any, ...]:
+    return identity.probe_serial, identity.created, identity.first_sample

@@ -1,0 +1,253 @@
+"""What the registry keeps of a recording, as plain data, and how it looks as a table.
+
+Reading and writing records is done by `neuro_assets.registry.registry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from neuro_assets.formats.model import Identity, Problem, RawRecording
+from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.recording_key import RecordingKey
+from neuro_assets.registry.metadata import RecordingMetadata, RemoteFile
+from neuro_assets.store.model import now
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+State = Literal["ready", "not_ready", "vanished", "held"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class SessionInfo(_Record):
+    """The session that a recording belongs to, as its source names it.
+
+    Parameters
+    ----------
+    lab, subject : str
+        As they are written at the source, not made safe.
+    date : date
+        Day of the session.
+    number : str
+        Number of the day.
+    source : str
+        Name of the source in `lab.yaml`.
+    folder : str
+        Where its files are now.
+    session_id : str
+        The source's own name for it; stays when the folder moves, where the source can tell.
+    """
+
+    lab: str = ""
+    subject: str
+    date: date
+    number: Annotated[str, BeforeValidator(str)]
+    source: str = "local"
+    folder: str = ""
+    session_id: str = ""
+
+
+class RecordingRecord(_Record):
+    """Everything that is known about one recording before anything was computed.
+
+    Parameters
+    ----------
+    key : str
+        Partition key.
+    session : SessionInfo
+        Its session.
+    recording : RawRecording or None
+        How to open it; None for a probe that is announced and has no raw data yet.
+    announced : str
+        Label under which a database announced it, before there was a recording.
+    raw_version : str
+        Version of the raw data; empty without any.
+    state : str
+        `ready`, `not_ready` (still being copied), `vanished` (its files, or its session in the
+        database, are gone), `held` (see `hold`).
+    missing : list of str
+        What is missing until it is ready.
+    hold : str
+        Why no run is started though the data are there: quality CRITICAL, two sessions with one
+        name, ...; empty without a reason.
+    waiting_since : datetime or None
+        Since when it is not ready, UTC.
+    requested : str or None
+        Version of the raw data for which a run was asked for last.
+    requested_at : datetime or None
+        When that was, UTC.
+    known_as : str
+        What its source calls that version, where another source named it first.
+    told : str
+        Version of the raw data that was reported last.
+    problems : list of Problem
+        What is odd about it, for people.
+    eid, pid : str or None
+        Alyx's ids of session and insertion.
+    metadata : RecordingMetadata or None
+        What the lab's database says of it.
+    remote_files : tuple of RemoteFile
+        Files that have to be fetched before the recording can be opened.
+    source_token : str
+        What the source last said of the raw data of the session, for a comparison later.
+    aliases : list of str
+        Other names under which it was known.
+    first_seen, updated : datetime
+        UTC.
+    raw_history : list of dict
+        Earlier raw versions: `version`, `until`.
+    """
+
+    key: str
+    session: SessionInfo
+    recording: RawRecording | None = None
+    announced: str = ""
+    raw_version: str = ""
+    state: State = "ready"
+    missing: list[str] = []
+    hold: str = ""
+    waiting_since: datetime | None = None
+    requested: str | None = None
+    requested_at: datetime | None = None
+    known_as: str = ""
+    told: str = ""
+    problems: list[Problem] = []
+    eid: str | None = None
+    pid: str | None = None
+    metadata: RecordingMetadata | None = None
+    remote_files: tuple[RemoteFile, ...] = ()
+    source_token: str = ""
+    aliases: list[str] = []
+    first_seen: datetime = Field(default_factory=now)
+    updated: datetime = Field(default_factory=now)
+    raw_history: list[dict[str, Any]] = []
+
+    @property
+    def identity(self) -> Identity | None:
+        """What the recording says of itself; None before there are raw data."""
+        return self.recording.identity if self.recording else None
+
+    @property
+    def label(self) -> str:
+        """Probe and qualifier, unique within its session."""
+        if self.recording is not None or self.announced:
+            return self.recording.label if self.recording else self.announced
+        key = RecordingKey.parse(self.key)
+        return f"{key.probe}-{key.qualifier}" if key.qualifier else key.probe
+
+    @property
+    def raw(self) -> RawRecording:
+        """How to open the raw data.
+
+        Raises
+        ------
+        PermanentFailure
+            When there are none yet.
+        """
+        if self.recording is None:
+            waits = "; ".join(self.missing) or "not there"
+            raise PermanentFailure(f"{self.key} has no raw data yet: {waits}")
+        return self.recording
+
+    @property
+    def reason(self) -> str:
+        """Why it is not ready, one line; empty when it is."""
+        if self.state == "ready":
+            return ""
+        return self.hold or "; ".join(self.missing) or self.state.replace("_", " ")
+
+
+_COLUMNS = {
+    "key": "string",
+    "lab": "string",
+    "subject": "string",
+    "date": "datetime64[us]",
+    "number": "string",
+    "probe": "string",
+    "qualifier": "string",
+    "source": "string",
+    "session_id": "string",
+    "folder": "string",
+    "state": "string",
+    "reason": "string",
+    "projects": "string",
+    "qc": "string",
+    "raw_version": "string",
+    "format": "string",
+    "probe_model": "string",
+    "probe_serial": "string",
+    "created": "datetime64[us]",
+    "duration_s": "float64",
+    "n_channels": "Int64",
+    "sampling_frequency": "float64",
+    "size_bytes": "Int64",
+    "n_problems": "Int64",
+    "eid": "string",
+    "pid": "string",
+    "first_seen": "datetime64[us, UTC]",
+    "updated": "datetime64[us, UTC]",
+}
+
+
+def as_table(records: Iterable[RecordingRecord]) -> pd.DataFrame:
+    """Put records side by side, one row each.
+
+    Parameters
+    ----------
+    records : iterable of RecordingRecord
+        Any number, also none.
+
+    Returns
+    -------
+    DataFrame
+        The same columns and types whatever the records hold.
+    """
+    import pandas as pd
+
+    rows = [_row(record) for record in records]
+    return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
+
+
+def _row(record: RecordingRecord) -> dict[str, Any]:
+    key = RecordingKey.parse(record.key)
+    said = record.metadata.session if record.metadata else None
+    return {
+        **record.session.model_dump(),
+        "key": record.key,
+        "probe": key.probe,
+        "qualifier": key.qualifier,
+        "state": record.state,
+        "reason": record.reason,
+        "projects": ", ".join(said.projects) if said else None,
+        "qc": said.qc if said else None,
+        "raw_version": record.raw_version,
+        "n_problems": len(record.problems),
+        "eid": record.eid,
+        "pid": record.pid,
+        "first_seen": record.first_seen,
+        "updated": record.updated,
+        **(_said_by_files(record.recording) if record.recording else {}),
+    }
+
+
+def _said_by_files(recording: RawRecording) -> dict[str, Any]:
+    identity, main = recording.identity, recording.main
+    return {
+        "probe": recording.probe,
+        "format": recording.format,
+        "probe_model": recording.probe_model,
+        "probe_serial": identity.probe_serial,
+        "created": identity.created,
+        "duration_s": recording.duration_s,
+        "n_channels": main.n_channels,
+        "sampling_frequency": main.sampling_frequency,
+        "size_bytes": identity.size_bytes,
+    }

@@ -1,0 +1,1 @@
+"""Local field potentials: filters, extraction, quality numbers, stored form."""

@@ -1,0 +1,409 @@
+"""One NWB file of one recording: built, written and handed to the checks.
+
+The inputs are in `nwb_inputs`, the units table in `nwb_units`, the traces in `nwb_traces`, the
+checks in `nwb_check`. What goes into the file is decided by the caller; whatever is absent is
+left out and named in the file.
+"""
+
+from __future__ import annotations
+
+import uuid
+import warnings
+from datetime import datetime, time
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+
+from neuro_assets import __version__
+from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.parameters.nwb import NwbParameters
+from neuro_assets.science.nwb.check import inspect_nwb, open_nwb
+from neuro_assets.science.nwb.inputs import (
+    NwbInputs,
+    SubjectInfo,
+    Templates,
+    channels_of,
+    spike_trains,
+    templates_of,
+    trains_from_tables,
+)
+from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
+
+__all__ = [
+    "NwbInputs",
+    "SubjectInfo",
+    "Templates",
+    "build_nwb",
+    "channels_of",
+    "inspect_nwb",
+    "open_nwb",
+    "nwb_path",
+    "save_nwb",
+    "spike_trains",
+    "templates_of",
+    "trains_from_tables",
+    "write_nwb",
+]
+
+NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "neuro_assets.nwb")
+"""Identifiers are UUIDv5 in here: the same recording and version give the same one anywhere."""
+
+CLOCK = "seconds on the clock `probe`: sample index / sampling frequency, 0 at the first sample"
+
+
+def write_nwb(
+    inputs: NwbInputs,
+    folder: Path,
+    parameters: NwbParameters | None = None,
+    *,
+    progress: Progress = no_progress,
+) -> StepResult:
+    """Write `folder/<key>.nwb` (a folder `<key>.nwb.zarr` for the Zarr backend) and check it.
+
+    Parameters
+    ----------
+    inputs : NwbInputs
+        What goes in.
+    folder : Path
+        Existing and empty.
+    parameters : NwbParameters, optional
+        The default set otherwise.
+    progress : callable
+        Told the fraction done.
+
+    Returns
+    -------
+    StepResult
+        Metrics `n_validation_errors`, `n_critical`, `n_best_practice_violations` (those that the
+        data could satisfy), `n_missing_metadata` (those that only the lab can), ...; table
+        `inspector`, one row a message.
+
+    Raises
+    ------
+    PermanentFailure
+        When the inputs contradict each other.
+    """
+    parameters = parameters or NwbParameters.resolve()
+    path = nwb_path(inputs.key, folder, parameters)
+    missing = list(inputs.missing) + _left_out(inputs)
+    nwbfile = build_nwb(inputs, parameters, missing, progress=progress)
+    save_nwb(nwbfile, path, parameters)
+    progress(0.85, "checking the NWB file")
+    metrics, messages = inspect_nwb(path, inputs.subject_info)
+    metrics |= _contents(inputs, nwbfile, path, parameters) | {"n_missing_inputs": len(missing)}
+    progress(1.0, "NWB written")
+    applied = [Applied("write_nwb", {"file": path.name, "without": missing})]
+    return StepResult(metrics=metrics, tables={"inspector": messages}, applied=applied)
+
+
+def nwb_path(key: str, folder: Path, parameters: NwbParameters) -> Path:
+    """Return where the file of a recording goes."""
+    if not key or key in {".", ".."} or "/" in key or "\\" in key:
+        raise PermanentFailure(f"{key!r} cannot be a file's name; use the recording's key")
+    return folder / (f"{key}.nwb" if parameters.backend == "hdf5" else f"{key}.nwb.zarr")
+
+
+def _left_out(inputs: NwbInputs) -> list[str]:
+    absent = []
+    if inputs.start_time is None:
+        absent.append("start time: unknown, midnight of the session's day is written")
+    if inputs.lfp is not None and not inputs.lfp.has_scaleable_traces():
+        absent.append("lfp: its gains are unknown, so it has no volts")
+    if inputs.lfp is None and not _named(inputs.missing, "lfp"):
+        absent.append("lfp")
+    if not _has_units(inputs) and not _named(inputs.missing, "units"):
+        absent.append("units")
+    return absent
+
+
+def _named(missing: list[str], what: str) -> bool:
+    return any(entry.split(":")[0].strip() == what for entry in missing)
+
+
+def _has_units(inputs: NwbInputs) -> bool:
+    return inputs.units is not None and inputs.spikes is not None and len(inputs.units) > 0
+
+
+def build_nwb(
+    inputs: NwbInputs,
+    parameters: NwbParameters,
+    missing: list[str] | None = None,
+    *,
+    progress: Progress = no_progress,
+) -> Any:
+    """Make the file in memory; traces are read only when it is written.
+
+    Parameters
+    ----------
+    inputs : NwbInputs
+        What goes in.
+    parameters : NwbParameters
+        Options.
+    missing : list of str, optional
+        What the session description names as absent.
+    progress : callable
+        Told the fraction done while traces are written.
+
+    Returns
+    -------
+    pynwb.NWBFile
+        Complete.
+    """
+    from neuro_assets.science.nwb.units import units_table
+
+    with warnings.catch_warnings():
+        # Tables are complete before they join the file, where the electrodes already are.
+        warnings.filterwarnings("ignore", message=".*does not share an ancestor")
+        wrap = _compressor(parameters)
+        nwbfile = _session(inputs, parameters, missing or [])
+        nwbfile.subject = _subject(inputs, parameters)
+        _electrodes(inputs, nwbfile)
+        if _has_units(inputs):
+            nwbfile.units = units_table(inputs, nwbfile, parameters, wrap)
+        if inputs.lfp is not None and inputs.lfp.has_scaleable_traces():
+            _add_lfp(inputs, nwbfile, parameters, wrap, progress)
+        if parameters.raw_traces and inputs.raw is not None:
+            _add_raw(inputs, nwbfile, parameters, wrap, progress)
+    return nwbfile
+
+
+def _start_time(inputs: NwbInputs, zone: ZoneInfo) -> datetime:
+    start = inputs.start_time or datetime.combine(inputs.date, time(0), tzinfo=zone)
+    return start if start.tzinfo is not None else start.replace(tzinfo=zone)
+
+
+def _session(inputs: NwbInputs, parameters: NwbParameters, missing: list[str]) -> Any:
+    from pynwb import NWBFile
+
+    holds = [name for name, there in _holds(inputs).items() if there]
+    description = (
+        f"Recording {inputs.key} of {inputs.probe}: {', '.join(holds) or 'electrodes only'}. "
+        f"Times are {CLOCK}."
+    )
+    if missing:
+        description += f" Made without: {'; '.join(missing)}."
+    if inputs.start_time is not None and inputs.start_time.tzinfo is None:
+        description += f" The start time had no time zone; {parameters.timezone} is assumed."
+    notes = "; ".join(f"{name}: {value}" for name, value in sorted(inputs.session_aliases.items()))
+    return NWBFile(
+        session_description=description,
+        identifier=str(uuid.uuid5(NAMESPACE, f"{inputs.lab}/{inputs.key}/{inputs.version}")),
+        session_start_time=_start_time(inputs, ZoneInfo(parameters.timezone)),
+        session_id=f"{inputs.date.isoformat()}_{inputs.number}".replace("/", "-"),
+        lab=inputs.lab or None,
+        institution=parameters.institution,
+        experimenter=list(inputs.experimenters or parameters.experimenters) or None,
+        experiment_description=inputs.experiment_description,
+        keywords=list(parameters.keywords) or None,
+        notes=notes or None,
+        was_generated_by=[["neuro_assets", __version__]],
+    )
+
+
+def _holds(inputs: NwbInputs) -> dict[str, bool]:
+    return {"units": _has_units(inputs), "LFP": inputs.lfp is not None}
+
+
+def _subject(inputs: NwbInputs, parameters: NwbParameters) -> Any:
+    from pynwb.file import Subject
+
+    info = inputs.subject_info
+    birth = info.date_of_birth
+    if birth is not None and birth.tzinfo is None:
+        birth = birth.replace(tzinfo=ZoneInfo(parameters.timezone))
+    return Subject(
+        subject_id=inputs.subject.replace("/", "-"),
+        species=info.species or parameters.species,
+        sex=info.sex or "U",
+        age=info.age,
+        date_of_birth=birth,
+        weight=info.weight,
+        genotype=info.genotype,
+        strain=info.strain,
+        description=info.description,
+    )
+
+
+def _electrodes(inputs: NwbInputs, nwbfile: Any) -> None:
+    channels = inputs.channels
+    model = nwbfile.create_device_model(
+        name=inputs.probe_model or "unknown probe",
+        manufacturer=inputs.probe_manufacturer or "unknown",
+        description="model of the probe",
+    )
+    device = nwbfile.create_device(
+        name=inputs.probe,
+        description=f"silicon probe {inputs.probe_model}".strip(),
+        serial_number=inputs.probe_serial or None,
+        model=model,
+    )
+    shanks = _column(channels, "shank", "0").astype(str).to_numpy()
+    names = {
+        shank: inputs.probe if len(set(shanks)) == 1 else f"{inputs.probe}_shank{shank}"
+        for shank in sorted(set(shanks))
+    }
+    groups = {
+        shank: nwbfile.create_electrode_group(
+            name=name,
+            description=f"shank {shank} of {inputs.probe}",
+            location="unknown",
+            device=device,
+        )
+        for shank, name in names.items()
+    }
+    nwbfile.add_electrode_column("channel_name", "name of the channel in the raw recording")
+    nwbfile.add_electrode_column(
+        "label", "good, dead, noise (noisy), out (outside the brain) or unknown"
+    )
+    places = np.stack(
+        [_column(channels, name, np.nan).to_numpy(float) for name in ("x_um", "y_um")]
+    )
+    labels = _column(channels, "label", "unknown").astype(str).to_numpy()
+    regions = _column(channels, "location", "unknown").fillna("unknown").astype(str).to_numpy()
+    for row, name in enumerate(channels["channel_id"]):
+        nwbfile.add_electrode(
+            location=regions[row],
+            group=groups[shanks[row]],
+            group_name=names[shanks[row]],
+            rel_x=float(places[0, row]),
+            rel_y=float(places[1, row]),
+            channel_name=str(name),
+            label=labels[row],
+        )
+
+
+def _column(table: pd.DataFrame, name: str, default: Any) -> pd.Series:
+    return table[name] if name in table else pd.Series([default] * len(table), index=table.index)
+
+
+def _region(inputs: NwbInputs, recording: Any, nwbfile: Any) -> Any:
+    """Electrode rows of a recording's channels: by name, else by the AP channel at their place."""
+    row_of = {str(c): row for row, c in enumerate(inputs.channels["channel_id"])}
+    candidates = [recording.get_channel_ids(), recording.get_property("ap_channel_id")]
+    for names in candidates:
+        if names is not None and all(str(name) in row_of for name in names):
+            rows = [row_of[str(name)] for name in names]
+            return nwbfile.create_electrode_table_region(rows, "electrodes of the channels")
+    raise PermanentFailure(
+        f"the traces' channels ({candidates[0][0]}, ...) are not in the channel table; "
+        "make bad_channels and lfp again"
+    )
+
+
+def _add_lfp(
+    inputs: NwbInputs, nwbfile: Any, parameters: NwbParameters, wrap: Any, progress: Progress
+) -> None:
+    from pynwb.ecephys import LFP
+
+    from neuro_assets.science.nwb.traces import electrical_series
+
+    band = inputs.lfp.get_annotation("pass_band_hz") if inputs.lfp is not None else None
+    filtering = None
+    if band is not None:
+        low = "none" if band[0] is None else f"{band[0]:g} Hz (-3 dB, zero-phase Gaussian)"
+        filtering = f"high-pass: {low}; low-pass: {band[1]:g} Hz (zero-phase FIR)"
+    series = electrical_series(
+        "ElectricalSeriesLFP",
+        f"local field potential; {CLOCK}",
+        inputs.lfp,
+        _region(inputs, inputs.lfp, nwbfile),
+        parameters,
+        wrap,
+        lambda done, words: progress(0.7 + 0.1 * done, words),
+        filtering=filtering,
+    )
+    module = nwbfile.create_processing_module("ecephys", "processed extracellular recordings")
+    module.add(LFP(electrical_series=series))
+
+
+def _add_raw(
+    inputs: NwbInputs, nwbfile: Any, parameters: NwbParameters, wrap: Any, progress: Progress
+) -> None:
+    from neuro_assets.science.nwb.traces import electrical_series
+
+    nwbfile.add_acquisition(
+        electrical_series(
+            "ElectricalSeriesAP",
+            f"raw traces; {CLOCK}",
+            inputs.raw,
+            _region(inputs, inputs.raw, nwbfile),
+            parameters,
+            wrap,
+            lambda done, words: progress(0.7 * done, words),
+        )
+    )
+
+
+def _compressor(parameters: NwbParameters) -> Any:
+    """Return what wraps an array, or an iterator over one, with the backend's compression."""
+    if parameters.backend == "hdf5":
+        from hdmf.backends.hdf5 import H5DataIO
+
+        return lambda data: H5DataIO(
+            data,
+            compression="gzip",
+            compression_opts=parameters.compression_level,
+            shuffle=True,
+            **_resizable(data),
+        )
+    from hdmf_zarr import ZarrDataIO
+    from numcodecs import Blosc
+
+    codec = Blosc(cname="zstd", clevel=parameters.compression_level, shuffle=Blosc.BITSHUFFLE)
+    return lambda data: ZarrDataIO(data, compressor=codec)
+
+
+def _resizable(data: Any) -> dict[str, Any]:
+    # HDF5 cannot chunk an empty array that may not grow.
+    if isinstance(data, np.ndarray) and data.size == 0:
+        return {"maxshape": (None,) * data.ndim}
+    return {}
+
+
+def save_nwb(nwbfile: Any, path: Path, parameters: NwbParameters) -> None:
+    """Write a file with the backend that the parameters name.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+        As `build_nwb` makes it.
+    path : Path
+        As `nwb_path` says.
+    parameters : NwbParameters
+        Backend.
+    """
+    if parameters.backend == "hdf5":
+        from pynwb import NWBHDF5IO
+
+        with NWBHDF5IO(str(path), mode="w") as io:
+            io.write(nwbfile)
+        return
+    import numcodecs
+    from hdmf_zarr.backend import ZarrIO
+    from pynwb import get_manager
+
+    # NWBZarrIO would encode strings with pickle, and drops the option that says otherwise.
+    with ZarrIO(
+        str(path), manager=get_manager(), mode="w", object_codec_class=numcodecs.JSON
+    ) as io:
+        io.write(nwbfile)
+
+
+def _contents(
+    inputs: NwbInputs, nwbfile: Any, path: Path, parameters: NwbParameters
+) -> dict[str, Any]:
+    files = path.rglob("*") if path.is_dir() else [path]
+    has_units = _has_units(inputs)
+    return {
+        "n_electrodes": len(inputs.channels),
+        "n_units": 0 if not has_units or inputs.units is None else len(inputs.units),
+        "n_spikes": len(nwbfile.units["spike_times"].target.data) if has_units else 0,
+        "has_lfp": int("ecephys" in nwbfile.processing),
+        "has_raw_traces": int("ElectricalSeriesAP" in nwbfile.acquisition),
+        "duration_s": inputs.duration_s,
+        "size_bytes": sum(file.stat().st_size for file in files if file.is_file()),
+        "backend": parameters.backend,
+    }

@@ -1,0 +1,1 @@
+"""Quality of a recording: RMS, spectra, line noise, saturation, destriping."""

@@ -1,0 +1,342 @@
+"""The step `recording_quality`: noise, spectrum, line noise, spikes and saturation of a recording.
+
+Puts the measures together; each is in its own module (`spectral`, `quality_destripe`,
+`quality_saturation`). Whether a number is good is judged by criteria elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.parameters.bad_channels import BadChannelsParameters
+from neuro_assets.parameters.recording_quality import RecordingQualityParameters
+from neuro_assets.science.bad_channels import detect_bad_channels
+from neuro_assets.science.geometry import channel_table
+from neuro_assets.science.pictures import to_picture
+from neuro_assets.science.quality.destripe import Destriper
+from neuro_assets.science.quality.saturation import find_saturation, limits_of
+from neuro_assets.science.result import Applied, Picture, Progress, StepResult, no_progress
+from neuro_assets.science.spectral import line_noise_db, power_spectrum
+
+if TYPE_CHECKING:
+    from spikeinterface.core import BaseRecording
+
+MAIN_STREAMS = ("ap", "wideband")
+LINES_HZ = (50, 60)
+LINE_RESOLUTION_HZ = 1.0
+
+
+def recording_quality(
+    streams: Mapping[str, Any],
+    folder: Path,
+    parameters: RecordingQualityParameters,
+    *,
+    channels: pd.DataFrame | None = None,
+    n_jobs: int = 1,
+    progress: Progress = no_progress,
+) -> StepResult:
+    """Measure a recording: pieces of 1 s for noise and spectrum, every sample for saturation.
+
+    Definitions are IBL's (ibllib ephysqc.py, ibldsp voltage.py): RMS of raw and of destriped
+    traces, Welch spectra, spikes below -50 uV after destriping, saturation on raw data. One
+    piece every 300 s from 40 s; short recordings are sampled evenly, half a second included.
+
+    Parameters
+    ----------
+    streams : mapping of str to BaseRecording or RawStream
+        `ap` or `wideband`, and `lf` where it exists; raw neural channels with gains.
+    folder : Path
+        Not used: the tables are small.
+    parameters : RecordingQualityParameters
+        Pieces, filters and limits.
+    channels : DataFrame, optional
+        Table of `bad_channels`; found on ten pieces where not given.
+    n_jobs : int
+        Threads that look for saturation.
+    progress : callable
+        Told the fraction done.
+
+    Returns
+    -------
+    StepResult
+        Tables `channel_quality` (one row a channel), `spectrum` (stream, channel, frequency) and
+        `saturation` (intervals of the main stream, sample indices, `stop_sample` one past the
+        last).
+
+    Raises
+    ------
+    PermanentFailure
+        Without a main stream, without gains, or with gains that are not numbers.
+    """
+    recordings = {name: getattr(stream, "neural", stream) for name, stream in streams.items()}
+    main = next((recordings[name] for name in MAIN_STREAMS if name in recordings), None)
+    if main is None:
+        raise PermanentFailure("The recording has neither an AP nor a wide-band stream to measure")
+    for name, recording in recordings.items():
+        _check_units(name, recording)
+    labels = _labels(main, channels, folder)
+    table = channel_table(main).assign(label=labels)
+    result = StepResult()
+    pieces = _pieces(main, parameters)
+    quality, spectra = _measure_main(main, table, pieces, parameters, result, progress)
+    lf = recordings.get("lf")
+    if lf is not None:
+        quality, spectra = _add_lf(lf, quality, spectra, parameters, result)
+        progress(0.4, "LF measured")
+    limits = limits_of(main, parameters, slope=True)
+    saturation, n_saturated = find_saturation(
+        main,
+        limits,
+        gap_samples=parameters.saturation_gap_samples,
+        n_jobs=n_jobs,
+        watch=lambda fraction: progress(0.4 + 0.6 * fraction, "looking for saturation"),
+    )
+    result.applied.append(
+        Applied(
+            "find_saturation",
+            {
+                "range_uv": limits.range_uv,
+                "fraction_of_range": parameters.saturation_fraction_of_range,
+                "slope_uv": parameters.saturation_slope_uv,
+                "channels": parameters.saturation_channels,
+            },
+        )
+    )
+    result.tables |= {"channel_quality": quality, "spectrum": spectra, "saturation": saturation}
+    result.metrics |= _metrics(quality, main, saturation, n_saturated, limits.range_uv)
+    result.metrics["examined_s"] = sum(b - a for a, b in pieces) / main.sampling_frequency
+    result.picture = _picture(quality, spectra)
+    return result
+
+
+def _check_units(name: str, recording: BaseRecording) -> None:
+    gains, offsets = recording.get_channel_gains(), recording.get_channel_offsets()
+    if gains is None or offsets is None:
+        raise PermanentFailure(
+            f"The stream {name} has no gains, so that nothing can be said in microvolts: give "
+            "gain_uv for its reader in lab.yaml"
+        )
+    if not (np.isfinite(gains).all() and np.isfinite(offsets).all() and np.all(gains)):
+        raise PermanentFailure(
+            f"The stream {name} has gains or offsets that are no numbers (or zero): correct the "
+            "probe's metadata, or give gain_uv in lab.yaml"
+        )
+
+
+def _labels(main: BaseRecording, channels: pd.DataFrame | None, folder: Path) -> list[str]:
+    """Label of each channel, from the table or found here on a few pieces."""
+    if channels is None:
+        few = BadChannelsParameters(n_chunks=10)
+        return detect_bad_channels(main, folder, few).tables["channels"]["label"].tolist()
+    known = dict(zip(channels["channel_id"].astype(str), channels["label"], strict=True))
+    try:
+        return [known[str(channel)] for channel in main.channel_ids]
+    except KeyError as error:
+        raise PermanentFailure(
+            f"The table of bad channels does not know channel {error}: it was made for another "
+            "recording; make bad_channels again"
+        ) from error
+
+
+def _pieces(
+    recording: BaseRecording, parameters: RecordingQualityParameters
+) -> list[tuple[int, int]]:
+    """Places of the examined pieces: IBL's for long recordings, evenly spread for short ones."""
+    fs = recording.sampling_frequency
+    n_samples = int(recording.get_num_samples())
+    if n_samples == 0:
+        raise PermanentFailure("The recording has no samples: nothing can be measured")
+    length = min(n_samples, round(parameters.piece_s * fs))
+    last = n_samples - length
+    first, step = round(parameters.first_piece_s * fs), round(parameters.piece_interval_s * fs)
+    starts = np.arange(first, last + 1, step)
+    if len(starts) < parameters.min_pieces:
+        n_pieces = min(parameters.min_pieces, n_samples // length)
+        gaps = (n_samples - n_pieces * length) / (n_pieces + 1)
+        starts = np.floor(gaps + np.arange(n_pieces) * (length + gaps)).astype(int)
+    return [(int(start), int(start) + length) for start in starts]
+
+
+def _measure_main(
+    main: BaseRecording,
+    table: pd.DataFrame,
+    pieces: list[tuple[int, int]],
+    parameters: RecordingQualityParameters,
+    result: StepResult,
+    progress: Progress,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Measure the pieces of the spike band; medians over pieces, as IBL."""
+    destriper = Destriper(main, table, parameters)
+    result.applied += destriper.applied
+    fs = main.sampling_frequency
+    rows, powers, lines = [], [], []
+    for number, (start, stop) in enumerate(pieces):
+        raw = main.get_traces(start_frame=start, end_frame=stop, return_in_uV=True)
+        raw = np.asarray(raw, dtype=np.float32)
+        band = destriper.highpassed.get_traces(start_frame=start, end_frame=stop)
+        clean = destriper.traces(start, stop)
+        rows.append(
+            {
+                "rms_raw_uv": raw.std(axis=0),
+                "spike_band_power_uv2": band.var(axis=0),
+                "rms_destriped_uv": np.sqrt(np.mean(clean**2, axis=0)),
+                "spike_rate_hz": spike_counts(clean, parameters.spike_threshold_uv)
+                / (len(clean) / fs),
+            }
+        )
+        powers.append(power_spectrum(raw, fs, parameters.welch_samples))
+        lines.append(_line_levels(raw, fs))
+        progress(0.35 * (number + 1) / len(pieces), f"piece {number + 1} of {len(pieces)}")
+    quality = table.assign(
+        **{
+            name: np.mean([row[name] for row in rows], axis=0)
+            if name == "spike_rate_hz"
+            else np.median([row[name] for row in rows], axis=0)
+            for name in rows[0]
+        },
+        **_mean_lines(lines, parameters),
+    )
+    return quality, _spectrum_table(main, powers)
+
+
+def spike_counts(clean: np.ndarray, threshold_uv: float) -> np.ndarray:
+    """Count the spikes of each channel: local minima below a threshold.
+
+    Parameters
+    ----------
+    clean : ndarray, shape (n_samples, n_channels)
+        Destriped traces, uV.
+    threshold_uv : float
+        Negative.
+
+    Returns
+    -------
+    ndarray of int, shape (n_channels,)
+        Excursions below the threshold; one excursion is one spike, however many samples it has.
+    """
+    below = clean < threshold_uv
+    return np.count_nonzero(below[1:] & ~below[:-1], axis=0) + below[0]
+
+
+def _line_levels(raw: np.ndarray, fs: float) -> tuple[np.ndarray, np.ndarray]:
+    """Spectrum that resolves the mains."""
+    return power_spectrum(raw, fs, round(fs / LINE_RESOLUTION_HZ))
+
+
+def _mean_lines(
+    spectra: list[tuple[np.ndarray, np.ndarray]], parameters: RecordingQualityParameters
+) -> dict[str, np.ndarray]:
+    """Line noise of the mean spectrum: single windows scatter by 5 dB."""
+    frequencies, power = spectra[0][0], np.mean([power for _, power in spectra], axis=0)
+    return {
+        f"line_noise_{line}hz_db": line_noise_db(
+            frequencies, power, line, parameters.line_harmonics
+        )
+        for line in LINES_HZ
+    }
+
+
+def _spectrum_table(
+    recording: BaseRecording, powers: list[tuple[np.ndarray, np.ndarray]]
+) -> pd.DataFrame:
+    """Mean power of each channel and frequency, in long form."""
+    frequencies, power = powers[0][0], np.mean([power for _, power in powers], axis=0)
+    n_channels = power.shape[1]
+    return pd.DataFrame(
+        {
+            "stream": "lf" if recording.sampling_frequency <= 2600 else "ap",
+            "channel_index": np.repeat(np.arange(n_channels), len(frequencies)),
+            "frequency_hz": np.tile(frequencies, n_channels),
+            "power_uv2_hz": power.T.ravel().astype(np.float32),
+        }
+    )
+
+
+def _add_lf(
+    lf: BaseRecording,
+    quality: pd.DataFrame,
+    spectra: pd.DataFrame,
+    parameters: RecordingQualityParameters,
+    result: StepResult,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Measure the LF band; columns join the main stream's where the channels are the same."""
+    fs = lf.sampling_frequency
+    rms, powers, lines = [], [], []
+    for start, stop in _pieces(lf, parameters):
+        raw = lf.get_traces(start_frame=start, end_frame=stop, return_in_uV=True)
+        raw = np.asarray(raw, dtype=np.float32)
+        rms.append(raw.std(axis=0))
+        powers.append(power_spectrum(raw, fs, parameters.welch_samples))
+        lines.append(_line_levels(raw, fs))
+    columns = {"rms_lf_uv": np.median(rms, axis=0)}
+    columns |= {f"lf_{name}": level for name, level in _mean_lines(lines, parameters).items()}
+    table = _spectrum_table(lf, powers).assign(stream="lf")
+    result.metrics["rms_lf_uv_median"] = float(np.median(columns["rms_lf_uv"]))
+    result.metrics["lf_line_noise_db"] = _worst_line(columns, "lf_")
+    if lf.get_num_channels() == len(quality):
+        quality = quality.assign(**columns)
+    return quality, pd.concat([spectra, table], ignore_index=True)
+
+
+def _worst_line(columns: Any, prefix: str = "") -> float:
+    """Median channel's line noise, of 50 and 60 Hz the stronger."""
+    return float(max(np.median(columns[f"{prefix}line_noise_{line}hz_db"]) for line in LINES_HZ))
+
+
+def _metrics(
+    quality: pd.DataFrame,
+    main: BaseRecording,
+    saturation: pd.DataFrame,
+    n_saturated: int,
+    range_uv: float,
+) -> dict[str, Any]:
+    """Flat numbers; medians and deciles over channels that are not out of the brain."""
+    inside = quality[quality["label"] != "out"]
+    inside = inside if len(inside) else quality
+    numbers: dict[str, Any] = {}
+    for name in ("rms_raw_uv", "rms_destriped_uv"):
+        low, middle, high = np.percentile(inside[name], [10, 50, 90])
+        numbers |= {f"{name}_median": middle, f"{name}_p10": low, f"{name}_p90": high}
+    for name in ("spike_band_power_uv2", "spike_rate_hz"):
+        numbers[f"{name}_median"] = float(np.median(inside[name]))
+    for line in LINES_HZ:
+        name = f"line_noise_{line}hz_db"
+        numbers[name] = float(np.median(inside[name]))
+    numbers |= {
+        "line_noise_db": _worst_line(inside),
+        "saturated_fraction": n_saturated / int(main.get_num_samples()),
+        "n_saturation_events": len(saturation),
+        "saturated_s": n_saturated / main.sampling_frequency,
+        "saturation_range_uv": range_uv,
+        "duration_s": int(main.get_num_samples()) / main.sampling_frequency,
+        "n_channels": len(quality),
+    }
+    return {name: float(v) if isinstance(v, np.floating) else v for name, v in numbers.items()}
+
+
+def _picture(quality: pd.DataFrame, spectra: pd.DataFrame) -> Picture:
+    """RMS by depth, and the spectrum of the median channel with the deciles around it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.5, 4.5))
+    left, right = figure.subplots(1, 2)
+    known = bool(quality["y_um"].notna().all())
+    depth = quality["y_um"] if known else quality["channel_index"]
+    for name in ("rms_raw_uv", "rms_destriped_uv"):
+        left.plot(quality[name], depth, ".", markersize=3, label=name.removesuffix("_uv"))
+    left.set(xlabel="RMS (µV)", ylabel="depth (µm)" if known else "channel", xlim=(0, None))
+    left.legend(fontsize=8)
+    for stream, table in spectra[spectra["frequency_hz"] > 0].groupby("stream"):
+        by_frequency = table.groupby("frequency_hz")["power_uv2_hz"]
+        low, middle, high = (by_frequency.quantile(q) for q in (0.1, 0.5, 0.9))
+        right.loglog(middle.index, middle, label=str(stream))
+        right.fill_between(middle.index, low, high, alpha=0.3)
+    right.set(xlabel="frequency (Hz)", ylabel="power (µV²/Hz)")
+    right.legend(fontsize=8)
+    return to_picture("Noise by depth and power spectrum", figure)

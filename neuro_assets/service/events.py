@@ -1,0 +1,180 @@
+"""Dagster's side of a registered recording: its raw data version, its run and the run's tags."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+
+from neuro_assets import names
+from neuro_assets.registry.planning import Action
+from neuro_assets.registry.registry import RecordingRecord
+
+RawEvent = dg.AssetMaterialization | dg.AssetObservation
+
+RAW_VERSION_TAG = "neuro/raw_version"
+"""Run tag: the version of the raw data for which the run was asked."""
+
+
+def raw_events(action: Action) -> list[RawEvent]:
+    """Make the events that tell Dagster of a recording's raw data.
+
+    A version of the raw data is reported as a materialization and an observation: with
+    observations only, grandchildren never turn stale; with materializations only, the child does
+    not. The same version again makes nothing stale. What is waited for, before there are raw data,
+    is an observation.
+
+    Parameters
+    ----------
+    action : Action
+        What was planned.
+
+    Returns
+    -------
+    list
+        Events without a run; empty where there is nothing new.
+    """
+    record = action.record
+    events: list[RawEvent] = []
+    # News of what is there already too: a key's page shows the last materialization only.
+    if action.tell or (action.news and record.told):
+        events += _both(names.RAW_RECORDING, record, record.told, shown(record))
+    elif action.news:
+        events.append(_observation(names.RAW_RECORDING, record, shown(record), None))
+    if (action.tell_metadata or action.news) and record.metadata is not None:
+        said = _shown_metadata(record)
+        events += _both(names.RECORDING_METADATA, record, record.metadata.version, said)
+    return events
+
+
+def alert(record: RecordingRecord, now: datetime) -> dg.AssetObservation:
+    """Say that a recording waits too long.
+
+    An observation: of a check without a run Dagster keeps one evaluation for each partition and
+    refuses the next.
+
+    Parameters
+    ----------
+    record : RecordingRecord
+        Not ready.
+    now : datetime
+        UTC.
+
+    Returns
+    -------
+    dagster.AssetObservation
+        With what is missing, and for how long.
+    """
+    waited = now - (record.waiting_since or now)
+    days = round(waited.total_seconds() / 86400, 1)
+    said = {"alert": f"waits for {days} days: {record.reason}", "waiting_days": days}
+    return _observation(names.RAW_RECORDING, record, {**said, **shown(record)}, None)
+
+
+def _both(
+    asset: str, record: RecordingRecord, version: str, said: dict[str, Any]
+) -> list[RawEvent]:
+    tags = _version_tag(version)
+    made = dg.AssetMaterialization(asset_key=asset, partition=record.key, metadata=said, tags=tags)
+    return [made, _observation(asset, record, said, tags)]
+
+
+def _observation(
+    asset: str, record: RecordingRecord, said: dict[str, Any], tags: dict[str, str] | None
+) -> dg.AssetObservation:
+    return dg.AssetObservation(asset_key=asset, partition=record.key, metadata=said, tags=tags)
+
+
+def _version_tag(version: str) -> dict[str, str]:
+    return {"dagster/data_version": version}
+
+
+def shown(record: RecordingRecord) -> dict[str, Any]:
+    """List what the user interface shows of a recording, the database's part first.
+
+    Parameters
+    ----------
+    record : RecordingRecord
+        The record.
+
+    Returns
+    -------
+    dict
+        Metadata values by name.
+    """
+    session = record.session
+    values: dict[str, Any] = {"state": record.state}
+    if record.reason:
+        values["reason"] = record.reason
+    values.update(_shown_of_database(record))
+    values.update(lab=session.lab, subject=session.subject, source=session.source)
+    if session.folder:
+        values["folder"] = dg.MetadataValue.path(session.folder)
+    recording = record.recording
+    if recording is not None:
+        values.update(
+            format=recording.format,
+            probe_model=recording.probe_model or "unknown",
+            duration_s=recording.duration_s,
+            channels=recording.main.n_channels,
+            size_bytes=recording.identity.size_bytes,
+            streams=", ".join(recording.streams),
+        )
+    values["problems"] = "; ".join(p.detail for p in record.problems) or "none"
+    return values
+
+
+def _shown_of_database(record: RecordingRecord) -> dict[str, Any]:
+    if record.metadata is None:
+        return {}
+    said = record.metadata.session
+    values: dict[str, Any] = {
+        "projects": ", ".join(said.projects) or "none",
+        "qc": said.qc,
+        "eid": said.eid,
+    }
+    if said.link:
+        values["alyx"] = dg.MetadataValue.url(said.link)
+    if record.pid:
+        values["pid"] = record.pid
+    return values
+
+
+def _shown_metadata(record: RecordingRecord) -> dict[str, Any]:
+    """Figures of animal, session and insertion; all of it is in the registry's record."""
+    said = record.metadata
+    if said is None:
+        return {}
+    values = {"state": record.state, "reason": record.reason, **_shown_of_database(record)}
+    values["tasks"] = ", ".join(task.protocol or task.collection for task in said.session.tasks)
+    if said.subject is not None:
+        known = said.subject.model_dump(exclude_none=True, mode="json")
+        values.update({f"subject_{name}": value for name, value in known.items() if value != ""})
+    if said.insertion is not None:
+        values["probe_model"] = said.insertion.model
+        values["alignment"] = said.insertion.alignment
+        values["trajectories"] = ", ".join(t.provenance for t in said.insertion.trajectories)
+        values["n_xyz_picks"] = len(said.insertion.xyz_picks_um)
+    return {name: value for name, value in values.items() if value != ""}
+
+
+def run_tags(record: RecordingRecord) -> dict[str, str]:
+    """Tags from which executors size resources and people filter runs."""
+    session, recording = record.session, record.raw
+    return {
+        RAW_VERSION_TAG: record.raw_version,
+        "neuro/session": f"{session.subject}_{session.date}_{session.number}",
+        "neuro/duration_s": f"{recording.duration_s:.0f}",
+        "neuro/channels": str(recording.main.n_channels),
+    }
+
+
+def run_request(record: RecordingRecord) -> dg.RunRequest:
+    """Request of the run for this version of the raw data; asked for twice, it starts once."""
+    return dg.RunRequest(
+        run_key=f"{record.key}:{record.raw_version}",
+        partition_key=record.key,
+        job_name=names.PROCESS_JOB,
+        tags=run_tags(record),
+    )

@@ -1,0 +1,232 @@
+"""Carrying out what was planned: registry first, then Dagster's keys, events and runs.
+
+Every part is idempotent, so that a crash between two of them is mended by doing all again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from neuro_assets.config import LabConfig, SourceConfig
+from neuro_assets.formats.model import Problem
+from neuro_assets.formats.versions import raw_version
+from neuro_assets.outcomes import NeuroAssetsError
+from neuro_assets.partitions import SET_NAME
+from neuro_assets.registry.descriptions import SessionDescription
+from neuro_assets.registry.planning import Action, ActionKind, Seen, plan
+from neuro_assets.registry.registry import RecordingRecord, Registry
+from neuro_assets.service.events import raw_events
+from neuro_assets.sources.folders.source import LocalSessionSource
+from neuro_assets.sources.protocol import SessionSource
+
+COMMAND_LINE = "command line"
+"""Name of the source of a folder that is below no source of `lab.yaml`."""
+
+
+NOT_PLANNED = frozenset({"key", "first_seen", "updated", "raw_history"})
+"""Fields of a record that the registry itself keeps; a plan decides all others."""
+
+
+@dataclass
+class Found:
+    """What a folder named on the command line turned into."""
+
+    keys: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+
+def sources_of(config: LabConfig) -> dict[str, SessionSource]:
+    """Make every session source of a lab.
+
+    Parameters
+    ----------
+    config : LabConfig
+        The lab's choices.
+
+    Returns
+    -------
+    dict of str to SessionSource
+        By name. Nothing is connected yet.
+    """
+    sources: dict[str, SessionSource] = {s.name: local_source(s, config) for s in config.sources}
+    if config.alyx.url:
+        from neuro_assets.sources.alyx.source import AlyxSessionSource
+
+        sources[config.alyx.name] = AlyxSessionSource.of(config)
+    return sources
+
+
+def local_source(source: SourceConfig, config: LabConfig) -> LocalSessionSource:
+    """Make the session source of an entry under `sources`."""
+    return LocalSessionSource(
+        Path(source.path),
+        name=source.name,
+        readers=tuple(config.readers),
+        settle_s=source.settle_minutes * 60,
+    )
+
+
+def seen(description: SessionDescription, *, use_hash: bool) -> Seen:
+    """Compute the data version of each recording of a session.
+
+    A recording whose files cannot be read becomes a problem of the session: it must not hide the
+    others.
+    """
+    folder, versions, readable, problems = Path(description.folder), {}, [], []
+    for recording in description.recordings:
+        try:
+            said = description.versions.get(recording.label)
+            versions[recording.label] = said or raw_version(
+                recording, folder, use_file_hash=use_hash
+            )
+        except NeuroAssetsError as error:
+            problems.append(Problem(kind="unreadable", path=recording.label, detail=str(error)))
+        else:
+            readable.append(recording)
+    checked = description.model_copy(
+        update={
+            "recordings": tuple(readable),
+            "problems": (*description.problems, *problems),
+        }
+    )
+    return Seen(checked, versions)
+
+
+def carry_out(registry: Registry, actions: Iterable[Action]) -> None:
+    """Write the planned records; a record that somebody else wrote meanwhile is updated."""
+    for action in actions:
+        if action.kind is ActionKind.COPY:
+            continue
+        if not registry.put_if_absent(action.record):
+            registry.update(action.record.key, partial(_planned, action.record))
+
+
+def _planned(planned: RecordingRecord, _: RecordingRecord) -> dict[str, Any]:
+    return {
+        name: getattr(planned, name)
+        for name in RecordingRecord.model_fields
+        if name not in NOT_PLANNED
+    }
+
+
+def register_sessions(
+    registry: Registry,
+    descriptions: Sequence[SessionDescription],
+    vanished: Iterable[tuple[str, str]] = (),
+    *,
+    excluded: Mapping[tuple[str, str], str] | None = None,
+    use_hash: bool = False,
+    reprocess_changed: bool = False,
+    now: datetime | None = None,
+) -> list[Action]:
+    """Plan and write the registry; Dagster's part is the caller's.
+
+    Parameters
+    ----------
+    registry : Registry
+        The lab's registry.
+    descriptions : sequence of SessionDescription
+        New or changed sessions.
+    vanished : iterable of (str, str)
+        Source and id of sessions that are gone.
+    excluded : mapping of (str, str) to str, optional
+        Source and id of sessions that the lab does not want, with the reason.
+    use_hash : bool
+        Identify raw data by the hash in their metadata, where present.
+    reprocess_changed : bool
+        Whether changed raw data starts a run.
+    now : datetime, optional
+        Time of the records, UTC; this machine's clock by default.
+
+    Returns
+    -------
+    list of Action
+        What was done.
+    """
+    actions = plan(
+        registry.all(),
+        [seen(description, use_hash=use_hash) for description in descriptions],
+        vanished,
+        now or datetime.now(UTC),
+        excluded=excluded,
+        reprocess_changed=reprocess_changed,
+    )
+    carry_out(registry, actions)
+    return actions
+
+
+def register_folder(
+    lab_folder: Path, config: LabConfig, registry: Registry, folder: Path, *, use_hash: bool
+) -> Found:
+    """Register what a folder holds, for the command line; a person's word replaces settling.
+
+    Parameters
+    ----------
+    lab_folder : Path
+        Folder of the lab, with Dagster's home.
+    config : LabConfig
+        For the readers.
+    registry : Registry
+        The lab's registry.
+    folder : Path
+        A ONE tree, a session folder, or a bare run folder.
+    use_hash : bool
+        As in `register_sessions`.
+
+    Returns
+    -------
+    Found
+        Keys that are ready, and lines for the screen.
+    """
+    from neuro_assets.service import prepare_home
+
+    sessions = _describe(config, folder)
+    hashed = {source.name for source in config.sources if source.use_file_hash}
+    use_hash = use_hash or any(session.source in hashed for session in sessions)
+    actions = register_sessions(registry, sessions, use_hash=use_hash, reprocess_changed=True)
+    home = prepare_home(lab_folder)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        report(instance, actions)
+    found = Found()
+    for session in sessions:
+        found.lines += [f"  {p.kind}: {p.path}: {p.detail}" for p in session.problems]
+    for action in actions:
+        found.lines.append(action.words)
+        if action.record.state == "ready" and action.kind is not ActionKind.COPY:
+            found.keys.append(action.record.key)
+    return found
+
+
+def report(instance: dg.DagsterInstance, actions: Sequence[Action]) -> None:
+    """Tell Dagster the keys and the raw data's versions."""
+    keys = [action.record.key for action in actions if action.kind is not ActionKind.VANISH]
+    if keys:
+        instance.add_dynamic_partitions(SET_NAME, list(dict.fromkeys(keys)))
+    for action in actions:
+        for event in raw_events(action):
+            instance.report_runless_asset_event(event)
+
+
+def _describe(config: LabConfig, folder: Path) -> list[SessionDescription]:
+    """Describe the sessions in a folder under the ids that the sensor gives them.
+
+    With the same source and id the sensor later finds the same recording, not a copy of it.
+    """
+    folder = folder.absolute()
+    inside = [s for s in config.sources if folder.is_relative_to(Path(s.path))]
+    name = inside[0].name if inside else COMMAND_LINE
+    source = LocalSessionSource(
+        folder, name=name, readers=tuple(config.readers), settle_s=0, bare_root=True
+    )
+    root = Path(inside[0].path) if inside else Path("/")
+    return [
+        session.model_copy(update={"session_id": Path(session.folder).relative_to(root).as_posix()})
+        for session in source.describe_all()
+    ]

@@ -1,0 +1,356 @@
+"""One session of Alyx as the platform describes sessions: rows and files become a description.
+
+What is expected comes from the database, what a recording is from its own files: the same scan
+reads both a folder and a session that Alyx knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+from neuro_assets.alyx.files.repositories import Repositories, SessionPlace
+from neuro_assets.alyx.rows import DatasetRow, SessionDetail, SessionRow, parse
+from neuro_assets.formats.model import Problem, RawRecording
+from neuro_assets.formats.options import ReaderEntry
+from neuro_assets.formats.readiness import what_is_missing as files_missing
+from neuro_assets.formats.scan import scan_listing
+from neuro_assets.registry.descriptions import SessionDescription
+from neuro_assets.registry.metadata import RecordingMetadata, RemoteFile
+from neuro_assets.sources.alyx.exclusion import why_not
+from neuro_assets.sources.alyx.experiment import (
+    ExpectedProbe,
+    Experiment,
+    expected_probes,
+    read_experiment,
+    serial_problems,
+    task_collections,
+)
+from neuro_assets.sources.alyx.metadata import read_metadata
+from neuro_assets.sources.alyx.readiness import (
+    raw_rows,
+    raw_version,
+    settle_token,
+    what_is_missing,
+)
+
+if TYPE_CHECKING:
+    from neuro_assets.alyx.client import Alyx
+    from neuro_assets.config import AlyxConfig, LabConfig
+
+MOST_DATASETS = 20_000
+"""Of one session; IBL's have 25 to 200, and a list of all means that the filter was ignored."""
+
+SENSOR_TIMEOUT_S = 5.0
+"""Longest silence of a data server while a tick waits; a step waits as long as `timeout_s` says."""
+
+CRITICAL = "its quality is CRITICAL in Alyx"
+
+
+@dataclass(frozen=True)
+class Described:
+    """What became of one session.
+
+    Parameters
+    ----------
+    description : SessionDescription or None
+        None where the lab does not want it.
+    excluded : str
+        Why not.
+    twins : tuple of str
+        Other sessions with its subject, date and number.
+    token : str
+        Of its raw data, for the second look.
+    """
+
+    description: SessionDescription | None
+    excluded: str = ""
+    twins: tuple[str, ...] = ()
+    token: str = ""
+
+
+@dataclass(frozen=True)
+class Describer:
+    """Describes sessions of one server.
+
+    Parameters
+    ----------
+    client : Alyx
+        The server.
+    config : AlyxConfig
+        What the lab wants, and where data repositories are.
+    repositories : Repositories
+        Those, opened.
+    readers : tuple of ReaderEntry
+        Recordings that no format describes.
+    subjects : dict
+        Rows of animals that were read already; a describer lives for one tick.
+    """
+
+    client: Alyx
+    config: AlyxConfig
+    repositories: Repositories
+    readers: tuple[ReaderEntry, ...] = ()
+    subjects: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, client: Alyx, config: LabConfig) -> Describer:
+        """Make it of a configuration; nothing is connected yet."""
+        return cls(
+            client,
+            config.alyx,
+            Repositories.of_lab(config, timeout_s=SENSOR_TIMEOUT_S),
+            tuple(config.readers),
+        )
+
+    def describe(self, eid: str, today: datetime) -> Described | None:
+        """Describe a session as it is now.
+
+        Parameters
+        ----------
+        eid : str
+            Its id.
+        today : datetime
+            The server's time, in its zone.
+
+        Returns
+        -------
+        Described or None
+            None when there is no such session. Four or five requests.
+
+        Raises
+        ------
+        TransientFailure, PermanentFailure
+            When server or repository could not be read.
+        """
+        row = self.client.read("sessions", eid)
+        if row is None:
+            return None
+        detail = SessionDetail.of(row)
+        if reason := why_not(detail, self.config, today.date()):
+            return Described(None, reason)
+        datasets = parse(DatasetRow, self.client.rows("datasets", most=MOST_DATASETS, session=eid))
+        place = self.repositories.session_folder(datasets)
+        day = detail.date or _day_of(place)
+        if day is None:
+            return Described(None, "it has no start time; set one in Alyx")
+        twins = self._twins(detail, day)
+        found = _Session(self, detail, datasets, place, day, twins).describe()
+        return Described(found, "", twins, found.source_token)
+
+    def _twins(self, detail: SessionDetail, day: date) -> tuple[str, ...]:
+        """List other sessions of this name; the server's filter for subjects ignores case."""
+        if detail.number is None or detail.date is None:
+            return ()
+        rows = self.client.rows(
+            "sessions",
+            most=1000,
+            subject=detail.subject,
+            date_range=f"{day},{day}",
+            number=detail.number,
+        )
+        same = [
+            row.id
+            for row in parse(SessionRow, rows)
+            if (row.subject, row.date, row.number) == (detail.subject, day, detail.number)
+        ]
+        return tuple(sorted(set(same) - {detail.id}))
+
+
+@dataclass
+class _Session:
+    """The description of one session in the making."""
+
+    describer: Describer
+    detail: SessionDetail
+    datasets: list[DatasetRow]
+    place: SessionPlace | None
+    day: date
+    twins: tuple[str, ...]
+    probes: tuple[ExpectedProbe, ...] = ()
+    problems: list[Problem] = field(default_factory=list)
+
+    def describe(self) -> SessionDescription:
+        detail = self.detail
+        experiment = self._experiment()
+        self.probes, odd = expected_probes(detail.probe_insertion, experiment, self.datasets)
+        self.problems += odd
+        missing = {probe.label: self._missing(probe) for probe in self.probes}
+        complete = {label for label, lines in missing.items() if not lines}
+        recordings, waiting = self._recordings(complete)
+        found = {self._probe_label(recording) for recording in recordings}
+        metadata = self._metadata(recordings, experiment)
+        inserted = {p.probe: p.insertion for p in self.probes if p.insertion is not None}
+        return SessionDescription(
+            lab=detail.lab,
+            subject=detail.subject,
+            date=self.day,
+            number=str(detail.number or 0),
+            session_id=detail.id,
+            source=self.describer.config.name,
+            folder=str(self.place.folder) if self.place else "",
+            recordings=tuple(recordings),
+            ready=False,
+            missing=("a second look has to confirm its datasets",),
+            settled=False,
+            waiting=waiting,
+            problems=tuple(dict.fromkeys(self.problems)),
+            eid=detail.id,
+            pids={name: insertion.id for name, insertion in inserted.items()},
+            announced={
+                probe.label: missing[probe.label] or self._not_found(probe)
+                for probe in self.probes
+                if probe.label not in found
+            },
+            serials={name: insertion.serial for name, insertion in inserted.items()},
+            versions={r.label: raw_version(self._rows_of(r)) for r in recordings},
+            remote_files={r.label: self._remote_files(r) for r in recordings},
+            metadata=metadata,
+            hold=self._hold(),
+            holds=_holds(metadata),
+            source_token=settle_token(self.datasets),
+        )
+
+    def _hold(self) -> str:
+        if self.twins:
+            others = ", ".join(self.twins)
+            return (
+                f"{len(self.twins) + 1} sessions of Alyx are {self.detail.subject} {self.day} "
+                f"{self.detail.number} (also {others}): delete or renumber all but one"
+            )
+        return CRITICAL if self.detail.qc == "CRITICAL" else ""
+
+    def _experiment(self) -> Experiment | None:
+        """Read the description of the experiment, where the session has one that is here."""
+        if self.place is None:
+            return None
+        if not any("_ibl_experiment.description" in each.path for each in self.place.files):
+            return None
+        with self.describer.repositories.hold(self.place.folder):
+            self.problems += self.describer.repositories.fetch_small(self.place).problems
+            experiment = read_experiment(self.place.folder)
+        self.problems += experiment.problems if experiment else ()
+        return experiment
+
+    def _missing(self, probe: ExpectedProbe) -> tuple[str, ...]:
+        config = self.describer.config
+        return what_is_missing(self._raw(probe), config.expected, list(config.repositories))
+
+    def _raw(self, probe: ExpectedProbe) -> list[DatasetRow]:
+        return raw_rows(row for row in self.datasets if probe.owns(row))
+
+    def _recordings(
+        self, complete: set[str]
+    ) -> tuple[list[RawRecording], dict[str, tuple[str, ...]]]:
+        """Find what the files of complete probes are; and what each still waits for."""
+        if self.place is None or not complete:
+            return [], {}
+        repositories = self.describer.repositories
+        raw = [row for probe in self.probes if probe.label in complete for row in self._raw(probe)]
+        lacking = repositories.check(raw)
+        with repositories.hold(self.place.folder):
+            self.problems += repositories.fetch_small(self.place).problems
+            listing = repositories.listing(self.place)
+            scan = scan_listing(self.place.folder, listing, self.describer.readers)
+            recordings = [r for r in scan.recordings if self._probe_label(r) in complete]
+            waiting = {r.label: self._waits_for(r, lacking) for r in recordings}
+        self.problems += scan.problems
+        self.problems += serial_problems(self.probes, recordings)
+        expected = {probe.probe for probe in self.probes}
+        self.problems += [
+            self._unknown(name) for name in sorted({r.probe for r in scan.recordings} - expected)
+        ]
+        if lacking and not recordings:
+            self.problems += lacking
+        return recordings, {label: lines for label, lines in waiting.items() if lines}
+
+    def _probe_label(self, recording: RawRecording) -> str:
+        """Label of the expected probe that a recording is of."""
+        labels = {probe.label for probe in self.probes}
+        for part in recording.qualifier.split("-"):
+            if f"{recording.probe}-{part}" in labels:
+                return f"{recording.probe}-{part}"
+        return recording.probe
+
+    def _waits_for(self, recording: RawRecording, lacking: list[Problem]) -> tuple[str, ...]:
+        own = _files_of(recording)
+        lines = [problem.detail for problem in lacking if problem.path in own]
+        if self.place is not None and not self.place.is_remote:
+            lines += files_missing(recording, self.place.folder)
+        return tuple(dict.fromkeys(lines))
+
+    def _not_found(self, probe: ExpectedProbe) -> tuple[str, ...]:
+        """Say why a probe that the database calls complete is no recording."""
+        own = {self._paths.get(row.id, row.path) for row in self._raw(probe)}
+        details = [problem.detail for problem in self.problems if problem.path in own]
+        folder = self.place.folder if self.place else "its data repository"
+        return tuple(details) or (f"no recording of {probe.label} was found in {folder}",)
+
+    def _unknown(self, probe: str) -> Problem:
+        return Problem(
+            kind="not_in_alyx",
+            path=probe,
+            detail=f"{probe} is in the session's folder and Alyx has no insertion of it; create it",
+        )
+
+    @property
+    def _paths(self) -> dict[str, str]:
+        """Paths below the session folder as they are on disk, by dataset id."""
+        return {each.dataset.id: each.path for each in self.place.files} if self.place else {}
+
+    def _rows_of(self, recording: RawRecording) -> list[DatasetRow]:
+        """Choose the datasets that a recording is made of; all of its probe where names differ."""
+        own, paths = _files_of(recording), self._paths
+        raw = [
+            row
+            for probe in self.probes
+            if probe.label == self._probe_label(recording)
+            for row in self._raw(probe)
+        ]
+        return [row for row in raw if paths.get(row.id, row.path) in own] or raw
+
+    def _remote_files(self, recording: RawRecording) -> tuple[RemoteFile, ...]:
+        if self.place is None or not self.place.is_remote:
+            return ()
+        return self.describer.repositories.remote_files(self.place, _files_of(recording))
+
+    def _metadata(
+        self, recordings: list[RawRecording], experiment: Experiment | None
+    ) -> dict[str, RecordingMetadata]:
+        tasks = task_collections(self.datasets, experiment, self.detail.task_protocol)
+        said = read_metadata(
+            self.describer.client,
+            self.detail,
+            tasks,
+            experiment,
+            subjects=self.describer.subjects,
+        )
+        serials = {r.probe: r.identity.probe_serial or "" for r in recordings}
+        return {p.probe: said.of(p, serials.get(p.probe, "")) for p in self.probes}
+
+
+def _holds(metadata: dict[str, RecordingMetadata]) -> dict[str, str]:
+    return {
+        name: f"quality of the insertion {name} is CRITICAL in Alyx"
+        for name, said in metadata.items()
+        if said.insertion is not None and said.insertion.qc == "CRITICAL"
+    }
+
+
+def _files_of(recording: RawRecording) -> set[str]:
+    """Paths of all files that opening a recording needs, tables of compressed chunks included."""
+    files = {name for s in recording.streams.values() for name in (*s.files, *s.metas)}
+    chunks = {f"{name.removesuffix('.cbin')}.ch" for name in files if name.endswith(".cbin")}
+    return files | chunks
+
+
+def _day_of(place: SessionPlace | None) -> date | None:
+    """Read the day out of the path of a session's files."""
+    parts = place.folder.parts if place else ()
+    for part in reversed(parts):
+        try:
+            return date.fromisoformat(part)
+        except ValueError:
+            continue
+    return None

@@ -1,0 +1,151 @@
+"""The full comparison of a database with the registry: finds what leaves no trace in times."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from neuro_assets.alyx.rows import DatasetRow, SessionRow, parse
+from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.registry.descriptions import Known, Reconciliation
+from neuro_assets.sources.alyx.exclusion import why_not
+from neuro_assets.sources.alyx.readiness import RAW, settle_token
+
+if TYPE_CHECKING:
+    from neuro_assets.alyx.client import Alyx
+    from neuro_assets.config import AlyxConfig
+
+AUDITS = 3
+"""Requests of one comparison that look at datasets; the next comparison goes on from there."""
+
+AUDITED = 80
+"""Sessions of one such request: their ids fill the 4,094 characters that gunicorn takes as a
+request line, and their raw datasets (two probes of four files) two thirds of a page."""
+
+MOST_WAITING = 50
+"""Waiting and held sessions that one comparison names: what they wait for may have come, and what
+held them may be gone, without a trace in their own rows."""
+
+
+def compare(
+    client: Alyx, config: AlyxConfig, known: Mapping[str, Known], cursor: str | None
+) -> Reconciliation:
+    """Name the sessions that have to be looked at again.
+
+    Parameters
+    ----------
+    client : Alyx
+        The server.
+    config : AlyxConfig
+        What the lab wants.
+    known : mapping of str to Known
+        Registered sessions, by id.
+    cursor : str or None
+        How far the sessions' datasets were compared, and whose turn it is among those that wait.
+
+    Returns
+    -------
+    Reconciliation
+        After one request for each 1,000 sessions with insertions, one for each 1,000 sessions
+        that are CRITICAL, and three more.
+    """
+    done = json.loads(cursor or "{}")
+    rows = _listed(client, config)
+    critical = {
+        str(row["id"]) for row in client.rows("sessions", most=config.most_sessions, qc="CRITICAL")
+    }
+    again = _new(rows, config, known, client) | _different(rows, known, critical)
+    waits = [name for name, said in known.items() if said.waits]
+    waiting, done["waiting"] = _turn(waits, done.get("waiting", ""), MOST_WAITING)
+    there = [_checked(name) for name in known if name in rows]
+    edited, done["audited"] = _edited(client, there, known, done.get("audited", ""))
+    again = {**dict.fromkeys(waiting, "it waits, or is held"), **edited, **again}
+    return Reconciliation(again=again, n_listed=len(rows), cursor=json.dumps(done))
+
+
+def _listed(client: Alyx, config: AlyxConfig) -> dict[str, SessionRow]:
+    rows: dict[str, SessionRow] = {}
+    with_probes = "probe_insertion__isnull,False"
+    for page in client.pages("sessions", most=config.most_sessions, django=with_probes):
+        rows.update({row.id: row for row in parse(SessionRow, page.rows)})
+    return rows
+
+
+def _new(
+    rows: Mapping[str, SessionRow], config: AlyxConfig, known: Mapping[str, Known], client: Alyx
+) -> dict[str, str]:
+    now = client.date or datetime.now(UTC)
+    today = now.astimezone(ZoneInfo(config.timezone)).date()
+    return {
+        name: "it is not registered"
+        for name, row in rows.items()
+        if name not in known and not why_not(row, config, today)
+    }
+
+
+def _different(
+    rows: Mapping[str, SessionRow], known: Mapping[str, Known], critical: set[str]
+) -> dict[str, str]:
+    again: dict[str, str] = {}
+    for name, said in known.items():
+        row = rows.get(name)
+        if row is None:
+            if not said.gone:
+                again[name] = "it is not listed any more"
+        elif said.gone:
+            again[name] = "it is listed again"
+        elif row.token != said.row_token:
+            again[name] = "its subject, date, number, lab or projects differ"
+        elif (said.qc == "CRITICAL") != (name in critical):
+            again[name] = "its quality differs"
+    return again
+
+
+def _edited(
+    client: Alyx, names: Sequence[str], known: Mapping[str, Known], after: str
+) -> tuple[dict[str, str], str]:
+    """Compare the datasets of some sessions, which scripts edit without moving any time."""
+    again: dict[str, str] = {}
+    size = AUDITED
+    for _ in range(AUDITS):
+        some, last = _turn(names, after, size)
+        if not some:
+            break
+        quoted = ",".join(f"'{name}'" for name in some)
+        page = client.page(
+            "datasets",
+            django=f"session__id__in,[{quoted}],dataset_type__name__icontains,{RAW}",
+        )
+        if page.count > len(page.rows) and size > 1:
+            size = max(1, size * len(page.rows) // (2 * page.count))  # once more, with fewer
+            continue
+        rows: dict[str, list[DatasetRow]] = defaultdict(list)
+        for row in parse(DatasetRow, page.rows):
+            rows[row.session or ""].append(row)
+        for name in some:
+            if settle_token(rows[name]) != known[name].source_token:
+                again[name] = "its datasets differ"
+        after = last
+    return again, after
+
+
+def _turn(names: Sequence[str], after: str, most: int) -> tuple[list[str], str]:
+    """Take the next names in order, from the start again behind the last."""
+    ordered = sorted(names)
+    rest = [name for name in ordered if name > after]
+    taken = (rest or ordered)[:most]
+    last = taken[-1] if taken else ""
+    return taken, "" if not rest or taken == rest else last
+
+
+def _checked(name: str) -> str:
+    """Let only a uuid into a filter in brackets: the server evaluates those as Python."""
+    try:
+        return str(UUID(name))
+    except ValueError as error:
+        raise PermanentFailure(f"the registry has a session id that is none: {name!r}") from error

@@ -1,0 +1,1 @@
+"""Sessions in folders: ONE trees, and bare run folders dropped beside them."""

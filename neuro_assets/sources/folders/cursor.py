@@ -1,0 +1,121 @@
+"""The cursor of a local session source: what was seen of each session, as one short text."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import zlib
+from dataclasses import dataclass
+from enum import StrEnum
+
+from neuro_assets.formats.walk import Listing
+from neuro_assets.outcomes import PermanentFailure
+
+VERSION = 1
+
+
+class State(StrEnum):
+    """How far a session has come."""
+
+    NEW = "n"
+    """Seen, not described yet (a limit was reached)."""
+    UNSETTLED = "u"
+    """Described; its files changed within the settle time."""
+    WAITING = "w"
+    """Settled, but something is missing."""
+    READY = "r"
+    """Settled and complete."""
+    NOTHING = "x"
+    """A folder that holds no recording."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the cursor keeps of one session.
+
+    Parameters
+    ----------
+    fingerprint : str
+        Hash of names, sizes and times of its files.
+    since : int
+        When this fingerprint was first seen, seconds since 1970.
+    state : State
+        How far it has come.
+    """
+
+    fingerprint: str
+    since: int
+    state: State
+
+
+def fingerprint(listing: Listing) -> str:
+    """Hash what `stat` tells of a session's files.
+
+    Parameters
+    ----------
+    listing : Listing
+        Its files.
+
+    Returns
+    -------
+    str
+        12 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for found in listing.files:
+        digest.update(f"{found.path}\0{found.size}\0{found.mtime_ns}\0".encode())
+    for problem in listing.problems:
+        digest.update(f"{problem.kind}\0{problem.path}\0".encode())
+    return digest.hexdigest()[:12]
+
+
+def encode(entries: dict[str, Entry]) -> str:
+    """Write a cursor: about 25 bytes a session, because paths repeat and are compressed.
+
+    Parameters
+    ----------
+    entries : dict of str to Entry
+        By session id.
+
+    Returns
+    -------
+    str
+        JSON.
+    """
+    rows = {name: [e.fingerprint, e.since, e.state.value] for name, e in sorted(entries.items())}
+    data = zlib.compress(json.dumps(rows, separators=(",", ":")).encode(), 9)
+    return json.dumps({"version": VERSION, "sessions": base64.b64encode(data).decode()})
+
+
+def decode(cursor: str | None) -> dict[str, Entry]:
+    """Read a cursor.
+
+    Parameters
+    ----------
+    cursor : str or None
+        From `encode`; None or empty before the first call.
+
+    Returns
+    -------
+    dict of str to Entry
+        By session id. A cursor of another version counts as none: everything is looked at anew.
+
+    Raises
+    ------
+    PermanentFailure
+        When the text is no cursor.
+    """
+    if not cursor:
+        return {}
+    try:
+        content = json.loads(cursor)
+        if content["version"] != VERSION:
+            return {}
+        rows = json.loads(zlib.decompress(base64.b64decode(content["sessions"])))
+        return {name: Entry(str(f), int(s), State(state)) for name, (f, s, state) in rows.items()}
+    except (ValueError, KeyError, TypeError, zlib.error, binascii.Error) as error:
+        raise PermanentFailure(
+            "the sensor's cursor cannot be read; reset it in the user interface, nothing is lost"
+        ) from error

@@ -1,0 +1,307 @@
+"""Sessions in folders: ONE trees, and bare run folders dropped beside them.
+
+Each sweep only lists and stats; metas are read for sessions that changed. Every path that cannot
+be read is an error or a problem by name, never a session that vanished.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from neuro_assets.formats.model import Dataset, Scan
+from neuro_assets.formats.options import ReaderEntry
+from neuro_assets.formats.readiness import has_flag, partial_copies, what_is_missing
+from neuro_assets.formats.session_fields import bare_fields, several_dates
+from neuro_assets.formats.walk import Listing, UnreadableFolder, list_files
+from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.registry.descriptions import Changes, Known, Reconciliation, SessionDescription
+from neuro_assets.sources.folders.cursor import Entry, State, decode, encode, fingerprint
+from neuro_assets.sources.folders.tree import (
+    FoundSession,
+    Sweep,
+    find_sessions,
+    is_below,
+    lose_empty_mounts,
+)
+
+
+@dataclass(frozen=True)
+class LocalSessionSource:
+    """Sessions below a folder.
+
+    `<root>/[<lab>/]Subjects/<subject>/<yyyy-mm-dd>/<number>/` are ONE sessions; every other folder
+    directly below the root is one session by itself (a bare run folder), when it holds files.
+
+    Parameters
+    ----------
+    root : Path
+        Top folder. A root that is itself named `Subjects` holds subjects; a root that is itself a
+        ONE session folder is that one session.
+    name : str
+        Name of the source.
+    readers : tuple of ReaderEntry
+        Recordings that no format describes.
+    settle_s : float
+        Seconds for which the files of a session must not change before it counts as complete
+        without `raw_session.flag`.
+    bare_root : bool
+        Whether a root without ONE layout is one bare session by itself, as a person means who
+        names a run folder.
+    clock : callable
+        Gives the time, seconds since 1970.
+    """
+
+    root: Path
+    name: str = "local"
+    readers: tuple[ReaderEntry, ...] = ()
+    settle_s: float = 600.0
+    bare_root: bool = False
+    clock: Callable[[], float] = time.time
+
+    def changes(
+        self,
+        cursor: str | None = None,
+        *,
+        limit: int | None = None,
+        again: Collection[str] = (),
+        known: Collection[str] = (),
+    ) -> Changes:
+        """List what changed since a cursor.
+
+        Parameters
+        ----------
+        cursor : str or None
+            From the last call; None for the first.
+        limit : int, optional
+            Describe at most so many sessions now; the others follow with the next call.
+        again : collection of str
+            Ids of sessions to describe in any case, where they are there.
+        known : collection of str
+            Not needed here: describing a folder costs the same for all.
+
+        Returns
+        -------
+        Changes
+            New, changed, settled, vanished and waiting sessions.
+
+        Raises
+        ------
+        TransientFailure
+            When the root cannot be read, or is suddenly empty (a mount point without its mount).
+        PermanentFailure
+            When the cursor is damaged.
+        """
+        before_all = decode(cursor)
+        sweep = self._find()
+        held = [name for name, entry in before_all.items() if entry.state is not State.NOTHING]
+        lose_empty_mounts(self.root, held, sweep)
+        entries: dict[str, Entry] = {}
+        changed: list[SessionDescription] = []
+        for session in sweep.sessions:
+            before = before_all.get(session.session_id)
+            try:
+                listing = list_files(session.folder)
+            except UnreadableFolder as error:
+                sweep.lose(session.session_id, "unreadable", str(error))
+                continue
+            if session.fields is None and not listing.files:
+                continue
+            entry = self._entry(before, listing)
+            if session.session_id in again or self._is_due(before, entry, listing):
+                state = State.NEW
+                if limit is None or len(changed) < limit:
+                    settled = self._is_settled(entry, listing)
+                    description = self._describe(session, listing, settled)
+                    state = _state(description)
+                    if _is_nothing(session, description):
+                        state = State.NOTHING
+                    else:
+                        changed.append(description)
+                entry = Entry(entry.fingerprint, entry.since, state)
+            entries[session.session_id] = entry
+        return _report(before_all, entries, changed, sweep)
+
+    def reconcile(self, known: Mapping[str, Known], cursor: str | None = None) -> Reconciliation:
+        """Compare nothing: `changes` lists every folder each time and misses none.
+
+        Parameters
+        ----------
+        known : mapping of str to Known
+            Registered sessions, by id.
+        cursor : str or None
+            From the last call.
+
+        Returns
+        -------
+        Reconciliation
+            Registered sessions whose raw data wait or are away are looked at again.
+        """
+        waiting = {
+            name: "waits" for name, session in known.items() if session.waits or session.gone
+        }
+        return Reconciliation(again=waiting, n_listed=len(known))
+
+    def describe(self, session_id: str, *, settled: bool = True) -> SessionDescription:
+        """Describe one session as it is now.
+
+        Parameters
+        ----------
+        session_id : str
+            As in `Changes.seen`.
+        settled : bool
+            Whether to take its files as no longer changing, as a person does who names a folder.
+
+        Returns
+        -------
+        SessionDescription
+            With recordings, datasets, and whether it is ready.
+
+        Raises
+        ------
+        PermanentFailure
+            When there is no such session.
+        TransientFailure
+            When the folder cannot be read.
+        """
+        for session in self._find().sessions:
+            if session.session_id == session_id:
+                listing = list_files(session.folder)
+                return self._describe(session, listing, settled or has_flag(listing))
+        raise PermanentFailure(f"{self.name} has no session {session_id!r} below {self.root}")
+
+    def describe_all(self) -> tuple[SessionDescription, ...]:
+        """Describe every session below the root, taken as no longer changing.
+
+        Returns
+        -------
+        tuple of SessionDescription
+            For a person who names a folder to be processed now.
+
+        Raises
+        ------
+        TransientFailure
+            When the root, or a session in it, cannot be read.
+        """
+        found = [(s, self._describe(s, list_files(s.folder), True)) for s in self._find().sessions]
+        return tuple(one for session, one in found if not _is_nothing(session, one))
+
+    def _find(self) -> Sweep:
+        return find_sessions(self.root.expanduser().absolute(), bare_root=self.bare_root)
+
+    def _entry(self, before: Entry | None, listing: Listing) -> Entry:
+        """Keep the time since when the files are as they are."""
+        now = int(self.clock())
+        print_ = fingerprint(listing)
+        if before is None or before.fingerprint != print_ or before.since > now:
+            return Entry(print_, now, State.UNSETTLED)
+        return before
+
+    def _is_settled(self, entry: Entry, listing: Listing) -> bool:
+        return has_flag(listing) or self.clock() - entry.since >= self.settle_s
+
+    def _is_due(self, before: Entry | None, entry: Entry, listing: Listing) -> bool:
+        """Describe what is new, changed, left over, or has settled since."""
+        if before is None or entry is not before or entry.state is State.NEW:
+            return True
+        return entry.state is State.UNSETTLED and self._is_settled(entry, listing)
+
+    def _describe(
+        self, session: FoundSession, listing: Listing, settled: bool
+    ) -> SessionDescription:
+        from neuro_assets.formats.scan import scan_listing
+
+        scan = scan_listing(session.folder, listing, self.readers)
+        fields = session.fields or bare_fields(session.folder, scan.recordings, listing)
+        problems = list(scan.problems)
+        mixed = several_dates(scan.recordings) if session.fields is None else None
+        if mixed is not None:
+            problems.append(mixed)
+        waiting, missing = self._missing(session, listing, scan, settled)
+        return SessionDescription(
+            lab=fields.lab,
+            subject=fields.subject,
+            date=fields.date,
+            number=fields.number,
+            session_id=session.session_id,
+            source=self.name,
+            folder=str(session.folder),
+            recordings=scan.recordings,
+            datasets=_datasets(listing, scan),
+            ready=not missing,
+            missing=missing,
+            settled=settled,
+            waiting=waiting,
+            problems=tuple(problems),
+        )
+
+    def _missing(
+        self, session: FoundSession, listing: Listing, scan: Scan, settled: bool
+    ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+        """List what each recording, and the session as a whole, still waits for."""
+        if has_flag(listing):
+            return {}, ()
+        waiting: dict[str, tuple[str, ...]] = {}
+        for recording in scan.recordings:
+            reasons = what_is_missing(recording, session.folder)
+            if reasons:
+                waiting[recording.label] = reasons
+        missing = [reason for reasons in waiting.values() for reason in reasons]
+        missing += [f"{path} is a copy in progress" for path in partial_copies(listing)]
+        if not settled:
+            missing.append(f"files changed within the last {self.settle_s:.0f} s")
+        return waiting, tuple(dict.fromkeys(missing))
+
+
+def _report(
+    known: dict[str, Entry],
+    entries: dict[str, Entry],
+    changed: list[SessionDescription],
+    sweep: Sweep,
+) -> Changes:
+    """Compare what is there now with what the cursor knew."""
+    there = {name for name, entry in entries.items() if entry.state is not State.NOTHING}
+    unread = {n: e for n, e in known.items() if n not in entries and is_below(n, sweep.unread)}
+    waits = (State.NEW, State.UNSETTLED, State.WAITING)
+    return Changes(
+        seen=tuple(name for name in entries if name in there),
+        changed=tuple(changed),
+        vanished=tuple(
+            name
+            for name, entry in known.items()
+            if entry.state is not State.NOTHING and name not in there and name not in unread
+        ),
+        not_ready=tuple(name for name, entry in entries.items() if entry.state in waits),
+        problems=tuple(sweep.problems),
+        cursor=encode({**unread, **entries}),
+        complete=all(entry.state is not State.NEW for entry in entries.values()),
+    )
+
+
+def _state(description: SessionDescription) -> State:
+    if description.ready:
+        return State.READY
+    return State.WAITING if description.settled else State.UNSETTLED
+
+
+def _is_nothing(session: FoundSession, description: SessionDescription) -> bool:
+    """Tell a folder without ONE's place and without a recording: it is no session."""
+    found = (*description.recordings, *description.problems)
+    return session.fields is None and not found
+
+
+def _datasets(listing: Listing, scan: Scan) -> tuple[Dataset, ...]:
+    hashes = {
+        path: sha1
+        for recording in scan.recordings
+        for stream in recording.streams.values()
+        if len(stream.sha1) == len(stream.files)
+        for path, sha1 in zip(stream.files, stream.sha1, strict=True)
+        if not path.endswith(".cbin")  # the hash is that of the uncompressed file
+    }
+    return tuple(
+        Dataset(path=f.path, size=f.size, mtime_ns=f.mtime_ns, hash=hashes.get(f.path))
+        for f in listing.files
+    )

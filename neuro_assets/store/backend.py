@@ -1,0 +1,125 @@
+"""What the store needs of a place that keeps bytes, and which place an address means.
+
+The two places are `store_local` (a folder) and `s3`. Only features that every one of them has are
+asked for: no conditional write, no object version, no metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+from neuro_assets.outcomes import PermanentFailure
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Size and age of one stored file.
+
+    Parameters
+    ----------
+    size : int
+        Bytes.
+    modified : float
+        Seconds since 1970, by the clock of the place.
+    tag : str
+        Another one after every write.
+    """
+
+    size: int
+    modified: float
+    tag: str
+
+
+class Backend(Protocol):
+    """A place that keeps files under relative paths with `/`.
+
+    Errors of the surroundings come out as `PermanentFailure` or `TransientFailure`; a missing
+    file as `FileNotFoundError`.
+    """
+
+    url: str
+    local_root: Path | None
+
+    def read(self, path: str) -> bytes:
+        """Read a small file whole."""
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a small file: whole or not at all, durable on return, replacing what was there."""
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a small file if there is none; False where there was one."""
+
+    def names(self, folder: str) -> list[str]:
+        """Names in a folder, sorted; hidden ones left out; empty where there is no folder."""
+
+    def entries(self, folder: str) -> dict[str, Entry]:
+        """All files at any depth below a folder, by their path relative to it."""
+
+    def entry(self, path: str) -> Entry | None:
+        """Size and age of one file, None where there is none."""
+
+    def remove(self, path: str) -> None:
+        """Remove one file, if it is there."""
+
+    def remove_tree(self, folder: str) -> None:
+        """Remove a folder with all that is in it, if it is there."""
+
+    def locate(self, path: str) -> UPath:
+        """Path object that other libraries can open."""
+
+    def open(self, path: str) -> BinaryIO:
+        """Open for reading in pieces."""
+
+    def lock(self, folder: str) -> AbstractContextManager[bool]:
+        """Keep other writers out of a folder; gives False where the place has no locks."""
+
+    def upload(self, source: Path, names: Sequence[str], folder: str) -> None:
+        """Send files of a local folder; sizes are checked on the other side."""
+
+    def download(self, folder: str, names: Sequence[str], target: Path) -> None:
+        """Fetch files into a local folder."""
+
+    def abandoned_uploads(self, older_than_s: float, *, remove: bool) -> list[str]:
+        """Paths of transfers that were never finished and that the place still keeps."""
+
+
+def open_backend(url: str, storage_options: dict[str, Any] | None) -> Backend:
+    """Choose the backend of an address.
+
+    Parameters
+    ----------
+    url : str
+        A folder, `file://...` or `s3://bucket/prefix`.
+    storage_options : dict or None
+        Options of s3fs: `key`, `secret`, `client_kwargs`, ...
+
+    Returns
+    -------
+    Backend
+        Not yet connected.
+
+    Raises
+    ------
+    PermanentFailure
+        When the address is of no known kind.
+    """
+    if url.startswith("s3://"):
+        from neuro_assets.store.s3 import S3Backend
+
+        return S3Backend(url, storage_options or {})
+    folder = url.removeprefix("file://")
+    if "://" in folder:
+        raise PermanentFailure(
+            f"the store's address {url!r} is neither a folder nor s3://bucket/prefix: correct it "
+            "in lab.yaml"
+        )
+    from neuro_assets.store.local import LocalBackend
+
+    return LocalBackend(Path(folder))

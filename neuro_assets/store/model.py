@@ -1,0 +1,366 @@
+"""What the store writes down about an output, as plain data: manifest, pointers, version, names.
+
+Nothing here touches a file; reading and writing is the business of `neuro_assets.store.store`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from enum import Enum
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from neuro_assets.outcomes import Outcome, PermanentFailure
+
+MANIFEST = "manifest.json"
+"""Written last into an attempt: a folder without it does not exist for any reader."""
+
+WHOLE_LAB = "lab"
+"""Key of an output that is made once for all recordings (a cohort table)."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_MOST_CHARACTERS = 200
+
+
+def checked_name(name: str, what: str) -> str:
+    """Refuse anything that is not safe as one folder name of the store.
+
+    Parameters
+    ----------
+    name : str
+        An asset, key, version, attempt, run or table name.
+    what : str
+        Which of them, for the message.
+
+    Returns
+    -------
+    str
+        The same name.
+
+    Raises
+    ------
+    PermanentFailure
+        When it could leave its folder, hide itself, or be too long for a file system.
+    """
+    if _NAME.fullmatch(name) and ".." not in name and len(name) <= _MOST_CHARACTERS:
+        return name
+    raise PermanentFailure(
+        f"{name[:80]!r} is not a safe {what}: letters, digits, '_', '.' and '-' only, no leading "
+        f"'.', no '..', at most {_MOST_CHARACTERS} characters "
+        "(neuro_assets.recording_key.safe_name makes one)"
+    )
+
+
+def checked_path(path: str) -> str:
+    """Refuse a path that is not plainly inside the folder that it is relative to.
+
+    Parameters
+    ----------
+    path : str
+        Relative path with `/`.
+
+    Returns
+    -------
+    str
+        The same path.
+
+    Raises
+    ------
+    ValueError
+        When it is empty, absolute, or not in its shortest form.
+    """
+    pure = PurePosixPath(path)
+    if not path or pure.is_absolute() or ".." in pure.parts or str(pure) != path or path == ".":
+        raise ValueError(f"{path!r} is not a path inside an output")
+    if "\0" in path or "\\" in path:
+        raise ValueError(f"{path!r} holds a character that not every store can keep")
+    return path
+
+
+def jsonable(value: Any) -> Any:
+    """Turn a value into what JSON can hold, the same on every machine.
+
+    Parameters
+    ----------
+    value : Any
+        Numbers (numpy's too), text, dates, enums, models, and containers of them.
+
+    Returns
+    -------
+    Any
+        Plain values; NaN and infinities become None, because JSON has no word for them.
+
+    Raises
+    ------
+    TypeError
+        For anything else: a silent `str()` would make two versions out of one.
+    """
+    if isinstance(value, Enum):
+        return jsonable(value.value)
+    if value is None or isinstance(value, bool | str | int):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return _jsonable_object(value)
+
+
+def _jsonable_object(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return jsonable(value.model_dump(mode="json"))
+    if isinstance(value, Mapping):
+        return {str(jsonable(name)): jsonable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((jsonable(item) for item in value), key=repr)
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, Path | PurePosixPath):
+        return value.as_posix()
+    if hasattr(value, "tolist"):  # numpy scalars and arrays, without importing numpy
+        return jsonable(value.tolist())
+    raise TypeError(f"{type(value).__name__} cannot be kept as JSON: {value!r:.80}")
+
+
+def canonical(value: Any) -> bytes:
+    """Render the one JSON text of a value: sorted keys, no spaces, UTF-8.
+
+    Parameters
+    ----------
+    value : Any
+        See `jsonable`.
+
+    Returns
+    -------
+    bytes
+        JSON.
+    """
+    text = json.dumps(
+        jsonable(value),
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+        allow_nan=False,
+    )
+    return text.encode()
+
+
+def now() -> datetime:
+    """Tell the time, in UTC."""
+    return datetime.now(UTC)
+
+
+Plain = BeforeValidator(jsonable)
+RelativePath = Annotated[str, AfterValidator(checked_path)]
+
+
+class _Record(BaseModel):
+    """Immutable; a field that a newer release added is ignored, so that old readers go on."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class FileEntry(_Record):
+    """One file of an output.
+
+    Parameters
+    ----------
+    path : str
+        Relative to the attempt's folder, with `/`.
+    size : int
+        Bytes.
+    sha256 : str
+        Checksum, 64 hexadecimal digits.
+    """
+
+    path: RelativePath
+    size: int = Field(ge=0)
+    sha256: str
+
+
+class InputRef(_Record):
+    """Which output exactly a step read.
+
+    Parameters
+    ----------
+    asset : str
+        Name of the asset.
+    version : str
+        Its version; for `raw_recording` the version of the raw data; empty where it was missing.
+    attempt : str
+        Its attempt; empty for raw data.
+    """
+
+    asset: str
+    version: str
+    attempt: str = ""
+
+
+class Manifest(_Record):
+    """Everything that is known about one output of one recording.
+
+    Parameters
+    ----------
+    asset, key, version, attempt : str
+        Where it stands in the store. `attempt` is filled in at commit.
+    outcome : Outcome
+        `complete`, `skipped` or `failed`.
+    code_version : str
+        `<algorithm version>-<hash of parameters>`.
+    parameters : dict
+        All of them, resolved.
+    applied : list of dict
+        The processing steps really applied, in order.
+    inputs : list of InputRef
+        What was read.
+    inputs_missing : list of str
+        Assets that the step could do without, and did.
+    packages : dict
+        Name to version.
+    clock : str
+        Which clock the times in it are on.
+    metrics : dict
+        Flat numbers; NaN is kept as null.
+    started : datetime
+        UTC.
+    duration_s : float
+        Seconds from start to commit, the writing included.
+    peak_memory_bytes : int or None
+        Largest resident memory of the process during the step.
+    run_id : str or None
+        Dagster's run.
+    skip : dict or None
+        `reason`, `detail`, `origin`.
+    error : dict or None
+        `type`, `message`.
+    checks : list of dict
+        Quality criteria with values and verdicts.
+    files : list of FileEntry
+        Filled in at commit.
+    extra : dict
+        Anything else that an asset wants to be found again.
+    """
+
+    asset: str
+    key: str
+    version: str
+    attempt: str = ""
+    outcome: Outcome
+    code_version: str = ""
+    parameters: Annotated[dict[str, Any], Plain] = {}
+    applied: Annotated[list[dict[str, Any]], Plain] = []
+    inputs: list[InputRef] = []
+    inputs_missing: list[str] = []
+    packages: dict[str, str] = {}
+    clock: str = ""
+    metrics: Annotated[dict[str, Any], Plain] = {}
+    started: datetime = Field(default_factory=now)
+    duration_s: float = 0.0
+    peak_memory_bytes: int | None = None
+    run_id: str | None = None
+    skip: Annotated[dict[str, Any] | None, Plain] = None
+    error: Annotated[dict[str, Any] | None, Plain] = None
+    checks: Annotated[list[dict[str, Any]], Plain] = []
+    files: list[FileEntry] = []
+    extra: Annotated[dict[str, Any], Plain] = {}
+
+    @property
+    def ref(self) -> InputRef:
+        """How another manifest names this output as its input."""
+        return InputRef(asset=self.asset, version=self.version, attempt=self.attempt)
+
+    @property
+    def size_bytes(self) -> int:
+        """Sum over the files."""
+        return sum(entry.size for entry in self.files)
+
+    def to_json(self) -> bytes:
+        """Render as indented JSON, for the file that people may open."""
+        return pretty(self.model_dump(mode="json"))
+
+
+class Pointer(_Record):
+    """Content of `current.json`, `failure.json` and the runs' pointers: which attempt counts.
+
+    Parameters
+    ----------
+    version, attempt : str
+        The attempt pointed at.
+    outcome : Outcome
+        Its outcome, so that a status page reads no manifest.
+    at : datetime
+        When the pointer was written, UTC.
+    """
+
+    version: str
+    attempt: str
+    outcome: Outcome
+    at: datetime = Field(default_factory=now)
+
+    def to_json(self) -> bytes:
+        """Render as JSON."""
+        return pretty(self.model_dump(mode="json"))
+
+
+def pretty(value: Any) -> bytes:
+    """Render JSON for people: indented, one newline at the end.
+
+    Parameters
+    ----------
+    value : Any
+        See `jsonable`.
+
+    Returns
+    -------
+    bytes
+        UTF-8.
+    """
+    return (json.dumps(jsonable(value), indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def version_of(
+    asset: str,
+    code_version: str,
+    parameters: Mapping[str, Any],
+    inputs: Sequence[InputRef],
+    *,
+    key: str = "",
+) -> str:
+    """Hash what an output is made of.
+
+    Parameters
+    ----------
+    asset : str
+        Name of the asset.
+    code_version : str
+        Version of its algorithm.
+    parameters : mapping
+        All parameters, resolved; the order does not matter.
+    inputs : sequence of InputRef
+        What it reads. The versions count and the attempts do not: making the same input again
+        changes nothing downstream. An input that is missing is left out or has an empty version;
+        both give the same hash, and another one than with the input.
+    key : str, optional
+        For outputs whose content depends on the key itself; empty where two keys with the same
+        inputs share the result (a session's behaviour).
+
+    Returns
+    -------
+    str
+        The first 16 hexadecimal digits of a SHA-256.
+    """
+    parts = {
+        "asset": asset,
+        "code_version": code_version,
+        "parameters": parameters,
+        "inputs": sorted([ref.asset, ref.version] for ref in inputs if ref.version),
+        "key": key,
+    }
+    return hashlib.sha256(canonical(parts)).hexdigest()[:16]

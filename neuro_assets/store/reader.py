@@ -1,0 +1,288 @@
+"""Finding what is in the store; nothing here writes.
+
+`neuro_assets.store.store` adds the writing half.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from neuro_assets.outcomes import Outcome, PermanentFailure
+from neuro_assets.store.backend import Backend, open_backend
+from neuro_assets.store.model import MANIFEST, Manifest, Pointer, checked_name
+from neuro_assets.store.stored import Stored
+
+RESERVED = frozenset({"registry", "registry.parquet", "revisits", "leases", "tables"})
+"""Names at the top that are no assets."""
+
+
+class StoreReader:
+    """The reading half of `neuro_assets.store.store.Store`; parameters as there."""
+
+    def __init__(
+        self,
+        url: str | Path,
+        *,
+        storage_options: dict[str, Any] | None = None,
+        scratch: Path | None = None,
+    ) -> None:
+        self._options = storage_options
+        self.scratch = Path(scratch) if scratch is not None else None
+        self.backend: Backend = open_backend(str(url), storage_options)
+        self.url = self.backend.url
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url, "storage_options": self._options, "scratch": self.scratch}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    @property
+    def is_local(self) -> bool:
+        """True for a folder."""
+        return self.backend.local_root is not None
+
+    def current(self, asset: str, key: str) -> Stored | None:
+        """Find the output that counts.
+
+        Parameters
+        ----------
+        asset, key : str
+            Which output.
+
+        Returns
+        -------
+        Stored or None
+            None where nothing was ever committed.
+        """
+        return self._follow(asset, key, "current.json")
+
+    def produced_by(self, run_id: str, asset: str, key: str) -> Stored | None:
+        """Find what one run made or reused.
+
+        Parameters
+        ----------
+        run_id : str
+            Dagster's run.
+        asset, key : str
+            Which output.
+
+        Returns
+        -------
+        Stored or None
+            None where that run has not made it (yet).
+        """
+        return self._follow(asset, key, f"runs/{checked_name(run_id, 'run id')}.json")
+
+    def committed(self, asset: str, key: str, version: str) -> Stored | None:
+        """Find a commit of exactly this version that can be used again.
+
+        Parameters
+        ----------
+        asset, key, version : str
+            Which output.
+
+        Returns
+        -------
+        Stored or None
+            Complete or skipped, all files there at their sizes; the one that counts where it
+            is of this version, else the newest.
+        """
+        check_names(asset, key, version)
+        current = self.current(asset, key)
+        attempts = self.attempts(asset, key, version)[::-1]
+        if current is not None and current.version == version and current.attempt in attempts:
+            attempts.remove(current.attempt)
+            attempts.insert(0, current.attempt)
+        handles = (self.stored(asset, key, version, attempt) for attempt in attempts)
+        return next((stored for stored in handles if stored.is_intact()), None)
+
+    def failure(self, asset: str, key: str) -> Manifest | None:
+        """Find the last failure, if nothing was committed after it.
+
+        Parameters
+        ----------
+        asset, key : str
+            Which output.
+
+        Returns
+        -------
+        Manifest or None
+            With the error.
+        """
+        failed = self._pointer(asset, key, "failure.json")
+        if failed is None:
+            return None
+        current = self._pointer(asset, key, "current.json")
+        if current is not None and current.at > failed.at:
+            return None
+        return self.read_manifest(asset, key, failed.version, failed.attempt)
+
+    def assets(self) -> list[str]:
+        """List the assets that have anything stored.
+
+        Returns
+        -------
+        list of str
+            Sorted names.
+        """
+        return [name for name in self.backend.names("") if name not in RESERVED]
+
+    def keys(self, asset: str) -> list[str]:
+        """List the keys of which an asset has anything stored, failures included.
+
+        Parameters
+        ----------
+        asset : str
+            Name of the asset.
+
+        Returns
+        -------
+        list of str
+            Sorted keys.
+        """
+        return self.backend.names(checked_name(asset, "asset name"))
+
+    def attempts(self, asset: str, key: str, version: str) -> list[str]:
+        """List the attempts with a manifest, oldest first, failures included.
+
+        Parameters
+        ----------
+        asset, key, version : str
+            Which output.
+
+        Returns
+        -------
+        list of str
+            Their ids.
+        """
+        folder = f"{asset}/{key}/{version}"
+        return [
+            name
+            for name in self.backend.names(folder)
+            if self.backend.entry(f"{folder}/{name}/{MANIFEST}") is not None
+        ]
+
+    def stored(
+        self, asset: str, key: str, version: str, attempt: str, manifest: Manifest | None = None
+    ) -> Stored:
+        """Make a handle without looking whether there is anything.
+
+        Parameters
+        ----------
+        asset, key, version, attempt : str
+            Which one.
+        manifest : Manifest, optional
+            Where it is at hand.
+
+        Returns
+        -------
+        Stored
+            The handle.
+        """
+        check_names(asset, key, version)
+        checked_name(attempt, "attempt")
+        return Stored(self, asset, key, version, attempt, manifest)
+
+    def read_manifest(self, asset: str, key: str, version: str, attempt: str) -> Manifest | None:
+        """Read what is known about an attempt.
+
+        Parameters
+        ----------
+        asset, key, version, attempt : str
+            Which one.
+
+        Returns
+        -------
+        Manifest or None
+            None where there is none, that is, where nothing was committed.
+
+        Raises
+        ------
+        PermanentFailure
+            When the file is damaged.
+        """
+        path = f"{asset}/{key}/{version}/{attempt}/{MANIFEST}"
+        try:
+            return Manifest.model_validate_json(self.backend.read(path))
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            raise self._damaged(path) from error
+
+    def read_json(self, path: str) -> Any | None:
+        """Read a JSON file of the registry, the leases or a pointer.
+
+        Parameters
+        ----------
+        path : str
+            Relative to the store.
+
+        Returns
+        -------
+        Any or None
+            None where there is no file.
+
+        Raises
+        ------
+        PermanentFailure
+            When the file is damaged.
+        """
+        try:
+            return json.loads(self.backend.read(path))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise self._damaged(path) from error
+
+    def _pointer(self, asset: str, key: str, name: str) -> Pointer | None:
+        path = f"{checked_name(asset, 'asset name')}/{checked_name(key, 'key')}/{name}"
+        found = self.read_json(path)
+        if found is None:
+            return None
+        try:
+            return Pointer.model_validate(found)
+        except ValidationError as error:
+            raise self._damaged(path) from error
+
+    def _follow(self, asset: str, key: str, name: str) -> Stored | None:
+        found = self._pointer(asset, key, name)
+        if found is None:
+            return None
+        checked_name(found.version, "version")
+        return Stored(
+            self, asset, key, found.version, found.attempt, outcome=Outcome(found.outcome)
+        )
+
+    def _damaged(self, path: str) -> PermanentFailure:
+        return PermanentFailure(
+            f"{path} in the store {self.url} is damaged: restore it from a backup, or remove it "
+            "and run the recording again"
+        )
+
+
+def check_names(asset: str, key: str, version: str) -> None:
+    """Refuse names that are not safe, or that the store uses itself.
+
+    Parameters
+    ----------
+    asset, key, version : str
+        Names of folders.
+
+    Raises
+    ------
+    PermanentFailure
+        With the name and what is wrong with it.
+    """
+    checked_name(asset, "asset name")
+    checked_name(key, "key")
+    checked_name(version, "version")
+    if asset in RESERVED or version == "runs":
+        raise PermanentFailure(f"{asset}/{key}/{version}: the name is reserved by the store")

@@ -1,0 +1,186 @@
+"""The store itself: reading, writing, upkeep and small shared files behind one class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from neuro_assets.outcomes import Outcome, PermanentFailure
+from neuro_assets.store.attempt import Attempt, new_attempt_id
+from neuro_assets.store.lease import Lease
+from neuro_assets.store.model import (
+    MANIFEST,
+    Manifest,
+    Pointer,
+    checked_name,
+    pretty,
+)
+from neuro_assets.store.reader import StoreReader, check_names
+from neuro_assets.store.stored import Stored
+from neuro_assets.store.upkeep import Defect, Garbage, collect_garbage, find_defects
+
+
+class Store(StoreReader):
+    """A folder or `s3://` prefix with the outputs of a lab. Cheap to make; can be pickled.
+
+    Parameters
+    ----------
+    url : str or Path
+        A folder, or `s3://bucket/prefix`.
+    storage_options : dict, optional
+        For S3: options of s3fs (`key`, `secret`, `client_kwargs={"endpoint_url": ...}`). Never
+        shown nor logged.
+    scratch : Path, optional
+        Local folder for temporary files and downloads; the system's by default.
+    """
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def attempt(self, asset: str, key: str, version: str) -> Attempt:
+        """Begin a try at an output.
+
+        Parameters
+        ----------
+        asset, key, version : str
+            What is going to be made.
+
+        Returns
+        -------
+        Attempt
+            A context manager. Leaving it without a commit removes everything.
+
+        Raises
+        ------
+        PermanentFailure
+            When a name is not safe, or the store cannot be written.
+        """
+        check_names(asset, key, version)
+        return Attempt(self, asset, key, version)
+
+    def adopt(self, stored: Stored, run_id: str | None = None) -> None:
+        """Make an existing output the one that counts: reuse instead of computing again.
+
+        Parameters
+        ----------
+        stored : Stored
+            A committed output.
+        run_id : str, optional
+            The run that uses it; its later steps then find it as the run's own.
+        """
+        pointer = Pointer(version=stored.version, attempt=stored.attempt, outcome=stored.outcome)
+        home = f"{stored.asset}/{stored.key}"
+        if run_id:
+            path = f"{home}/runs/{checked_name(run_id, 'run id')}.json"
+            self.backend.write(path, pointer.to_json())
+        self.backend.write(f"{home}/current.json", pointer.to_json())
+
+    def fail(self, manifest: Manifest) -> None:
+        """Record that an output could not be made. What counted before goes on counting.
+
+        Parameters
+        ----------
+        manifest : Manifest
+            With outcome `failed` and the error.
+        """
+        if manifest.outcome is not Outcome.FAILED:
+            raise PermanentFailure(f"{manifest.outcome.value} is not a failure: commit it instead")
+        check_names(manifest.asset, manifest.key, manifest.version)
+        attempt = new_attempt_id()
+        home = f"{manifest.asset}/{manifest.key}"
+        filled = manifest.model_copy(update={"attempt": attempt, "files": []})
+        path = f"{home}/{manifest.version}/{attempt}/{MANIFEST}"
+        self.backend.write(path, filled.to_json())
+        pointer = Pointer(version=manifest.version, attempt=attempt, outcome=Outcome.FAILED)
+        self.backend.write(f"{home}/failure.json", pointer.to_json())
+
+    # -- upkeep -------------------------------------------------------------------------------
+
+    def verify(
+        self,
+        asset: str | None = None,
+        key: str | None = None,
+        *,
+        progress: Callable[[float, str], None] | None = None,
+    ) -> list[Defect]:
+        """Read every committed file again and compare it with its checksum.
+
+        Parameters
+        ----------
+        asset, key : str, optional
+            Only these.
+        progress : callable, optional
+            Called with the fraction done and a few words.
+
+        Returns
+        -------
+        list of Defect
+            Empty where all is well.
+        """
+        return find_defects(self, asset, key, progress)
+
+    def gc(self, *, older_than_h: float = 24.0, dry_run: bool = True) -> list[Garbage]:
+        """Find, and if asked remove, what no reader can see or need.
+
+        Parameters
+        ----------
+        older_than_h : float
+            Hours since the last write to it; younger things may be in the making.
+        dry_run : bool
+            Only list.
+
+        Returns
+        -------
+        list of Garbage
+            What is (or was) there.
+        """
+        return collect_garbage(self, timedelta(hours=older_than_h), dry_run=dry_run)
+
+    # -- small shared files -------------------------------------------------------------------
+
+    def write_json_atomic(self, path: str, value: Any) -> None:
+        """Replace a JSON file: a reader sees the old content or the new one.
+
+        Parameters
+        ----------
+        path : str
+            Relative to the store.
+        value : Any
+            See `neuro_assets.store.model.jsonable`.
+        """
+        self.backend.write(path, pretty(value))
+
+    def create_json(self, path: str, value: Any) -> bool:
+        """Write a JSON file if there is none.
+
+        Parameters
+        ----------
+        path : str
+            Relative to the store.
+        value : Any
+            See `neuro_assets.store.model.jsonable`.
+
+        Returns
+        -------
+        bool
+            False where another writer was first. In a folder exactly one of several wins; on S3
+            the last of several at the same moment may replace the first.
+        """
+        return self.backend.create(path, pretty(value))
+
+    def lease(self, name: str, seconds: float) -> Lease:
+        """Ask for the right to do something alone for a while.
+
+        Parameters
+        ----------
+        name : str
+            What for.
+        seconds : float
+            When the right ends if its holder is not heard of.
+
+        Returns
+        -------
+        Lease
+            Not yet acquired.
+        """
+        return Lease(self, name, seconds)

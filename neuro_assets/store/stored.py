@@ -1,0 +1,296 @@
+"""Handles on what is in the store: cheap to make and to send to another process, loaded on use."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neuro_assets.outcomes import Outcome, PermanentFailure
+from neuro_assets.store.errors import explained
+from neuro_assets.store.model import (
+    MANIFEST,
+    FileEntry,
+    InputRef,
+    Manifest,
+    checked_path,
+)
+from neuro_assets.store.scratch import process_folder, require_space
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from upath import UPath
+
+    from neuro_assets.store.reader import StoreReader
+
+_guard = threading.Lock()
+_downloading: dict[Path, threading.Lock] = {}
+
+
+class Stored:
+    """One committed output.
+
+    Parameters
+    ----------
+    store : StoreReader
+        Where it is.
+    asset, key, version, attempt : str
+        Which one.
+    manifest : Manifest, optional
+        Where it is at hand; else it is read at the first use.
+    outcome : Outcome, optional
+        Where a pointer told it already.
+    """
+
+    def __init__(
+        self,
+        store: StoreReader,
+        asset: str,
+        key: str,
+        version: str,
+        attempt: str,
+        manifest: Manifest | None = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        self.store = store
+        self.asset = asset
+        self.key = key
+        self.version = version
+        self.attempt = attempt
+        self._manifest = manifest
+        self._outcome = manifest.outcome if manifest else outcome
+
+    def __repr__(self) -> str:
+        return f"Stored({self.path})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stored) and (self.store.url, self.path) == (
+            other.store.url,
+            other.path,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.store.url, self.path))
+
+    @property
+    def path(self) -> str:
+        """Folder of the attempt, relative to the store."""
+        return f"{self.asset}/{self.key}/{self.version}/{self.attempt}"
+
+    @property
+    def ref(self) -> InputRef:
+        """How a manifest names it as an input."""
+        return InputRef(asset=self.asset, version=self.version, attempt=self.attempt)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is known about it.
+
+        Raises
+        ------
+        PermanentFailure
+            When the manifest was removed or is damaged.
+        """
+        if self._manifest is None:
+            found = self.store.read_manifest(self.asset, self.key, self.version, self.attempt)
+            if found is None:
+                raise self._deleted(MANIFEST)
+            self._manifest = found
+            self._outcome = found.outcome
+        return self._manifest
+
+    @property
+    def outcome(self) -> Outcome:
+        """Complete, skipped or failed."""
+        return self._outcome if self._outcome is not None else self.manifest.outcome
+
+    def is_intact(self) -> bool:
+        """Tell whether it is committed, with every file there at its size."""
+        found = self.store.read_manifest(self.asset, self.key, self.version, self.attempt)
+        if found is None or found.outcome not in (Outcome.COMPLETE, Outcome.SKIPPED):
+            return False
+        self._manifest, self._outcome = found, found.outcome
+        return self._first_fault(found.files) is None
+
+    def check(self) -> None:
+        """Make sure that every file is there at its size.
+
+        Raises
+        ------
+        PermanentFailure
+            Names the asset, the key and the first file that is not.
+        """
+        self._require(self.manifest.files)
+
+    def file(self, name: str) -> UPath:
+        """Locate one file, or a folder such as a Zarr array, where it is stored.
+
+        Parameters
+        ----------
+        name : str
+            Relative to the output, with `/`.
+
+        Returns
+        -------
+        UPath
+            Opens with fsspec's protocols where the store is remote.
+
+        Raises
+        ------
+        PermanentFailure
+            When the output never had it, or it was removed or cut since.
+        """
+        self._require(self._below(name))
+        return self.store.backend.locate(f"{self.path}/{name}")
+
+    def has(self, name: str) -> bool:
+        """Tell whether the output holds a file or a folder, by its manifest.
+
+        Parameters
+        ----------
+        name : str
+            Relative to the output, with `/`.
+
+        Returns
+        -------
+        bool
+            Nothing is read but the manifest.
+        """
+        return any(
+            entry.path == name or entry.path.startswith(f"{name}/") for entry in self.manifest.files
+        )
+
+    def local(self) -> Path:
+        """Give the output as a folder on the local disk, all files there at their sizes.
+
+        Returns
+        -------
+        Path
+            In a local store the output itself: read only, never write to it. From a remote store
+            a copy, fetched once a process and removed when the process ends.
+
+        Raises
+        ------
+        PermanentFailure
+            When a file was removed or cut behind the platform's back, or the scratch folder has
+            no room for the copy.
+        TransientFailure
+            When the connection broke.
+        """
+        root = self.store.backend.local_root
+        if root is not None:
+            self.check()
+            return root / self.path
+        own = process_folder(self.store.scratch) / "downloads" / _bucket_name(self.store.url)
+        target = own / self.path
+        with _guard:
+            lock = _downloading.setdefault(target, threading.Lock())
+        with lock:
+            if not (target / MANIFEST).is_file():
+                self._fetch(target)
+        return target
+
+    def table(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
+        """Read one of its tables.
+
+        Parameters
+        ----------
+        name : str
+            Name without `.parquet`.
+        columns : list of str, optional
+            Only these.
+
+        Returns
+        -------
+        DataFrame
+            The table.
+        """
+        import pandas as pd
+
+        self._require(self._below(f"{name}.parquet"))
+        path = f"{self.path}/{name}.parquet"
+        with explained(self.store.url), self.store.backend.open(path) as file:
+            return pd.read_parquet(file, columns=columns)
+
+    def _below(self, name: str) -> list[FileEntry]:
+        try:
+            checked_path(name)
+        except ValueError as error:
+            raise PermanentFailure(str(error)) from error
+        entries = [
+            entry
+            for entry in self.manifest.files
+            if entry.path == name or entry.path.startswith(f"{name}/")
+        ]
+        if not entries:
+            tops = sorted({entry.path.split("/")[0] for entry in self.manifest.files})
+            raise PermanentFailure(
+                f"{self.asset} of {self.key} ({self.outcome.value}) has no {name!r}; it has: "
+                f"{', '.join(tops) or 'no files'}"
+            )
+        return entries
+
+    def _require(self, entries: list[FileEntry]) -> None:
+        if fault := self._first_fault(entries):
+            raise self._deleted(*fault)
+
+    def _first_fault(self, entries: list[FileEntry]) -> tuple[str, str] | None:
+        """Find a file that is missing or of another size."""
+        if not entries:
+            return None
+        backend = self.store.backend
+        if len(entries) == 1:
+            one = backend.entry(f"{self.path}/{entries[0].path}")
+            sizes: dict[str, int] = {entries[0].path: one.size} if one else {}
+        else:
+            top = _common_folder(entry.path for entry in entries)
+            below = backend.entries(f"{self.path}/{top}" if top else self.path)
+            sizes = {f"{top}/{path}" if top else path: e.size for path, e in below.items()}
+        for entry in entries:
+            size = sizes.get(entry.path)
+            if size is None:
+                return entry.path, "is missing"
+            if size != entry.size:
+                return entry.path, f"has {size} bytes instead of {entry.size}"
+        return None
+
+    def _deleted(self, name: str, what: str = "is missing") -> PermanentFailure:
+        return PermanentFailure(
+            f"{self.asset} of {self.key}: the file {self.path}/{name} {what} in the store "
+            f"{self.store.url}. It was deleted or changed behind the platform's back; restore it "
+            f"or run `neuro-assets run {self.key} --force`"
+        )
+
+    def _fetch(self, target: Path) -> None:
+        """Download beside the target and rename, so that a broken one is never taken for whole."""
+        self.check()
+        part = target.with_name(f".{target.name}.part")
+        part.mkdir(parents=True, exist_ok=True)
+        require_space(part, self.manifest.size_bytes, f"{self.asset} of {self.key}")
+        entries = self.manifest.files
+        try:
+            self.store.backend.download(self.path, [entry.path for entry in entries], part)
+        except FileNotFoundError as error:  # removed since the check above
+            raise self._deleted(str(error)) from error
+        for entry in entries:
+            size = (part / entry.path).stat().st_size if (part / entry.path).is_file() else -1
+            if size != entry.size:
+                raise self._deleted(entry.path, f"arrived with {size} bytes, not {entry.size}")
+        (part / MANIFEST).write_bytes(self.manifest.to_json())
+        part.replace(target)
+
+
+def _common_folder(paths: Iterable[str]) -> str:
+    """Find the deepest folder that holds all of the paths; empty for the top."""
+    parts = [path.split("/")[:-1] for path in paths]
+    common: list[str] = []
+    for level in zip(*parts, strict=False):
+        if len(set(level)) > 1:
+            break
+        common.append(level[0])
+    return "/".join(common)
+
+
+def _bucket_name(url: str) -> str:
+    return url.removeprefix("s3://").replace("/", "_")

@@ -1,0 +1,225 @@
+"""Open Ephys folders: experiments, recordings, record nodes, copies, damage."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from places import REAL
+
+from neuro_assets.formats import scan_session
+from neuro_assets.formats.opening import open_raw
+
+OE = REAL / "openephys_aind_v06_npx2probes"
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(not OE.is_dir(), reason=f"no real Open Ephys data in {OE}"),
+]
+NODE = "Record Node 101"
+PROBE_B = "continuous/Neuropix-PXI-100.ProbeB"
+
+
+@pytest.fixture
+def session(tmp_path):
+    """Experiment 1 of the real recording, that a test may damage."""
+    source = next(OE.iterdir()) / NODE
+    target = tmp_path / "2022-05-03_10-52-24" / NODE
+    shutil.copytree(source / "experiment1", target / "experiment1")
+    shutil.copy(source / "settings.xml", target)
+    return tmp_path
+
+
+def node(session, name=NODE):
+    return session / "2022-05-03_10-52-24" / name
+
+
+def recording(session, name=NODE):
+    return node(session, name) / "experiment1/recording1"
+
+
+def labels(scan):
+    return sorted(one.label for one in scan.recordings)
+
+
+def kinds(scan):
+    return sorted(problem.kind for problem in scan.problems)
+
+
+def test_every_experiment_of_the_real_recording_is_found():
+    scan = scan_session(OE)
+    assert labels(scan) == [
+        "probe01",
+        "probe01-e3r1",
+        "probe01-e6r1",
+        "probe02",
+        "probe02-e3r1",
+        "probe02-e6r1",
+    ]
+    assert scan.problems == ()
+    first = next(one for one in scan.recordings if one.label == "probe01")
+    assert first.identity.probe_serial == "20403311724"
+    # From sync_messages.txt, which the scan does not read.
+    assert first.identity.first_sample == 1863198
+    assert first.identity.is_strong
+    assert set(first.streams) == {"wideband", "nidq"}
+    assert len({one.identity for one in scan.recordings}) == 6
+
+
+def test_the_real_recording_opens_as_with_spikeinterfaces_own_reader():
+    from spikeinterface.extractors import read_openephys
+
+    folder = next(OE.iterdir())
+    for one in scan_session(folder).recordings:
+        experiment = one.main.files[0].split("/")[1]
+        stream = open_raw(one, folder)["wideband"]
+        name = f"{NODE}#Neuropix-PXI-100.{one.reader_options['probe_name']}"
+        reference = read_openephys(folder, experiment_name=experiment, stream_name=name)
+        assert np.array_equal(stream.neural.get_traces(), reference.get_traces())
+        assert list(stream.neural.channel_ids) == list(reference.channel_ids)
+        np.testing.assert_allclose(stream.neural.get_channel_gains(), reference.get_channel_gains())
+        np.testing.assert_allclose(
+            stream.neural.get_channel_locations(), reference.get_channel_locations()
+        )
+        np.testing.assert_allclose(
+            stream.neural.get_property("inter_sample_shift"),
+            reference.get_property("inter_sample_shift"),
+        )
+
+
+def test_the_analogue_board_opens_on_request_in_microvolts():
+    folder = next(OE.iterdir())
+    one = scan_session(folder).recordings[0]
+    assert "nidq" not in open_raw(one, folder)
+    board = open_raw(one, folder, streams=["nidq"])["nidq"]
+    assert board.neural.get_num_channels() == 8
+    # +-10 V over 16 bits.
+    assert board.neural.get_channel_gains()[0] == pytest.approx(20e6 / 65536, rel=1e-3)
+
+
+def test_a_copied_record_node_does_not_double_the_streams(session):
+    shutil.copytree(node(session), node(session, "Record Node 115"))
+    scan = scan_session(session)
+    assert labels(scan) == ["probe01", "probe02"]
+    assert all(NODE in one.main.files[0] for one in scan.recordings)
+    assert kinds(scan) == ["duplicate_stream"] * 3
+    assert all("Record Node 115" in problem.path for problem in scan.problems)
+
+
+def test_the_node_nearest_to_the_source_is_chosen_whatever_its_number(session):
+    shutil.copytree(node(session), node(session, "Record Node 99"))
+    oebin = recording(session, "Record Node 99") / "structure.oebin"
+    oebin.write_text(
+        oebin.read_text().replace(
+            "Merger -> Record Node", "Merger -> Bandpass Filter -> Record Node"
+        )
+    )
+    scan = scan_session(session)
+    assert all(NODE in one.main.files[0] for one in scan.recordings)
+    assert all(one.processed == "" for one in scan.recordings)
+    shutil.rmtree(node(session))
+    assert all("Bandpass" in one.processed for one in scan_session(session).recordings)
+
+
+def test_a_broken_stream_in_one_node_is_taken_from_the_other(session):
+    shutil.copytree(node(session), node(session, "Record Node 115"))
+    (recording(session) / PROBE_B / "continuous.dat").write_bytes(b"")
+    scan = scan_session(session)
+    assert labels(scan) == ["probe01", "probe02"]
+    assert "empty_file" in kinds(scan)
+
+
+def test_recordings_of_one_experiment_are_told_apart(session):
+    shutil.copytree(recording(session), recording(session).parent / "recording2")
+    assert labels(scan_session(session)) == [
+        "probe01",
+        "probe01-e1r2",
+        "probe02",
+        "probe02-e1r2",
+    ]
+
+
+def test_two_acquisitions_in_one_session_are_told_apart(session):
+    shutil.copytree(session / "2022-05-03_10-52-24", session / "2022-05-03_11-00-00")
+    assert labels(scan_session(session)) == ["probe01", "probe01-b2", "probe02", "probe02-b2"]
+
+
+def test_a_folder_without_record_node_is_read(session):
+    node(session).rename(session / "flat")
+    shutil.rmtree(session / "2022-05-03_10-52-24")
+    assert labels(scan_session(session / "flat")) == ["probe01", "probe02"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind"),
+    [
+        (lambda stream: (stream / "continuous.dat").write_bytes(b""), "empty_file"),
+        (lambda stream: (stream / "continuous.dat").write_bytes(b"1" * 1001), "truncated"),
+        (lambda stream: (stream / "continuous.dat").write_bytes(b"1" * 7680), "truncated"),
+        (lambda stream: (stream / "continuous.dat").unlink(), "data_missing"),
+    ],
+)
+def test_a_broken_stream_does_not_hide_the_other_probe(session, damage, kind):
+    damage(recording(session) / PROBE_B)
+    scan = scan_session(session)
+    assert labels(scan) == ["probe02"]
+    assert kinds(scan) == [kind]
+    assert "ProbeB" in scan.problems[0].path
+
+
+@pytest.mark.parametrize("value", [float("nan"), 0, None, "x"])
+def test_a_bit_volts_that_is_no_gain_is_reported(session, value):
+    oebin = recording(session) / "structure.oebin"
+    structure = json.loads(oebin.read_text())
+    structure["continuous"][0]["channels"][5]["bit_volts"] = value
+    oebin.write_text(json.dumps(structure))
+    scan = scan_session(session)
+    assert labels(scan) == ["probe02"]
+    assert kinds(scan) == ["bad_gain"]
+
+
+def test_missing_or_damaged_structure_and_settings_are_reported(session):
+    oebin = recording(session) / "structure.oebin"
+    text = oebin.read_text()
+    oebin.write_text(text[:-5000])
+    assert kinds(scan_session(session)) == ["meta_broken"]
+    oebin.unlink()
+    assert kinds(scan_session(session)) == ["meta_missing"] * 3
+    oebin.write_text(text)
+    (node(session) / "settings.xml").write_text("<SETTINGS>")
+    assert kinds(scan_session(session)) == ["unknown_probe"] * 2
+    (node(session) / "settings.xml").unlink()
+    scan = scan_session(session)
+    assert kinds(scan) == ["unknown_probe"] * 2
+    assert "settings.xml" in scan.problems[0].detail
+
+
+def test_settings_with_another_channel_count_are_reported(session):
+    oebin = recording(session) / "structure.oebin"
+    structure = json.loads(oebin.read_text())
+    entry = structure["continuous"][0]
+    entry["channels"], entry["num_channels"] = entry["channels"][:192], 192
+    oebin.write_text(json.dumps(structure))
+    for name in ("sample_numbers.npy", "timestamps.npy"):
+        (recording(session) / PROBE_B / name).unlink()
+    scan = scan_session(session)
+    assert labels(scan) == ["probe02"]
+    assert kinds(scan) == ["channel_count"]
+
+
+def test_a_sync_channel_in_the_stream_is_not_neural(session):
+    oebin = recording(session) / "structure.oebin"
+    structure = json.loads(oebin.read_text())
+    entry = structure["continuous"][0]
+    entry["channels"].append({**entry["channels"][0], "channel_name": "SYNC"})
+    entry["num_channels"] = 385
+    oebin.write_text(json.dumps(structure))
+    dat = recording(session) / PROBE_B / "continuous.dat"
+    old = np.fromfile(dat, np.int16).reshape(-1, 384)
+    np.column_stack([old, np.arange(100, dtype=np.int16)]).astype(np.int16).tofile(dat)
+    one = next(one for one in scan_session(session).recordings if one.label == "probe01")
+    stream = open_raw(one, session)["wideband"]
+    assert stream.sync_channel_ids == ["SYNC"]
+    assert np.array_equal(stream.neural.get_traces(), old)
+    assert stream.recording.get_traces(channel_ids=["SYNC"])[:, 0].tolist() == list(range(100))

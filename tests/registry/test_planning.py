@@ -1,0 +1,139 @@
+"""What was seen becomes actions: a pure function, so every story is a list of calls."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from neuro_assets.formats.model import Identity, RawRecording, Stream
+from neuro_assets.registry.descriptions import SessionDescription
+from neuro_assets.registry.planning import Action, ActionKind, Seen, plan
+from neuro_assets.registry.registry import RecordingRecord
+
+NOW = datetime(2026, 1, 20, 12, tzinfo=UTC)
+
+
+def recording(probe="probe00", serial: str | None = "18005", size=7700, qualifier=""):
+    stream = Stream(
+        name="ap", files=(f"{probe}.ap.bin",), n_channels=385, n_samples=size // 770,
+        sampling_frequency=30000.0,
+    )  # fmt: skip
+    identity = Identity(
+        probe_serial=serial, created=datetime(2026, 1, 15, 10), first_sample=100, size_bytes=size
+    )
+    return RawRecording(
+        format="spikeglx", probe=probe, qualifier=qualifier, streams={"ap": stream},
+        identity=identity,
+    )  # fmt: skip
+
+
+def session(*recordings, subject="M1", folder="/data/M1/1", ready=True, waiting=None, **more):
+    return SessionDescription(
+        lab=more.get("lab", "lab"),
+        subject=subject,
+        date=date(2026, 1, 15),
+        number="001",
+        session_id=folder.removeprefix("/data/"),
+        source="local",
+        folder=folder,
+        recordings=recordings or (recording(),),
+        ready=ready,
+        missing=() if ready else ("raw_session.flag",),
+        settled=more.get("settled", True),
+        waiting=waiting or {},
+    )
+
+
+def seen(description: SessionDescription, version="v1") -> Seen:
+    return Seen(description, {r.label: version for r in description.recordings})
+
+
+def after(actions: list[Action], known=None) -> dict[str, RecordingRecord]:
+    records = dict(known or {})
+    records.update({a.record.key: a.record for a in actions})
+    return records
+
+
+def kinds(actions: list[Action]) -> list[tuple[ActionKind, bool]]:
+    return [(action.kind, action.run) for action in actions]
+
+
+@pytest.fixture
+def known() -> dict[str, RecordingRecord]:
+    return after(plan({}, [seen(session())], [], NOW))
+
+
+def test_a_new_recording_gets_a_key_and_a_run(known):
+    assert list(known) == ["M1_20260115_1_probe00"]
+    assert kinds(plan({}, [seen(session())], [], NOW)) == [(ActionKind.ADD, True)]
+
+
+def test_the_same_again_changes_nothing_but_asks_for_the_same_run(known):
+    # The run key is the raw version: asked for twice, the run starts once, also after a crash.
+    actions = plan(known, [seen(session())], [], NOW)
+    assert kinds(actions) == [(ActionKind.KEEP, True)]
+    assert actions[0].record.raw_version == "v1"
+
+
+def test_changed_raw_data_are_reported_and_run_only_where_the_lab_says_so(known):
+    changed = [seen(session(), "v2")]
+    assert kinds(plan(known, changed, [], NOW)) == [(ActionKind.CHANGE, False)]
+    assert kinds(plan(known, changed, [], NOW, reprocess_changed=True)) == [
+        (ActionKind.CHANGE, True)
+    ]
+
+
+def test_an_unready_session_is_registered_and_runs_when_it_became_ready():
+    waits = plan({}, [seen(session(ready=False, settled=False))], [], NOW)
+    assert kinds(waits) == [(ActionKind.NOT_READY, False)]
+    assert waits[0].record.missing == ["raw_session.flag"]
+    assert kinds(plan(after(waits), [seen(session(), "v2")], [], NOW)) == [
+        (ActionKind.CHANGE, True)
+    ]
+
+
+def test_a_broken_probe_never_hides_a_good_one():
+    two = session(
+        recording(), recording("probe01", "18006"), ready=False,
+        waiting={"probe01": ("probe01.ap.bin is truncated",)},
+    )  # fmt: skip
+    actions = plan({}, [seen(two)], [], NOW)
+    assert kinds(actions) == [(ActionKind.ADD, True), (ActionKind.NOT_READY, False)]
+
+
+def test_a_vanished_session_keeps_its_record_and_its_results(known):
+    actions = plan(known, [], [("local", "M1/1")], NOW)
+    assert kinds(actions) == [(ActionKind.VANISH, False)]
+    assert actions[0].record.state == "vanished"
+    assert plan(after(actions, known), [], [("local", "M1/1")], NOW) == []
+
+
+def test_a_renamed_folder_and_subject_keep_the_key(known):
+    renamed = session(subject="M-one", folder="/data/M-one/1")
+    actions = plan(known, [seen(renamed)], [("local", "M1/1")], NOW)
+    # Asked for again, the run starts once: its key is the version of the raw data.
+    assert kinds(actions) == [(ActionKind.VANISH, False), (ActionKind.MOVE, True)]
+    later = plan(after(actions, known), [seen(session())], [], NOW + timedelta(days=1))
+    assert [action.run for action in later] == [False]
+    assert actions[1].record.key == "M1_20260115_1_probe00"
+    assert actions[1].record.session.folder == "/data/M-one/1"
+
+
+def test_a_copy_beside_the_original_is_held_and_not_processed_twice(known):
+    copied = session(folder="/data/backup/1")
+    actions = plan(known, [seen(copied)], [], NOW)
+    assert kinds(actions) == [(ActionKind.COPY, False)]
+    assert "left alone" in actions[0].words
+
+
+def test_two_subjects_that_share_a_safe_name_get_two_keys_and_a_report(known):
+    other = session(recording(serial="19999"), subject="M1", folder="/data/other/M1/1", lab="other")
+    actions = plan(known, [seen(other)], [], NOW)
+    assert actions[0].record.key != "M1_20260115_1_probe00"
+    assert [p.kind for p in actions[0].record.problems] == ["key_collision"]
+
+
+def test_planning_twice_without_carrying_out_gives_the_same_actions(known):
+    changes = [seen(session(), "v2"), seen(session(recording("probe01", "7"), folder="/data/x"))]
+    assert plan(known, changes, [], NOW) == plan(known, changes, [], NOW)

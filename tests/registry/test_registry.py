@@ -1,0 +1,288 @@
+"""Records, keys, and which recording is which."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from neuro_assets.formats.model import Identity, RawRecording, Stream
+from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.recording_key import RecordingKey
+from neuro_assets.registry.registry import RecordingRecord, Registry, SessionInfo
+from neuro_assets.store import Store
+
+DAY = date(2024, 5, 12)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(Store(tmp_path))
+
+
+def recording(serial="S1", first=0, size=1000, probe="probe00", qualifier="", **identity):
+    ap = Stream(name="ap", files=("a.bin",), n_channels=4, n_samples=300, sampling_frequency=30.0)
+    values = {"created": datetime(2024, 5, 12, 10), "first_sample": first, **identity}
+    return RawRecording(
+        format="spikeglx",
+        probe=probe,
+        qualifier=qualifier,
+        streams={"ap": ap},
+        identity=Identity(probe_serial=serial, size_bytes=size, **values),
+    )
+
+
+def weak(probe="probe00", qualifier="", size=1000):
+    return recording(None, None, size, probe, qualifier, created=None)
+
+
+def session(subject="M1", number="1", **more) -> SessionInfo:
+    values = {"lab": "A", "folder": f"/data/{subject}/{number}", **more}
+    return SessionInfo(subject=subject, date=DAY, number=number, **values)
+
+
+def test_a_record_comes_back_as_it_was_written(registry):
+    made = registry.register(session(), recording(), "v1", missing=["lf"], eid="e")
+    assert made.key == "M1_20240512_1_probe00"
+    assert registry.get(made.key) == made
+    assert Registry(registry.store).all() == {made.key: made}
+    assert registry.get("M2_20240512_1_probe00") is None
+
+
+def test_a_renamed_folder_subject_or_number_keeps_its_key(registry):
+    made = registry.register(session(), recording(), "v1")
+    for where in (
+        session(folder="/elsewhere"),
+        session(subject="Mouse 1"),
+        session(number="7"),
+    ):
+        assert registry.key_for(where, recording()) == made.key
+    moved = registry.register(session(subject="Mouse 1"), recording(), "v1")
+    assert moved.key == made.key
+    assert moved.session.subject == "Mouse 1"
+    assert "/data/M1/1" in moved.aliases
+    assert len(registry.all()) == 1
+
+
+def test_recordings_that_differ_in_probe_time_first_sample_or_size_are_not_the_same(registry):
+    registry.register(session(), recording(), "v1")
+    for other in (
+        recording("S2"),
+        recording(first=5),
+        recording(size=5),
+        recording(created=datetime(2024, 5, 12, 11)),
+    ):
+        assert registry.find(other.identity) is None
+    assert registry.find(recording().identity).key == "M1_20240512_1_probe00"
+    assert registry.find(weak().identity) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (session(), session(lab="B", folder="/b/M1")),
+        (session(subject="M-1"), session(subject="M 1")),
+        (session(subject="m1"), session(subject="M1")),
+    ],
+    ids=["two labs", "two spellings", "two cases"],
+)
+@pytest.mark.parametrize("strong", [True, False])
+def test_two_recordings_with_one_natural_key_get_two_keys_and_a_report(
+    registry, first, second, strong
+):
+    one, two = (recording("S1"), recording("S2")) if strong else (weak(), weak())
+    a = registry.register(first, one, "v1")
+    claim = registry.claim(second, two)
+    b = registry.register(second, two, "v2")
+    assert a.key.casefold() != b.key.casefold()
+    assert b.key == claim.key
+    assert RecordingKey.parse(b.key).qualifier == "x2"
+    assert a.problems == []
+    assert [p.kind for p in b.problems] == ["key_collision"]
+    assert repr(first.subject) in b.problems[0].detail
+    # and both keep theirs at the next scan
+    assert registry.register(first, one, "v1").key == a.key
+    again = registry.register(second, two, "v2")
+    assert again.key == b.key
+    third = registry.register(session(lab="C", subject=second.subject), recording("S3"), "v3")
+    assert len({a.key, b.key, third.key}) == 3
+
+
+def test_a_qualifier_stays_before_the_suffix(registry):
+    registry.register(session(), recording("S1", qualifier="g1"), "v")
+    key = registry.key_for(session(lab="B"), recording("S2", qualifier="g1"))
+    assert key == "M1_20240512_1_probe00-g1x2"
+    assert RecordingKey.parse(key).qualifier == "g1x2"
+
+
+def test_two_probes_and_two_gates_of_a_session_are_four_recordings(registry):
+    keys = {
+        registry.register(session(), recording(s, first, probe=p, qualifier=q), "v").key
+        for s, p in (("S1", "probe00"), ("S2", "probe01"))
+        for first, q in ((0, ""), (500, "g1"))
+    }
+    assert keys == {
+        "M1_20240512_1_probe00",
+        "M1_20240512_1_probe00-g1",
+        "M1_20240512_1_probe01",
+        "M1_20240512_1_probe01-g1",
+    }
+
+
+def test_a_recording_that_was_still_being_copied_keeps_its_key_when_it_is_whole(registry):
+    half = registry.register(session(), recording(size=500), "v1", state="not_ready")
+    whole = registry.register(session(), recording(size=1000), "v2", state="ready")
+    assert whole.key == half.key
+    assert whole.state == "ready"
+    assert [past["version"] for past in whole.raw_history] == ["v1"]
+    assert whole.first_seen == half.first_seen and whole.updated > half.updated
+
+
+def test_another_recording_in_the_place_of_a_moved_one_gets_its_own_key(registry):
+    a = registry.register(session(), recording("S1"), "v1")
+    b = registry.register(session(), recording("S2"), "v2")
+    assert a.key != b.key
+    assert registry.register(session(folder="/archive"), recording("S1"), "v1").key == a.key
+
+
+def test_swapped_folders_keep_their_recordings_keys(registry):
+    a = registry.register(session(number="1"), recording("S1"), "v1")
+    b = registry.register(session(number="2"), recording("S2"), "v2")
+    assert registry.register(session(number="2"), recording("S1"), "v1").key == a.key
+    assert registry.register(session(number="1"), recording("S2"), "v2").key == b.key
+    assert len(registry.all()) == 2
+
+
+def test_shanks_of_one_recording_are_not_taken_for_each_other(registry):
+    whole = registry.register(session(), recording(), "v")
+    shank = registry.register(session(), recording(qualifier="s2"), "v")
+    assert shank.key == "M1_20240512_1_probe00-s2" != whole.key
+    assert registry.key_for(session(), recording(qualifier="s2")) == shank.key
+    assert registry.key_for(session(), recording(qualifier="g0")) == whole.key
+
+
+def test_the_sources_own_name_for_a_session_outlives_a_rename_without_strong_identity(registry):
+    made = registry.register(session(session_id="eid-1"), weak(), "v")
+    renamed = session(subject="Other", number="3", session_id="eid-1")
+    assert registry.key_for(renamed, weak()) == made.key
+    assert registry.key_for(session(session_id="eid-2"), weak()) != made.key
+
+
+def test_putting_twice_is_refused_and_changes_nothing(registry):
+    made = registry.register(session(), recording(), "v1")
+    other = made.model_copy(update={"raw_version": "v9"})
+    assert not registry.put_if_absent(other)
+    assert registry.get(made.key).raw_version == "v1"
+
+
+def test_replacing_keeps_the_history_of_raw_versions(registry):
+    made = registry.register(session(), recording(), "v1")
+    registry.replace(made.model_copy(update={"state": "vanished"}))
+    last = registry.replace(registry.get(made.key).model_copy(update={"raw_version": "v2"}))
+    assert registry.get(made.key) == last
+    assert [past["version"] for past in last.raw_history] == ["v1"]
+
+
+def test_nothing_is_written_when_nothing_changed(registry, tmp_path):
+    made = registry.register(session(), recording(), "v1")
+    path = tmp_path / "registry" / f"{made.key}.json"
+    before = path.stat().st_ino
+    assert registry.register(session(), recording(), "v1") == made
+    assert path.stat().st_ino == before
+
+
+def test_several_writers_at_once_lose_no_change_and_no_recording(tmp_path):
+    def register(index: int) -> str:
+        mine = Registry(Store(tmp_path))
+        return mine.register(session(lab=f"L{index}"), recording(f"S{index}"), "v").key
+
+    with ThreadPoolExecutor(6) as pool:
+        keys = list(pool.map(register, range(6)))
+    assert len(set(keys)) == 6
+
+    def attach(index: int) -> None:
+        mine = Registry(Store(tmp_path))
+        mine.update(keys[0], lambda record: {"aliases": [*record.aliases, str(index)]})
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(attach, range(12)))
+    assert sorted(Registry(Store(tmp_path)).get(keys[0]).aliases, key=int) == [
+        str(i) for i in range(12)
+    ]
+
+
+def test_another_process_changes_are_seen(tmp_path):
+    mine, theirs = Registry(Store(tmp_path)), Registry(Store(tmp_path))
+    made = mine.register(session(), recording(), "v1")
+    assert mine.all()[made.key].state == "ready"
+    theirs.update(made.key, lambda record: {"state": "held"})
+    assert mine.all()[made.key].state == "held"
+    (tmp_path / "registry" / f"{made.key}.json").unlink()
+    assert mine.all() == {}
+
+
+def test_damaged_misplaced_and_unknown_records_are_named(registry, tmp_path):
+    made = registry.register(session(), recording(), "v1")
+    path = tmp_path / "registry" / f"{made.key}.json"
+    path.rename(path.with_name("X_20240512_1_probe00.json"))
+    with pytest.raises(PermanentFailure, match="holds the record of M1_20240512_1_probe00"):
+        registry.get("X_20240512_1_probe00")
+    path.write_text('{"key": 1}')
+    with pytest.raises(PermanentFailure, match=f"{made.key}.json .*damaged"):
+        registry.get(made.key)
+    with pytest.raises(PermanentFailure, match="not in the registry"):
+        registry.update("Y_20240512_1_probe00", lambda record: {})
+
+
+def test_the_index_is_derived_and_reads_the_same_when_empty(registry, tmp_path):
+    assert registry.rebuild_index() == 0
+    empty = pd.read_parquet(tmp_path / "registry.parquet")
+    registry.register(session(), recording(), "v1")
+    registry.register(session(subject="M2"), weak(), "v2", state="not_ready")
+    (tmp_path / "registry.parquet").unlink()
+    assert registry.rebuild_index() == 2
+    frame = pd.read_parquet(io.BytesIO((tmp_path / "registry.parquet").read_bytes()))
+    assert list(frame.dtypes) == list(empty.dtypes)
+    rows = frame.set_index("key")
+    assert rows.loc["M1_20240512_1_probe00", "duration_s"] == 10.0
+    assert rows.loc["M1_20240512_1_probe00", "date"] == pd.Timestamp(DAY)
+    assert rows.loc["M2_20240512_1_probe00", "state"] == "not_ready"
+    assert pd.isna(rows.loc["M2_20240512_1_probe00", "probe_serial"])
+    assert registry.store.assets() == []
+    assert len(Registry(registry.store).all()) == 2
+
+
+@pytest.mark.property
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.tuples(st.text(min_size=1, max_size=12), st.text(max_size=3)),
+        min_size=1,
+        max_size=6,
+        unique=True,
+    )
+)
+def test_hostile_subjects_get_distinct_safe_keys(tmp_path_factory, names):
+    registry = Registry(Store(tmp_path_factory.mktemp("r")))
+    keys = [
+        registry.register(session(subject=subject, lab=lab), weak(), "v").key
+        for subject, lab in names
+    ]
+    assert len({key.casefold() for key in keys}) == len(names)
+    for key, (subject, lab) in zip(keys, names, strict=True):
+        assert str(RecordingKey.parse(key)) == key
+        assert registry.get(key).session.subject == subject
+        assert registry.key_for(session(subject=subject, lab=lab), weak()) == key
+
+
+def test_an_older_release_reads_a_record_with_a_new_field(registry, tmp_path):
+    made = registry.register(session(), recording(), "v1")
+    path = tmp_path / "registry" / f"{made.key}.json"
+    path.write_text(path.read_text().replace("{", '{"brand_new": 1,', 1))
+    assert isinstance(registry.get(made.key), RecordingRecord)

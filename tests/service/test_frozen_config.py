@@ -1,0 +1,111 @@
+"""One configuration for the whole of a run; the last good one when the file is broken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import service_tools as tools
+
+from neuro_assets.executors.frozen_config import last_good_path, load_config_text
+from neuro_assets.outcomes import PermanentFailure
+
+
+def refuse_broken(text: str) -> None:
+    if "broken" in text:
+        raise PermanentFailure("line 3: unknown key 'sorterz', did you mean 'sorters'?")
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    return tmp_path / "lab.yaml"
+
+
+def test_a_good_file_is_returned_and_kept(lab: Path) -> None:
+    lab.write_text("sorters: [a]\n")
+    assert load_config_text(lab, refuse_broken) == ("sorters: [a]\n", None)
+    assert (lab.parent / "home" / "lab.last_good.yaml").read_text() == "sorters: [a]\n"
+
+
+@pytest.mark.parametrize("damage", ["broken", "missing", "binary"])
+def test_a_file_that_became_unusable_leaves_the_last_good_one_in_force_and_says_why(
+    lab: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab.write_text("good: 1\n")
+    load_config_text(lab, refuse_broken)
+    if damage == "missing":
+        lab.unlink()
+    else:
+        lab.write_bytes(b"broken: 1\n" if damage == "broken" else b"\xff\xfe\x00")
+    text, error = load_config_text(lab, refuse_broken)
+    assert text == "good: 1\n"
+    assert error is not None
+    assert str(lab) in error
+    assert "last good configuration" in caplog.text
+    if damage == "broken":
+        assert "did you mean 'sorters'" in error
+
+
+def test_the_mended_file_counts_again(lab: Path) -> None:
+    for text in ("good: 1\n", "broken\n", "good: 2\n"):
+        lab.write_text(text)
+        result = load_config_text(lab, refuse_broken)
+    assert result == ("good: 2\n", None)
+
+
+def test_without_a_last_good_text_the_error_is_raised(lab: Path) -> None:
+    lab.write_text("broken")
+    with pytest.raises(PermanentFailure, match="sorterz"):
+        load_config_text(lab, refuse_broken)
+
+
+def test_a_last_good_text_that_is_no_longer_good_is_not_used(lab: Path) -> None:
+    lab.write_text("old: 1\n")
+    load_config_text(lab, refuse_broken)
+
+    def stricter(text: str) -> None:
+        raise PermanentFailure(f"refused {text.strip()}")
+
+    with pytest.raises(PermanentFailure, match="refused old"):
+        load_config_text(lab, stricter)
+
+
+def test_where_no_file_ever_was_the_empty_text_counts(lab: Path) -> None:
+    assert load_config_text(lab, refuse_broken) == ("", None)
+
+
+def test_without_a_home_nothing_is_kept(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_HOME")
+    lab.write_text("good: 1\n")
+    assert load_config_text(lab, refuse_broken) == ("good: 1\n", None)
+    assert last_good_path(lab) is None
+    assert [p.name for p in lab.parent.iterdir()] == ["lab.yaml"]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("job", ["texts_forked", "texts_spawned"])
+def test_every_step_keeps_the_text_that_the_run_began_with(tmp_path: Path, job: str) -> None:
+    (tmp_path / "lab.yaml").write_text("number: 1\n")
+    process = tools.start_execute(tmp_path, repr(job), "run.log")
+    tools.until(lambda: tools.lines(tmp_path, "text"), "first step")
+    (tmp_path / "lab.yaml").write_text("number: 2\n")
+    (tmp_path / "edited").touch()
+    assert process.wait() == 0
+    assert " SUCCESS " in tools.log(tmp_path, "run.log")
+    seen = tools.lines(tmp_path, "text")
+    assert [(s["step"], s["text"]) for s in seen] == [
+        ("before", "number: 1\n"),
+        ("after", "number: 1\n"),
+    ]
+    assert seen[0]["pid"] != seen[1]["pid"]
+
+    if job == "texts_spawned":
+        return
+    # The next run sees the edit: what is frozen is the run, not the program.
+    again = tools.start_execute(tmp_path, f"{job!r}, selection=['text_before']", "run.log")
+    assert again.wait() == 0
+    assert json.loads((tmp_path / "text.jsonl").read_text().splitlines()[-1])["text"] == (
+        "number: 2\n"
+    )
