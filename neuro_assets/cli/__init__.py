@@ -6,27 +6,23 @@ inside the commands, so that `--help` answers at once.
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from neuro_assets import __version__
+from neuro_assets.cli import (  # noqa: F401  the commands register themselves
+    alyx,
+    demonstration,
+    process,
+    setup,
+    status,
+)
+from neuro_assets.cli.app import app
 from neuro_assets.outcomes import NeuroAssetsError
 
 WRONG_ARGUMENTS: Any = typer.BadParameter.__mro__[2]
 """Base class of Typer's complaints about arguments, which it exports only through its children."""
-
-app = typer.Typer(
-    name="neuro-assets",
-    help="Turn every recording session of a lab into checked, versioned, reusable data.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
 
 def main() -> None:
@@ -46,36 +42,3 @@ def main() -> None:
 def _stop(message: str, code: int) -> None:
     typer.secho(f"error: {message}", fg=typer.colors.RED, err=True)
     sys.exit(code)
-
-
-def _version(shown: bool) -> None:
-    if shown:
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def common(
-    lab: Annotated[
-        Path | None,
-        typer.Option(help="Folder with lab.yaml (default: NEURO_ASSETS_LAB, or this folder)"),
-    ] = None,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version")
-    ] = False,
-) -> None:
-    """Turn every recording session of a lab into checked, versioned, reusable data."""
-    from neuro_assets.config import CONFIG_VARIABLE, config_path
-
-    os.environ[CONFIG_VARIABLE] = str(config_path() if lab is None else config_path_of(lab))
-
-
-def config_path_of(lab: Path) -> Path:
-    """Give the path of the configuration in a folder named on the command line."""
-    from neuro_assets.config import CONFIG_NAME
-
-    path = lab.expanduser().resolve()
-    return path if path.suffix in {".yaml", ".yml"} else path / CONFIG_NAME
-
-
-from neuro_assets.cli import alyx, process, setup, status  # noqa: E402, F401  they register themselves

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neuro_assets.cli import app
+from neuro_assets.cli.app import app
 from neuro_assets.cli.session import Lab, console, open_lab
 from neuro_assets.outcomes import PermanentFailure
 

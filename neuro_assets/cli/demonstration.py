@@ -1,16 +1,19 @@
-"""The demonstration: a simulated session from raw files to NWB, compared with its truth."""
+"""The command `demo`: a simulated session from raw files to NWB, compared with its truth."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.table import Table
 
 from neuro_assets import names
+from neuro_assets.cli.app import app
 from neuro_assets.cli.process import process_keys, registered_keys
 from neuro_assets.cli.session import Lab, console, size_words, time_words
 from neuro_assets.cli.status import output_states, states_table
@@ -37,6 +40,20 @@ sorters:
   - {name: tridesclous2}
   - {name: spykingcircus2, probes: [probe00]}
 """
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Folder of the demonstration lab")] = Path(
+        "demo_lab"
+    ),
+    duration: Annotated[float, typer.Option(help="Length, seconds", min=20)] = 60.0,
+    channels: Annotated[int, typer.Option(help="Channels of each probe")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the simulation")] = 0,
+) -> None:
+    """Simulate a session with two probes, process it, and compare with the truth."""
+    if not demonstrate(folder.resolve(), duration=duration, channels=channels, seed=seed):
+        raise typer.Exit(1)
 
 
 @dataclass(frozen=True)
@@ -68,8 +85,6 @@ def demonstrate(folder: Path, *, duration: float, channels: int, seed: int) -> b
     bool
         Whether every expected output is complete or rightly skipped.
     """
-    import os
-
     began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CONFIG_NAME

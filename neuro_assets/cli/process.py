@@ -1,8 +1,9 @@
-"""Commands that make something: `run`, `simulate`, `demo`, `up`."""
+"""Commands that make something: `run`, `simulate`, `up`."""
 
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from neuro_assets import names
-from neuro_assets.cli import app
+from neuro_assets.cli.app import app
 from neuro_assets.cli.session import Lab, console, open_lab
 from neuro_assets.outcomes import Outcome, PermanentFailure
 
@@ -69,8 +70,6 @@ def _is_up(lab: Lab) -> bool:
 
 def with_store(lab: Lab, url: str) -> Lab:
     """Use another store than the one of `lab.yaml`, in this process and what it starts."""
-    import os
-
     from neuro_assets.config import STORE_VARIABLE, parse_config
 
     os.environ[STORE_VARIABLE] = url if "://" in url else str(Path(url).expanduser().resolve())
@@ -227,19 +226,3 @@ def up(
             Path(source.path).mkdir(parents=True, exist_ok=True)
         console.print(f"watching {source.path}")
     serve(port, workdir=lab.folder, read_only=read_only, say=console.print)
-
-
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Argument(help="Folder of the demonstration lab")] = Path(
-        "demo_lab"
-    ),
-    duration: Annotated[float, typer.Option(help="Length, seconds", min=20)] = 60.0,
-    channels: Annotated[int, typer.Option(help="Channels of each probe")] = 64,
-    seed: Annotated[int, typer.Option(help="Seed of the simulation")] = 0,
-) -> None:
-    """Simulate a session with two probes, process it, and compare with the truth."""
-    from neuro_assets.cli.demonstration import demonstrate
-
-    if not demonstrate(folder.resolve(), duration=duration, channels=channels, seed=seed):
-        raise typer.Exit(1)

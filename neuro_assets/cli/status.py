@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from neuro_assets.cli import app
+from neuro_assets.cli.app import app
 from neuro_assets.cli.session import Lab, console, open_lab, size_words, time_words
 from neuro_assets.outcomes import Outcome, PermanentFailure
 

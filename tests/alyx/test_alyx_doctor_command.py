@@ -19,7 +19,8 @@ from scripted_http import html, lonely_home, says, scripted
 from typer.testing import CliRunner
 
 from neuro_assets.alyx import retry as asking
-from neuro_assets.cli import app, setup
+from neuro_assets.cli import setup
+from neuro_assets.cli.app import app
 from neuro_assets.config import CONFIG_VARIABLE, STORE_VARIABLE
 
 WRONG_TOKEN = "another-token-fedcba9876543210"
