@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from neuro_assets.outcomes import NeuroAssetsError, Outcome, PermanentFailure
 from neuro_assets.store.errors import (
@@ -27,12 +26,11 @@ from neuro_assets.store.errors import (
     explained,
 )
 from neuro_assets.store.local import make_folders, sync_path
-from neuro_assets.store.model import MANIFEST, FileEntry, Manifest, checked_path, now
+from neuro_assets.store.model import MANIFEST, FileEntry, Manifest, checked_path
+from neuro_assets.store.pointers import adopt, new_attempt_id
+from neuro_assets.store.reader import StoreReader
 from neuro_assets.store.scratch import temporary_folder
-
-if TYPE_CHECKING:
-    from neuro_assets.store.store import Store
-    from neuro_assets.store.stored import Stored
+from neuro_assets.store.stored import Stored
 
 log = logging.getLogger(__name__)
 
@@ -41,17 +39,12 @@ _SETTLE_S = 2.0
 """How long two commits that saw each other wait for the other's pointer, where no lock exists."""
 
 
-def new_attempt_id() -> str:
-    """Make a name that sorts by time and that no other try has."""
-    return f"{now():%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}"
-
-
 class Attempt:
     """A try in progress, used as a context manager.
 
     Parameters
     ----------
-    store : Store
+    store : StoreReader
         Where it will be committed.
     asset, key, version : str
         What is being made.
@@ -67,7 +60,7 @@ class Attempt:
         Local folder that is removed in any case.
     """
 
-    def __init__(self, store: Store, asset: str, key: str, version: str) -> None:
+    def __init__(self, store: StoreReader, asset: str, key: str, version: str) -> None:
         self._store = store
         self.asset = asset
         self.key = key
@@ -155,7 +148,7 @@ class Attempt:
             files = self._entries()
         manifest = manifest.model_copy(update={"attempt": self.id, "files": files})
         stored = self._publish(manifest)
-        self._store.adopt(stored, run_id=manifest.run_id)
+        adopt(self._store, stored, manifest.run_id)
         return stored
 
     def _require_mine(self, manifest: Manifest) -> None:

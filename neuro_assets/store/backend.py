@@ -1,7 +1,7 @@
-"""What the store needs of a place that keeps bytes, and which place an address means.
+"""What the store needs of a place that keeps bytes.
 
-The two places are `store_local` (a folder) and `s3`. Only features that every one of them has are
-asked for: no conditional write, no object version, no metadata.
+The two places are `local` (a folder) and `s3`; `files` chooses. Only features that every one of
+them has are asked for: no conditional write, no object version, no metadata.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
-
-from neuro_assets.outcomes import PermanentFailure
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -88,38 +86,3 @@ class Backend(Protocol):
 
     def abandoned_uploads(self, older_than_s: float, *, remove: bool) -> list[str]:
         """Paths of transfers that were never finished and that the place still keeps."""
-
-
-def open_backend(url: str, storage_options: dict[str, Any] | None) -> Backend:
-    """Choose the backend of an address.
-
-    Parameters
-    ----------
-    url : str
-        A folder, `file://...` or `s3://bucket/prefix`.
-    storage_options : dict or None
-        Options of s3fs: `key`, `secret`, `client_kwargs`, ...
-
-    Returns
-    -------
-    Backend
-        Not yet connected.
-
-    Raises
-    ------
-    PermanentFailure
-        When the address is of no known kind.
-    """
-    if url.startswith("s3://"):
-        from neuro_assets.store.s3 import S3Backend
-
-        return S3Backend(url, storage_options or {})
-    folder = url.removeprefix("file://")
-    if "://" in folder:
-        raise PermanentFailure(
-            f"the store's address {url!r} is neither a folder nor s3://bucket/prefix: correct it "
-            "in lab.yaml"
-        )
-    from neuro_assets.store.local import LocalBackend
-
-    return LocalBackend(Path(folder))

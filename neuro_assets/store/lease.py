@@ -8,15 +8,13 @@ import socket
 import time
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import BaseModel, ValidationError
 
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
+from neuro_assets.store.files import StoreFiles
 from neuro_assets.store.model import checked_name, now
-
-if TYPE_CHECKING:
-    from neuro_assets.store.store import Store
 
 
 class _Holder(BaseModel):
@@ -36,7 +34,7 @@ class Lease:
 
     Parameters
     ----------
-    store : Store
+    store : StoreFiles
         Where `leases/<name>.json` is kept.
     name : str
         What for.
@@ -44,7 +42,7 @@ class Lease:
         How long it lasts without `renew`, seconds.
     """
 
-    def __init__(self, store: Store, name: str, seconds: float) -> None:
+    def __init__(self, store: StoreFiles, name: str, seconds: float) -> None:
         self._store = store
         self._path = f"leases/{checked_name(name, 'lease name')}.json"
         self.name = name

@@ -5,14 +5,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
 from pydantic import ValidationError
 
 from neuro_assets.outcomes import Outcome, PermanentFailure
-from neuro_assets.store.backend import Backend, open_backend
+from neuro_assets.store.files import StoreFiles
 from neuro_assets.store.model import MANIFEST, Manifest, Pointer, checked_name
 from neuro_assets.store.stored import Stored
 
@@ -20,34 +16,8 @@ RESERVED = frozenset({"registry", "registry.parquet", "revisits", "leases", "tab
 """Names at the top that are no assets."""
 
 
-class StoreReader:
+class StoreReader(StoreFiles):
     """The reading half of `neuro_assets.store.store.Store`; parameters as there."""
-
-    def __init__(
-        self,
-        url: str | Path,
-        *,
-        storage_options: dict[str, Any] | None = None,
-        scratch: Path | None = None,
-    ) -> None:
-        self._options = storage_options
-        self.scratch = Path(scratch) if scratch is not None else None
-        self.backend: Backend = open_backend(str(url), storage_options)
-        self.url = self.backend.url
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "storage_options": self._options, "scratch": self.scratch}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
-
-    @property
-    def is_local(self) -> bool:
-        """True for a folder."""
-        return self.backend.local_root is not None
 
     def current(self, asset: str, key: str) -> Stored | None:
         """Find the output that counts.
@@ -191,57 +161,6 @@ class StoreReader:
         checked_name(attempt, "attempt")
         return Stored(self, asset, key, version, attempt, manifest)
 
-    def read_manifest(self, asset: str, key: str, version: str, attempt: str) -> Manifest | None:
-        """Read what is known about an attempt.
-
-        Parameters
-        ----------
-        asset, key, version, attempt : str
-            Which one.
-
-        Returns
-        -------
-        Manifest or None
-            None where there is none, that is, where nothing was committed.
-
-        Raises
-        ------
-        PermanentFailure
-            When the file is damaged.
-        """
-        path = f"{asset}/{key}/{version}/{attempt}/{MANIFEST}"
-        try:
-            return Manifest.model_validate_json(self.backend.read(path))
-        except FileNotFoundError:
-            return None
-        except ValidationError as error:
-            raise self._damaged(path) from error
-
-    def read_json(self, path: str) -> Any | None:
-        """Read a JSON file of the registry, the leases or a pointer.
-
-        Parameters
-        ----------
-        path : str
-            Relative to the store.
-
-        Returns
-        -------
-        Any or None
-            None where there is no file.
-
-        Raises
-        ------
-        PermanentFailure
-            When the file is damaged.
-        """
-        try:
-            return json.loads(self.backend.read(path))
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise self._damaged(path) from error
-
     def _pointer(self, asset: str, key: str, name: str) -> Pointer | None:
         path = f"{checked_name(asset, 'asset name')}/{checked_name(key, 'key')}/{name}"
         found = self.read_json(path)
@@ -250,7 +169,7 @@ class StoreReader:
         try:
             return Pointer.model_validate(found)
         except ValidationError as error:
-            raise self._damaged(path) from error
+            raise self.damaged(path) from error
 
     def _follow(self, asset: str, key: str, name: str) -> Stored | None:
         found = self._pointer(asset, key, name)
@@ -259,12 +178,6 @@ class StoreReader:
         checked_name(found.version, "version")
         return Stored(
             self, asset, key, found.version, found.attempt, outcome=Outcome(found.outcome)
-        )
-
-    def _damaged(self, path: str) -> PermanentFailure:
-        return PermanentFailure(
-            f"{path} in the store {self.url} is damaged: restore it from a backup, or remove it "
-            "and run the recording again"
         )
 
 

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
-from neuro_assets.outcomes import Outcome, PermanentFailure
-from neuro_assets.store.attempt import Attempt, new_attempt_id
+from neuro_assets.store.attempt import Attempt
 from neuro_assets.store.lease import Lease
-from neuro_assets.store.model import (
-    MANIFEST,
-    Manifest,
-    Pointer,
-    checked_name,
-    pretty,
-)
+from neuro_assets.store.model import Manifest
+from neuro_assets.store.pointers import adopt, fail
 from neuro_assets.store.reader import StoreReader, check_names
 from neuro_assets.store.stored import Stored
 from neuro_assets.store.upkeep import Defect, Garbage, collect_garbage, find_defects
@@ -68,12 +61,7 @@ class Store(StoreReader):
         run_id : str, optional
             The run that uses it; its later steps then find it as the run's own.
         """
-        pointer = Pointer(version=stored.version, attempt=stored.attempt, outcome=stored.outcome)
-        home = f"{stored.asset}/{stored.key}"
-        if run_id:
-            path = f"{home}/runs/{checked_name(run_id, 'run id')}.json"
-            self.backend.write(path, pointer.to_json())
-        self.backend.write(f"{home}/current.json", pointer.to_json())
+        adopt(self, stored, run_id)
 
     def fail(self, manifest: Manifest) -> None:
         """Record that an output could not be made. What counted before goes on counting.
@@ -83,16 +71,8 @@ class Store(StoreReader):
         manifest : Manifest
             With outcome `failed` and the error.
         """
-        if manifest.outcome is not Outcome.FAILED:
-            raise PermanentFailure(f"{manifest.outcome.value} is not a failure: commit it instead")
         check_names(manifest.asset, manifest.key, manifest.version)
-        attempt = new_attempt_id()
-        home = f"{manifest.asset}/{manifest.key}"
-        filled = manifest.model_copy(update={"attempt": attempt, "files": []})
-        path = f"{home}/{manifest.version}/{attempt}/{MANIFEST}"
-        self.backend.write(path, filled.to_json())
-        pointer = Pointer(version=manifest.version, attempt=attempt, outcome=Outcome.FAILED)
-        self.backend.write(f"{home}/failure.json", pointer.to_json())
+        fail(self, manifest)
 
     # -- upkeep -------------------------------------------------------------------------------
 
@@ -135,38 +115,6 @@ class Store(StoreReader):
             What is (or was) there.
         """
         return collect_garbage(self, timedelta(hours=older_than_h), dry_run=dry_run)
-
-    # -- small shared files -------------------------------------------------------------------
-
-    def write_json_atomic(self, path: str, value: Any) -> None:
-        """Replace a JSON file: a reader sees the old content or the new one.
-
-        Parameters
-        ----------
-        path : str
-            Relative to the store.
-        value : Any
-            See `neuro_assets.store.model.jsonable`.
-        """
-        self.backend.write(path, pretty(value))
-
-    def create_json(self, path: str, value: Any) -> bool:
-        """Write a JSON file if there is none.
-
-        Parameters
-        ----------
-        path : str
-            Relative to the store.
-        value : Any
-            See `neuro_assets.store.model.jsonable`.
-
-        Returns
-        -------
-        bool
-            False where another writer was first. In a folder exactly one of several wins; on S3
-            the last of several at the same moment may replace the first.
-        """
-        return self.backend.create(path, pretty(value))
 
     def lease(self, name: str, seconds: float) -> Lease:
         """Ask for the right to do something alone for a while.

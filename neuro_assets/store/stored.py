@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store.errors import explained
+from neuro_assets.store.files import StoreFiles
 from neuro_assets.store.model import (
     MANIFEST,
     FileEntry,
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from upath import UPath
 
-    from neuro_assets.store.reader import StoreReader
 
 _guard = threading.Lock()
 _downloading: dict[Path, threading.Lock] = {}
@@ -33,7 +33,7 @@ class Stored:
 
     Parameters
     ----------
-    store : StoreReader
+    store : StoreFiles
         Where it is.
     asset, key, version, attempt : str
         Which one.
@@ -45,7 +45,7 @@ class Stored:
 
     def __init__(
         self,
-        store: StoreReader,
+        store: StoreFiles,
         asset: str,
         key: str,
         version: str,

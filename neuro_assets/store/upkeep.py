@@ -15,11 +15,11 @@ from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store.errors import explained
 from neuro_assets.store.local import TEMPORARY
 from neuro_assets.store.model import MANIFEST, FileEntry, Manifest
+from neuro_assets.store.reader import StoreReader
 from neuro_assets.store.scratch import abandoned_folders
 
 if TYPE_CHECKING:
     from neuro_assets.store.backend import Entry
-    from neuro_assets.store.store import Store
     from neuro_assets.store.stored import Stored
 
 _PIECE = 4 << 20
@@ -75,7 +75,7 @@ class Garbage:
 
 
 def find_defects(
-    store: Store,
+    store: StoreReader,
     asset: str | None,
     key: str | None,
     progress: Callable[[float, str], None] | None,
@@ -84,7 +84,7 @@ def find_defects(
 
     Parameters
     ----------
-    store : Store
+    store : StoreReader
         The store.
     asset, key : str or None
         Only these.
@@ -125,7 +125,7 @@ class _Teller:
 
 
 def _defects_of_key(
-    store: Store, asset: str, key: str, tell: _Teller, fraction: float
+    store: StoreReader, asset: str, key: str, tell: _Teller, fraction: float
 ) -> Iterator[Defect]:
     for version in _versions(store, asset, key):
         for attempt in store.attempts(asset, key, version):
@@ -168,7 +168,7 @@ def _defect(stored: Stored, path: str, kind: str, detail: str) -> Defect:
     return Defect(stored.asset, stored.key, stored.version, stored.attempt, path, kind, detail)
 
 
-def _versions(store: Store, asset: str, key: str) -> list[str]:
+def _versions(store: StoreReader, asset: str, key: str) -> list[str]:
     names = store.backend.names(f"{asset}/{key}")
     return [name for name in names if name != "runs" and not name.endswith(".json")]
 
@@ -189,12 +189,12 @@ class _Folder:
         self.committed |= path == MANIFEST
 
 
-def collect_garbage(store: Store, age: timedelta, *, dry_run: bool) -> list[Garbage]:
+def collect_garbage(store: StoreReader, age: timedelta, *, dry_run: bool) -> list[Garbage]:
     """Find, and if asked remove, garbage; see `Store.gc`.
 
     Parameters
     ----------
-    store : Store
+    store : StoreReader
         The store.
     age : timedelta
         Younger things are left alone.
@@ -227,7 +227,7 @@ def collect_garbage(store: Store, age: timedelta, *, dry_run: bool) -> list[Garb
     return found + _scratch_garbage(store, before, dry_run=dry_run)
 
 
-def _survey(store: Store, before: float) -> tuple[dict[str, _Folder], list[Garbage]]:
+def _survey(store: StoreReader, before: float) -> tuple[dict[str, _Folder], list[Garbage]]:
     """List every attempt's folder, and the old temporary files."""
     folders: dict[str, _Folder] = {}
     temporary: list[Garbage] = []
@@ -245,7 +245,9 @@ def _survey(store: Store, before: float) -> tuple[dict[str, _Folder], list[Garba
     return folders, temporary
 
 
-def _empty_attempts(store: Store, folders: dict[str, _Folder], before: float) -> Iterator[str]:
+def _empty_attempts(
+    store: StoreReader, folders: dict[str, _Folder], before: float
+) -> Iterator[str]:
     """Find folders of attempts that were killed before their first file."""
     root = store.backend.local_root
     if root is None:
@@ -257,7 +259,7 @@ def _empty_attempts(store: Store, folders: dict[str, _Folder], before: float) ->
                 yield name
 
 
-def _duplicates(store: Store, folders: dict[str, _Folder]) -> set[str]:
+def _duplicates(store: StoreReader, folders: dict[str, _Folder]) -> set[str]:
     """Find committed attempts whose version has a better one, and that nothing refers to."""
     groups: dict[str, list[str]] = defaultdict(list)
     for path, folder in folders.items():
@@ -274,7 +276,7 @@ def _duplicates(store: Store, folders: dict[str, _Folder]) -> set[str]:
     return found
 
 
-def _redundant(store: Store, group: list[str]) -> list[str]:
+def _redundant(store: StoreReader, group: list[str]) -> list[str]:
     """All complete attempts of a version but the one that `Store.committed` would give."""
     asset, key, version, _ = group[0].split("/")
     kept = store.committed(asset, key, version)
@@ -283,12 +285,12 @@ def _redundant(store: Store, group: list[str]) -> list[str]:
     return [path for path in group if path != kept.path and _is_done(store, path)]
 
 
-def _is_done(store: Store, path: str) -> bool:
+def _is_done(store: StoreReader, path: str) -> bool:
     manifest = _manifest(store, path)
     return manifest is not None and manifest.outcome is not Outcome.FAILED
 
 
-def _referenced(store: Store, folders: dict[str, _Folder]) -> set[str]:
+def _referenced(store: StoreReader, folders: dict[str, _Folder]) -> set[str]:
     """Ids of the attempts that a committed output names as its input, or that count.
 
     Ids are unique in the whole store, so a table over all keys needs no keys in its inputs.
@@ -304,12 +306,12 @@ def _referenced(store: Store, folders: dict[str, _Folder]) -> set[str]:
     return used
 
 
-def _manifest(store: Store, path: str) -> Manifest | None:
+def _manifest(store: StoreReader, path: str) -> Manifest | None:
     asset, key, version, attempt = path.split("/")
     return store.read_manifest(asset, key, version, attempt)
 
 
-def _remove(store: Store, item: Garbage) -> None:
+def _remove(store: StoreReader, item: Garbage) -> None:
     """Remove the manifest first: what is left of a removal that is cut short is invisible."""
     if item.kind == "temporary":
         store.backend.remove(item.path)
@@ -318,7 +320,7 @@ def _remove(store: Store, item: Garbage) -> None:
     store.backend.remove_tree(item.path)
 
 
-def _scratch_garbage(store: Store, before: float, *, dry_run: bool) -> list[Garbage]:
+def _scratch_garbage(store: StoreReader, before: float, *, dry_run: bool) -> list[Garbage]:
     found = []
     for path in abandoned_folders(store.scratch):
         if path.stat().st_mtime >= before:

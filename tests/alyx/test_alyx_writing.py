@@ -36,7 +36,7 @@ from neuro_assets.alyx.registration.repository import (
 from neuro_assets.alyx.registration.task import put_task
 from neuro_assets.alyx.rows import DatasetRow, SessionDetail, parse
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
-from neuro_assets.store.backend import open_backend
+from neuro_assets.store.files import open_backend
 
 TODAY = datetime.date(2026, 11, 21)
 QC = ("NOT_SET", "PASS", "WARNING", "FAIL", "CRITICAL")
