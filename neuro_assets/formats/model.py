@@ -72,6 +72,8 @@ class Stream(Frozen):
     first_samples : tuple of int
         Index of each file's first sample in the acquisition's count, where the format has it.
         Between files that do not follow on each other there is a gap in time.
+    n_missing : int
+        Samples that are missing in gaps: between files, or where sample numbers jump in one.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Stream(Frozen):
     sha1: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
     first_samples: tuple[int, ...] = ()
+    n_missing: int = 0
 
 
 class Wiring(Frozen):

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
+
 from neuro_assets.formats.broken import Broken
 
 
@@ -46,6 +48,32 @@ def read_oebin(path: Path) -> dict[str, Any]:
     if not isinstance(structure, dict) or not isinstance(structure.get("continuous"), list):
         raise Broken("meta_broken", "structure.oebin lists no streams; copy it again from the rig")
     return structure
+
+
+def read_sample_numbers(folder: Path) -> np.ndarray | None:
+    """Map the number of each sample in the acquisition's count.
+
+    Parameters
+    ----------
+    folder : Path
+        The stream's folder.
+
+    Returns
+    -------
+    ndarray of int or None
+        Memory-mapped; from `sample_numbers.npy`, or `timestamps.npy` of versions before 0.6.
+        None where neither can be read: the samples can without them.
+    """
+    for name in ("sample_numbers.npy", "timestamps.npy"):
+        if not (folder / name).is_file():
+            continue
+        try:
+            numbers = np.load(folder / name, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError):
+            return None
+        if np.issubdtype(numbers.dtype, np.integer) and numbers.ndim == 1:
+            return np.asarray(numbers) if numbers.size == 0 else numbers
+    return None
 
 
 def is_sync(channel: dict[str, Any]) -> bool:

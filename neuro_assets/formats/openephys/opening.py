@@ -20,8 +20,10 @@ from neuro_assets.formats.openephys.files import (
     is_sync,
     probe_of,
     read_oebin,
+    read_sample_numbers,
 )
 from neuro_assets.formats.stream import RawStream
+from neuro_assets.formats.timeline import timeline_of_numbers
 
 
 def open_stream(recording: RawRecording, stream: Stream, folder: Path) -> RawStream:
@@ -64,6 +66,9 @@ def open_stream(recording: RawRecording, stream: Stream, folder: Path) -> RawStr
         num_channels=stream.n_channels,
         channel_ids=[str(channel["channel_name"]) for channel in channels],
     )
+    numbers = read_sample_numbers(data.parent)
+    if numbers is not None:
+        timeline_of_numbers(numbers).annotate(whole)
     # Open Ephys counts volts on analogue boards and microvolts on probes.
     to_uv = 1e6 if stream.name == "nidq" else 1.0
     gains = np.array([float(channel["bit_volts"]) * to_uv for channel in channels])

@@ -16,8 +16,6 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from neuro_assets.formats.broken import Broken
 from neuro_assets.formats.model import Identity, Problem, RawRecording, Scan, Stream
 from neuro_assets.formats.names import ProbeName, parse_probe_name
@@ -26,7 +24,9 @@ from neuro_assets.formats.openephys.files import (
     created_at,
     probe_of,
     read_oebin,
+    read_sample_numbers,
 )
+from neuro_assets.formats.timeline import timeline_of_numbers
 from neuro_assets.formats.walk import FoundFile, Listing, natural_key
 
 BYTES = 2
@@ -72,6 +72,7 @@ class Continuous:
     entry: dict[str, Any]
     n_samples: int = 0
     first_sample: int | None = None
+    n_missing: int = 0
     serial: str | None = None
     model: str = ""
     created: datetime | None = None
@@ -148,11 +149,12 @@ def scan_openephys(folder: Path, listing: Listing) -> Scan:
     intact = []
     for stream in streams:
         try:
-            _check(folder, stream, by_path)
+            _check(folder, stream)
         except Broken as broken:
             problems.append(broken.at(stream.data.path))
         else:
             intact.append(stream)
+            _report_gaps(stream, problems)
     chosen = _one_node_each(intact, problems)
     return Scan(recordings=tuple(_recordings(chosen, problems)), problems=tuple(problems))
 
@@ -216,7 +218,7 @@ def _report_orphans(
             )
 
 
-def _check(folder: Path, stream: Continuous, by_path: dict[str, FoundFile]) -> None:
+def _check(folder: Path, stream: Continuous) -> None:
     """Check size, timestamps, gains and probe of one stream."""
     size = stream.data.size
     if size == 0:
@@ -233,7 +235,7 @@ def _check(folder: Path, stream: Continuous, by_path: dict[str, FoundFile]) -> N
             "file again from the rig",
         )
     stream.n_samples = size // (n_channels * BYTES)
-    _check_sample_numbers(folder, stream, by_path)
+    _check_sample_numbers(folder, stream)
     if not all(_is_gain(channel.get("bit_volts")) for channel in stream.entry["channels"]):
         raise Broken("bad_gain", "structure.oebin has a bit_volts that is no gain; correct it")
     if stream.band != "nidq":
@@ -244,26 +246,35 @@ def _check(folder: Path, stream: Continuous, by_path: dict[str, FoundFile]) -> N
         stream.model = str(probe.annotations.get("part_number") or probe.model_name or "")
 
 
-def _check_sample_numbers(folder: Path, stream: Continuous, by_path: dict[str, FoundFile]) -> None:
-    """Take the first sample number, and compare how many there are with the data."""
-    parent = stream.data.parent
-    for name in ("sample_numbers.npy", "timestamps.npy"):
-        if f"{parent}/{name}" not in by_path:
-            continue
-        try:
-            numbers = np.load(folder / parent / name, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError):
-            return  # timestamps are not needed to read the samples
-        if not np.issubdtype(numbers.dtype, np.integer):
-            continue
-        if numbers.size and numbers.size != stream.n_samples:
-            raise Broken(
-                "truncated",
-                f"the data file has {stream.n_samples} samples but {name} has {numbers.size}; copy "
-                "the folder again from the rig",
-            )
-        stream.first_sample = int(numbers[0]) if numbers.size else None
+def _check_sample_numbers(folder: Path, stream: Continuous) -> None:
+    """Compare the first and the last sample number, and how many there are, with the data."""
+    numbers = read_sample_numbers(folder / stream.data.parent)
+    if numbers is None or not len(numbers):
         return
+    if len(numbers) != stream.n_samples:
+        raise Broken(
+            "truncated",
+            f"the data file has {stream.n_samples} samples but there are {len(numbers)} sample "
+            "numbers; copy the folder again from the rig",
+        )
+    stream.first_sample = int(numbers[0])
+    # Rising numbers that jump end later than they would; opening the stream reads them all.
+    stream.n_missing = int(numbers[-1]) - stream.first_sample + 1 - stream.n_samples
+    if stream.n_missing < 0:
+        timeline_of_numbers(numbers)
+
+
+def _report_gaps(stream: Continuous, problems: list[Problem]) -> None:
+    if stream.n_missing:
+        seconds = stream.n_missing / stream.rate
+        problems.append(
+            Problem(
+                kind="sample_gap",
+                path=stream.data.path,
+                detail=f"the sample numbers jump over {stream.n_missing} samples ({seconds:.3f} s) "
+                "that the rig did not write; used, times after each jump are later",
+            )
+        )
 
 
 def _is_gain(value: Any) -> bool:
@@ -386,4 +397,5 @@ def _stream(name: str, stream: Continuous) -> Stream:
         sampling_frequency=stream.rate,
         sizes=(stream.data.size,),
         first_samples=() if stream.first_sample is None else (stream.first_sample,),
+        n_missing=stream.n_missing,
     )

@@ -19,6 +19,7 @@ from neuro_assets.formats.names import parse_spikeglx_name
 from neuro_assets.formats.neuropixels import describe_probe
 from neuro_assets.formats.spikeglx.meta import SpikeGLXMeta
 from neuro_assets.formats.stream import RawStream
+from neuro_assets.formats.timeline import timeline_of_files
 
 
 def open_stream(recording: RawRecording, stream: Stream, folder: Path) -> RawStream:
@@ -84,10 +85,10 @@ def _channel_ids(stream: Stream, meta: SpikeGLXMeta) -> list[str]:
 
 
 def _read(stream: Stream, folder: Path, channel_ids: list[str]) -> Any:
-    """All channels of all files as one segment."""
+    """All channels of all files as one segment, which knows the gaps between them."""
     from spikeinterface.core import BinaryRecordingExtractor, concatenate_recordings
 
-    pieces = []
+    pieces: list[Any] = []
     for name in stream.files:
         path = folder / name
         if path.suffix == ".cbin":
@@ -106,7 +107,10 @@ def _read(stream: Stream, folder: Path, channel_ids: list[str]) -> Any:
                     channel_ids=channel_ids,
                 )
             )
-    return pieces[0] if len(pieces) == 1 else concatenate_recordings(pieces)
+    whole = pieces[0] if len(pieces) == 1 else concatenate_recordings(pieces)
+    lengths = [int(piece.get_num_samples()) for piece in pieces]
+    timeline_of_files(stream.first_samples, lengths).annotate(whole)
+    return whole
 
 
 def _chunk_table(path: Path) -> Path:

@@ -22,6 +22,7 @@ from neuro_assets.formats.spikeglx.files import (
     pair_files,
 )
 from neuro_assets.formats.spikeglx.triggers import order_triggers
+from neuro_assets.formats.timeline import timeline_of_files
 from neuro_assets.formats.walk import Listing, natural_key
 
 
@@ -268,19 +269,20 @@ def _board(
 
 def _stream(name: str, files: Sequence[DataFile]) -> Stream:
     sha1 = [file.meta.sha1 for file in files]
-    first = [file.meta.first_sample for file in files]
+    first = [file.meta.first_sample for file in files if file.meta.first_sample is not None]
+    lengths = [file.n_samples for file in files]
+    timeline = timeline_of_files(first, lengths)
     return Stream(
         name=name,
         files=tuple(file.path for file in files),
         metas=tuple(file.meta_path for file in files if file.meta_path),
         n_channels=files[0].meta.n_channels,
-        n_samples=sum(file.n_samples for file in files),
+        n_samples=sum(lengths),
         sampling_frequency=files[0].meta.sampling_frequency,
         sha1=tuple(value for value in sha1 if value) if all(sha1) else (),
         sizes=tuple(file.found.size for file in files),
-        first_samples=(
-            tuple(value for value in first if value is not None) if None not in first else ()
-        ),
+        first_samples=tuple(first) if len(first) == len(files) else (),
+        n_missing=int(timeline.missing.sum()),
     )
 
 

@@ -1,0 +1,218 @@
+"""Where the samples of a recording with gaps are in time; the samples themselves lie side by side.
+
+Samples are stored without the gaps, in one segment, so that a sample index means the same in the
+raw file and in every output. A small table of pieces (first sample, and its place on the clock
+`probe`) travels with the recording as an annotation. Without gaps there is no annotation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from neuro_assets.formats.broken import Broken
+
+ANNOTATION = "pieces"
+"""Annotation of recordings and sortings: `start_sample`, `probe_sample` and `file` of each piece.
+
+`probe_sample` counts samples from the recording's first one, those missing in gaps included.
+"""
+
+MAX_PIECES = 10_000
+"""More than this are no clock but damage; a recording that loses data every 0.4 s for an hour."""
+
+BLOCK = 1 << 22
+"""Sample numbers compared at a time (32 MB)."""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Pieces of a recording without gaps inside.
+
+    Parameters
+    ----------
+    starts : tuple of int
+        First sample of each piece, in the recording; the first is 0.
+    clock : tuple of int
+        Its place on the clock, in samples since the recording's first one.
+    files : tuple of int
+        Which data file each piece is from: a gap within a file is lost data, one between two
+        files is where the rig paused (triggers).
+    """
+
+    starts: tuple[int, ...] = (0,)
+    clock: tuple[int, ...] = (0,)
+    files: tuple[int, ...] = (0,)
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether time jumps anywhere."""
+        return len(self.starts) > 1
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """First sample after each gap, int64."""
+        return np.asarray(self.starts[1:], dtype=np.int64)
+
+    @property
+    def missing(self) -> np.ndarray:
+        """Length of each gap in samples, int64."""
+        return np.diff(self.clock) - np.diff(self.starts)
+
+    @property
+    def dropped(self) -> np.ndarray:
+        """Length of each gap that lies within one file, int64: data that the rig lost."""
+        return self.missing[np.diff(self.files) == 0]
+
+    def spans(self, n_samples: int) -> list[tuple[int, int]]:
+        """First sample of each piece, and one past its last, in a recording of that length."""
+        return list(zip(self.starts, (*self.starts[1:], n_samples), strict=True))
+
+    def on_clock(self, samples: Any) -> np.ndarray:
+        """Place of samples on the clock.
+
+        Parameters
+        ----------
+        samples : array of int
+            Sample indices of the recording.
+
+        Returns
+        -------
+        ndarray of int64
+            Samples since the recording's first one, gaps included.
+        """
+        samples = np.asarray(samples, dtype=np.int64)
+        if not self.has_gaps:
+            return samples
+        before = np.asarray(self.clock, np.int64) - np.asarray(self.starts, np.int64)
+        return samples + before[np.searchsorted(self.starts, samples, side="right").clip(1) - 1]
+
+    def seconds(self, samples: Any, rate: float) -> np.ndarray:
+        """Time of samples on the clock `probe`, s after the recording's first sample, float64."""
+        return self.on_clock(samples).astype(np.float64) / rate
+
+    def from_clock(self, places: Any) -> np.ndarray:
+        """Sample index of (fractional) places on the clock; inside a gap, that of its end."""
+        places = np.asarray(places, dtype=np.float64)
+        ends = np.asarray((*self.starts[1:], np.iinfo(np.int64).max), dtype=np.float64)
+        piece = np.searchsorted(self.clock, places, side="right").clip(1) - 1
+        own = places - np.asarray(self.clock)[piece] + np.asarray(self.starts)[piece]
+        return np.minimum(own, ends[piece])
+
+    def inside(self, start: int, stop: int, n_samples: int) -> tuple[int, int]:
+        """Move a stretch of samples so that no gap lies in it; cut it where no piece is so long."""
+        if not np.any((self.bounds > start) & (self.bounds < stop)):
+            return start, stop
+        length = stop - start
+        spans = self.spans(n_samples)
+        fitting = [span for span in spans if span[1] - span[0] >= length]
+        if not fitting:
+            return max(spans, key=lambda span: span[1] - span[0])
+        places = [min(max(start, first), last - length) for first, last in fitting]
+        nearest = min(places, key=lambda place: abs(place - start))
+        return nearest, nearest + length
+
+    def annotate(self, extractor: Any) -> None:
+        """Let a recording (or sorting) carry its gaps; nothing is added where it has none."""
+        if self.has_gaps:
+            values = (self.starts, self.clock, self.files)
+            names = ("start_sample", "probe_sample", "file")
+            extractor.annotate(
+                **{ANNOTATION: {k: [int(x) for x in v] for k, v in zip(names, values, strict=True)}}
+            )
+
+
+def timeline_of(extractor: Any) -> Timeline:
+    """Read the gaps that a recording or sorting carries.
+
+    Parameters
+    ----------
+    extractor : spikeinterface.BaseExtractor
+        One segment.
+
+    Returns
+    -------
+    Timeline
+        Of one piece where nothing is annotated.
+    """
+    pieces = extractor.get_annotation(ANNOTATION)
+    if not pieces:
+        return Timeline()
+    return Timeline(*(tuple(pieces[k]) for k in ("start_sample", "probe_sample", "file")))
+
+
+def timeline_of_files(first_samples: Sequence[int], lengths: Sequence[int]) -> Timeline:
+    """Pieces of files that were joined.
+
+    Parameters
+    ----------
+    first_samples : sequence of int
+        Number of each file's first sample in the acquisition's count; empty where unknown.
+    lengths : sequence of int
+        Samples in each file.
+
+    Returns
+    -------
+    Timeline
+        Files that follow each other without a gap are one piece.
+    """
+    if len(first_samples) != len(lengths):
+        return Timeline()
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+    gaps = np.diff(np.asarray(first_samples, dtype=np.int64)) - np.asarray(lengths[:-1], np.int64)
+    # Streams of a lower rate round where they begin: one sample too early is no overlap.
+    clock = starts + np.concatenate([[0], np.cumsum(gaps.clip(0))])
+    return _timeline(starts, clock, np.arange(len(lengths)))
+
+
+def timeline_of_numbers(numbers: np.ndarray) -> Timeline:
+    """Pieces of a file that has a number for each sample.
+
+    Parameters
+    ----------
+    numbers : ndarray of int, shape (n_samples,)
+        May be memory-mapped: it is read once, block by block.
+
+    Returns
+    -------
+    Timeline
+        Empty files have one piece.
+
+    Raises
+    ------
+    Broken
+        `sample_numbers` when they do not rise, or jump more than 10,000 times.
+    """
+    jumps = []
+    for start in range(0, len(numbers) - 1, BLOCK):
+        steps = np.diff(np.asarray(numbers[start : start + BLOCK + 1], dtype=np.int64))
+        odd = np.flatnonzero(steps != 1)
+        if len(odd) and steps[odd].min() < 1:
+            back = start + int(odd[np.argmin(steps[odd])])
+            raise Broken(
+                "sample_numbers",
+                f"the sample numbers do not rise after sample {back} ({numbers[back]}, then "
+                f"{numbers[back + 1]}), so that nobody knows when it was recorded; copy the "
+                "folder again from the rig",
+            )
+        jumps.append(start + 1 + odd)
+    bounds = np.concatenate([[0], *jumps]).astype(np.int64)
+    if len(bounds) > MAX_PIECES:
+        raise Broken(
+            "sample_numbers",
+            f"the sample numbers jump {len(bounds) - 1} times, so that they are no clock; copy "
+            "the folder again from the rig",
+        )
+    if not len(numbers):
+        return Timeline()
+    clock = np.asarray(numbers[bounds], dtype=np.int64) - int(numbers[0])
+    return _timeline(bounds, clock, np.zeros(len(bounds), np.int64))
+
+
+def _timeline(starts: np.ndarray, clock: np.ndarray, files: np.ndarray) -> Timeline:
+    """Join neighbours between which nothing is missing."""
+    new = np.concatenate([[True], np.diff(clock) != np.diff(starts)])
+    return Timeline(*(tuple(values[new].tolist()) for values in (starts, clock, files)))
