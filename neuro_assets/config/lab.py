@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from neuro_assets.config.alyx import DOWNLOAD, AlyxConfig
 from neuro_assets.config.base import Strict, nearest
+from neuro_assets.config.web import WebConfig
 from neuro_assets.formats.options import ReaderEntry
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.bad_channels import BadChannelsParameters
@@ -138,6 +139,7 @@ class LabConfig(Strict):
     compute: ComputeConfig = ComputeConfig()
     processing: ProcessingConfig = ProcessingConfig()
     raw_deletion: RawDeletionConfig = RawDeletionConfig()
+    web: WebConfig = WebConfig()
     steps: dict[str, StepChoice] = {}
     sorters: list[SorterChoice] = [SorterChoice(name="tridesclous2")]
 

@@ -331,8 +331,7 @@ def _code_server(location: CodeLocation, socket_: Path) -> list[str]:
 
 def _web_server(workspace: str, port: int, read_only: bool) -> list[str]:
     return [
-        *("dagster_webserver", "-w", workspace, "-h", HOST, "-p", str(port)),
-        *("--uvicorn-log-level", "warning"),
+        *("neuro_assets.service.web_server", "-w", workspace, "-p", str(port)),
         *(["--read-only"] if read_only else []),
     ]
 

@@ -114,3 +114,9 @@ def free_port() -> int:
 def importable(name: str) -> bool:
     """Whether there is such a module."""
     return importlib.util.find_spec(name) is not None
+
+
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
