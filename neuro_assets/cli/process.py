@@ -116,13 +116,13 @@ def process_keys(lab: Lab, keys: list[str], only: list[str], *, force: bool = Fa
                 continue
             result = execute(
                 job, key, tags, by_job[job] or None, workdir=lab.folder,
-                on_event=printer(key), say=console.print,
+                on_event=printer(key), log=console.print,
             )  # fmt: skip
             if result.status == "CANCELED":
                 raise KeyboardInterrupt
             ok = ok and result.ok
     if not only:
-        ok = execute(names.TABLES_JOB, workdir=lab.folder, say=console.print).ok and ok
+        ok = execute(names.TABLES_JOB, workdir=lab.folder, log=console.print).ok and ok
     return ok
 
 
@@ -225,4 +225,4 @@ def up(
             # a disk from which every session is gone.
             Path(source.path).mkdir(parents=True, exist_ok=True)
         console.print(f"watching {source.path}")
-    serve(port, workdir=lab.folder, read_only=read_only, say=console.print)
+    serve(port, workdir=lab.folder, read_only=read_only, log=console.print)

@@ -6,34 +6,21 @@ is known to the definitions only.
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from neuro_assets.outcomes import PermanentFailure
-from neuro_assets.service.home import (
-    RUN_LOCK,
-    UP_LOCK,
-    CodeLocation,
-    hold,
-    is_held,
-    log_file,
-    prepare_home,
-    tail,
-)
+from neuro_assets.service.follower import OnEvent, RunFollower, RunResult
+from neuro_assets.service.home import RUN_LOCK, UP_LOCK, CodeLocation, hold, is_held, prepare_home
+from neuro_assets.service.worker_process import Log, WorkerProcess
 
 if TYPE_CHECKING:
-    from dagster import DagsterEvent, DagsterInstance, DagsterRun
+    from dagster import DagsterEvent, DagsterInstance
 
     from neuro_assets.service.runs import Request
 
@@ -41,43 +28,11 @@ HEARTBEAT_S = 75.0
 """A daemon that gave no sign of life for this long (it gives one every 30 s) is not alive."""
 _QUEUE_DAEMON = "QUEUED_RUN_COORDINATOR"
 _POLL_S = 0.5
-_CANCEL_GRACE_S = 60.0
-_DECISION_POLLS = 20
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-OnEvent = Callable[["DagsterEvent"], None]
-Say = Callable[[str], None]
 
 
 def _ignore(event: DagsterEvent) -> None:
     """Watch no events."""
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended, or stands when we stopped waiting for it.
-
-    Parameters
-    ----------
-    run_id : str
-        The run; after an automatic retry the one that counts.
-    status : str
-        Dagster's run status: SUCCESS, FAILURE, CANCELED, or one in progress.
-    in_daemon : bool
-        Whether the daemon executed it.
-    """
-
-    run_id: str
-    status: str
-    in_daemon: bool
-
-    @property
-    def ok(self) -> bool:
-        """Whether it succeeded."""
-        return self.status == "SUCCESS"
-
-    def __bool__(self) -> bool:
-        return self.ok
 
 
 def daemon_alive(instance: DagsterInstance) -> bool:
@@ -109,7 +64,7 @@ def execute(
     workdir: Path | None = None,
     location: CodeLocation | None = None,
     on_event: OnEvent = _ignore,
-    say: Say = print,
+    log: Log = print,
 ) -> RunResult:
     """Execute a job for one key and wait for its end.
 
@@ -133,7 +88,7 @@ def execute(
         The definitions.
     on_event : callable
         Gets each Dagster event of the run; it must not raise.
-    say : callable
+    log : callable
         Gets a line now and then: waiting, taken over, interrupted.
 
     Returns
@@ -165,16 +120,16 @@ def execute(
     with DagsterInstance.from_config(str(home)) as instance, _interruptible():
         while True:
             if daemon_alive(instance):
-                result = _in_daemon(instance, location, request, on_event, say)
+                result = _in_daemon(instance, location, request, on_event, log)
             else:
-                result = _here(instance, workdir, location, request, on_event, say)
+                result = _here(instance, workdir, location, request, on_event, log)
             if result is not None:
                 return result
             time.sleep(_POLL_S)
 
 
 def _in_daemon(
-    instance: DagsterInstance, location: CodeLocation, request: Request, on_event: OnEvent, say: Say
+    instance: DagsterInstance, location: CodeLocation, request: Request, on_event: OnEvent, log: Log
 ) -> RunResult | None:
     """Put a run into the queue and follow it; None when the daemon went away before it began."""
     from neuro_assets.service.runs import create_run, load_job
@@ -182,71 +137,18 @@ def _in_daemon(
     run = create_run(instance, load_job(location, request.job), request)
     # The queue does not look at the workspace; the daemon finds the location by its name.
     instance.submit_run(run.run_id, cast(Any, None))
-    say(f"run {run.run_id} is in the queue of the running daemon")
-    follower = _Follower(instance, run.run_id, on_event)
+    log(f"run {run.run_id} is in the queue of the running daemon")
+    follower = RunFollower(instance, run.run_id, on_event)
     try:
         while not follower.finished_with_retries():
             if follower.waiting() and not daemon_alive(instance):
-                say("the daemon is gone: taking the run back from the queue")
+                log("the daemon is gone: taking the run back from the queue")
                 instance.report_run_canceled(follower.run, "The daemon is gone.")
                 return None
             time.sleep(_POLL_S)
     except KeyboardInterrupt:
-        say(f"no longer waiting; run {follower.run.run_id} goes on, the user interface stops it")
+        log(f"no longer waiting; run {follower.run.run_id} goes on, the user interface stops it")
     return RunResult(follower.run.run_id, follower.run.status.value, in_daemon=True)
-
-
-class _Follower:
-    """Reads the events of a run as they come."""
-
-    def __init__(self, instance: DagsterInstance, run_id: str, on_event: OnEvent) -> None:
-        self._instance = instance
-        self._on_event = on_event
-        self._cursor: str | None = None
-        self._undecided_polls = 0
-        self.run = self._get(run_id)
-
-    def _get(self, run_id: str) -> DagsterRun:
-        run = self._instance.get_run_by_id(run_id)
-        if run is None:
-            raise PermanentFailure(f"run {run_id} was deleted while it was waited for")
-        return run
-
-    def waiting(self) -> bool:
-        """Whether it is still in the queue."""
-        return self.run.status.value in ("NOT_STARTED", "QUEUED")
-
-    def finished(self) -> bool:
-        """Hand on what is new; whether the run has ended."""
-        # The state first: an end that is seen has all its events in the log already.
-        self.run = self._get(self.run.run_id)
-        more = True
-        while more:
-            page = self._instance.get_records_for_run(self.run.run_id, self._cursor)
-            for record in page.records:
-                if record.event_log_entry.dagster_event is not None:
-                    self._on_event(record.event_log_entry.dagster_event)
-            self._cursor, more = page.cursor, page.has_more
-        return self.run.is_finished
-
-    def finished_with_retries(self) -> bool:
-        """Do the same, and go on with the automatic retry of a run whose process was lost."""
-        from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
-
-        finished = self.finished()
-        if self.run.status.value != "FAILURE":
-            return finished
-        will_retry = self.run.tags.get(WILL_RETRY_TAG)
-        if will_retry is None:
-            # Dagster decides just after it has recorded the failure; without retries, never.
-            self._undecided_polls += 1
-            return self._undecided_polls > _DECISION_POLLS
-        if will_retry != "true":
-            return True
-        retry = self.run.tags.get(AUTO_RETRY_RUN_ID_TAG)
-        if retry is not None:
-            self.run, self._cursor, self._undecided_polls = self._get(retry), None, 0
-        return False
 
 
 def _here(
@@ -255,133 +157,28 @@ def _here(
     location: CodeLocation,
     request: Request,
     on_event: OnEvent,
-    say: Say,
+    log: Log,
 ) -> RunResult | None:
     """Execute a run ourselves; None when another one holds the lock or a daemon came up."""
     from neuro_assets.executors.launcher import reap_dead_runs
 
     with hold(Path(instance.root_directory) / RUN_LOCK) as lock:
         if lock is None:
-            _await_lock(instance, say)
+            _await_lock(instance, log)
             return None
         if daemon_alive(instance):
             return None
         for dead in reap_dead_runs(instance):
-            say(f"run {dead} was killed earlier: marked as failed, its pool slots are free")
-        with _Worker(instance, lock, workdir, location, request) as worker:
-            return worker.follow(on_event, say)
+            log(f"run {dead} was killed earlier: marked as failed, its pool slots are free")
+        with WorkerProcess(instance, lock, workdir, location, request) as worker:
+            return worker.follow(on_event, log)
 
 
-def _await_lock(instance: DagsterInstance, say: Say) -> None:
+def _await_lock(instance: DagsterInstance, log: Log) -> None:
     """Wait until the run of another process is over, or a daemon takes the work."""
-    say("another run of this home is being executed: waiting for its end")
+    log("another run of this home is being executed: waiting for its end")
     while is_held(Path(instance.root_directory) / RUN_LOCK) and not daemon_alive(instance):
         time.sleep(_POLL_S)
-
-
-class _Worker:
-    """The process that executes a run of ours; see `neuro_assets.service.worker`."""
-
-    def __init__(
-        self,
-        instance: DagsterInstance,
-        lock: TextIO,
-        workdir: Path,
-        location: CodeLocation,
-        request: Request,
-    ) -> None:
-        home = Path(instance.root_directory)
-        self._instance = instance
-        self._log = log_file(home, "run")
-        self._run_id: str | None = None
-        read, write = os.pipe()
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "neuro_assets.service.worker"],
-                cwd=workdir,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # With the lock: were we killed, it is held until the worker has ended too.
-                pass_fds=(write, lock.fileno()),
-                # The terminal's Ctrl-C is ours to hand on.
-                start_new_session=True,
-            )
-        os.close(write)
-        self._report = os.fdopen(read)
-        asked = {
-            "home": str(home),
-            "location": asdict(location),
-            "request": asdict(request),
-            "report": write,
-        }
-        self._input = cast(Any, self._process.stdin)
-        self._input.write(json.dumps(asked).encode() + b"\n")
-        self._input.flush()
-
-    def __enter__(self) -> _Worker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Leave no process behind, and no run that claims to be in progress."""
-        self._input.close()
-        try:
-            self._process.wait(_CANCEL_GRACE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._report.close()
-        self._settle()
-
-    def follow(self, on_event: OnEvent, say: Say) -> RunResult:
-        """Wait for the run's end; on a signal cancel it."""
-        self._run_id = self._read_run_id()
-        follower = _Follower(self._instance, self._run_id, on_event)
-        try:
-            while not follower.finished() and self._process.poll() is None:
-                time.sleep(_POLL_S)
-        except KeyboardInterrupt:
-            say("interrupted: cancelling the run (again Ctrl-C: at once)")
-            self._cancel()
-        self._settle()
-        follower.finished()
-        return RunResult(self._run_id, follower.run.status.value, in_daemon=False)
-
-    def _read_run_id(self) -> str:
-        """Return the id of the run, or raise what the worker has to say instead."""
-        line = self._report.readline()
-        if not line:
-            raise PermanentFailure(
-                f"the run could not be started; the last words in {self._log}:\n{tail(self._log)}"
-            )
-        answer = json.loads(line)
-        if "error" in answer:
-            raise PermanentFailure(answer["error"])
-        return str(answer["run"])
-
-    def _cancel(self) -> None:
-        """Let the executor end its steps, so that they clean up."""
-        run = self._instance.get_run_by_id(cast(str, self._run_id))
-        if run is not None and not run.is_finished:
-            self._instance.report_run_canceling(run)
-        try:
-            self._process.terminate()
-            self._process.wait(_CANCEL_GRACE_S)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            self._process.kill()
-            self._process.wait()
-
-    def _settle(self) -> None:
-        """End the record of a run whose process is gone."""
-        run = self._instance.get_run_by_id(self._run_id) if self._run_id else None
-        if run is None or run.is_finished:
-            return
-        self._process.wait()
-        if run.status.value == "CANCELING":
-            self._instance.report_run_canceled(run)
-        else:
-            self._instance.report_run_failed(run, f"Its process ended; see {self._log}.")
-        self._instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
 @contextmanager

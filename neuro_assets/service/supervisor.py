@@ -10,24 +10,32 @@ import http.client
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
 import psutil
 
-from neuro_assets.executors.identity import Liveness, ProcessIdentity
+from neuro_assets.executors.identity import ProcessIdentity
 from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.service.child_process import (
+    CODE_SERVER,
+    DAEMON,
+    GRACE_S,
+    WEB_SERVER,
+    ChildProcess,
+    descendants,
+    end_leftovers,
+    living,
+    run_workers,
+)
 from neuro_assets.service.home import (
     UP_LOCK,
     CodeLocation,
     hold,
-    log_file,
     prepare_home,
     read_state,
     socket_path,
@@ -37,82 +45,16 @@ from neuro_assets.service.home import (
 )
 
 HOST = "127.0.0.1"
-CODE_SERVER, WEB_SERVER, DAEMON = "code-server", "webserver", "daemon"
 
 _POLL_S = 0.5
-_STEADY_S = 120.0
-"""A process that lived this long was well: the next restart is immediate again."""
-_MAX_DELAY_S = 60.0
 _LOST_CODE_POLLS = 20
-_GRACE_S = {CODE_SERVER: 15.0, WEB_SERVER: 5.0, DAEMON: 20.0}
 _RUN_GRACE_S = 60.0
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 class _Stopped(Exception):  # noqa: N818
     """A signal asked for the end while something was awaited."""
-
-
-class _Child:
-    """One supervised process with its log and the delay before its next start."""
-
-    def __init__(self, name: str, command: Sequence[str], home: Path) -> None:
-        self.name = name
-        self._home = home
-        self.log = log_file(home, name)
-        self._command = [sys.executable, "-m", *command]
-        self._env = {
-            # The first tick after a start reads a whole registry; of 16,000 sessions that takes
-            # about a minute, which is where Dagster's own limit is.
-            "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "300",
-            **os.environ,
-            "DAGSTER_HOME": str(home),
-            "DAGSTER_DISABLE_TELEMETRY": "yes",
-        }
-        self._process: subprocess.Popen[bytes] | None = None
-        self._started = 0.0
-        self._deaths = 0
-        self.due = 0.0
-
-    def start(self) -> None:
-        """Start it in a session of its own: the terminal's Ctrl-C is ours to hand on."""
-        self.trim_log()
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._env,
-                start_new_session=True,
-            )
-        self._started = time.monotonic()
-
-    def trim_log(self) -> None:
-        """Keep its log from growing for ever."""
-        log_file(self._home, self.name)
-
-    @property
-    def pid(self) -> int | None:
-        """Its number while it runs."""
-        running = self._process is not None and self._process.poll() is None
-        return self._process.pid if running and self._process else None
-
-    def note_death(self) -> float:
-        """Return the seconds to wait before it is started again."""
-        if time.monotonic() - self._started > _STEADY_S:
-            self._deaths = 0
-        delay = 0.0 if self._deaths == 0 else min(_MAX_DELAY_S, 2.0**self._deaths)
-        self._deaths += 1
-        self.due = time.monotonic() + delay
-        self._process = None
-        return delay
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal, if it runs."""
-        if self.pid is not None:
-            os.kill(self.pid, number)
 
 
 def up(
@@ -121,7 +63,7 @@ def up(
     workdir: Path | None = None,
     location: CodeLocation | None = None,
     read_only: bool = False,
-    say: Say = print,
+    log: Log = print,
 ) -> None:
     """Run the web server, the daemon and the code server until a signal ends it.
 
@@ -138,7 +80,7 @@ def up(
         The definitions.
     read_only : bool
         Serve a user interface that cannot start anything.
-    say : callable
+    log : callable
         Gets one line at a time.
 
     Raises
@@ -154,9 +96,9 @@ def up(
                 f"neuro-assets is up already for {home}: {state.get('url', 'starting')} "
                 f"(process {state.get('pid', 'unknown')}); stop that one first"
             )
-        _end_leftovers(read_state(home / UP_LOCK).get("children", {}), say)
+        end_leftovers(read_state(home / UP_LOCK).get("children", {}), log)
         _require_free(port)
-        supervisor = _Supervisor(home, lock, port, location or CodeLocation(), read_only, say)
+        supervisor = _Supervisor(home, lock, port, location or CodeLocation(), read_only, log)
         supervisor.run()
 
 
@@ -170,23 +112,23 @@ class _Supervisor:
         port: int,
         location: CodeLocation,
         read_only: bool,
-        say: Say,
+        log: Log,
     ) -> None:
         self._lock = lock
-        self._say = say
+        self._report = log
         self._port = port
         self._url = f"http://{HOST}:{port}"
         self._socket = socket_path(home)
         workspace = str(write_workspace(home, location, self._socket))
-        self._code = _Child(CODE_SERVER, _code_server(location, self._socket), home)
-        self._web = _Child(WEB_SERVER, _web_server(workspace, port, read_only), home)
-        self._daemon = _Child(DAEMON, ["dagster._daemon", "run", "-w", workspace], home)
+        self._code = ChildProcess(CODE_SERVER, _code_server(location, self._socket), home)
+        self._web = ChildProcess(WEB_SERVER, _web_server(workspace, port, read_only), home)
+        self._daemon = ChildProcess(DAEMON, ["dagster._daemon", "run", "-w", workspace], home)
         self._lost_code_polls = 0
         self._signals = 0
         self._wake = threading.Event()
 
     @property
-    def _children(self) -> tuple[_Child, ...]:
+    def _children(self) -> tuple[ChildProcess, ...]:
         return (self._code, self._web, self._daemon)
 
     def run(self) -> None:
@@ -200,7 +142,7 @@ class _Supervisor:
                 self._pause()
                 self._watch()
         except _Stopped:
-            self._say("stopping (again Ctrl-C: at once)")
+            self._report("stopping (again Ctrl-C: at once)")
         finally:
             self._stop_all()
             for number, handler in previous.items():
@@ -221,9 +163,9 @@ class _Supervisor:
         self._start(self._web)
         self._start(self._daemon)
         self._await(self._web, self._web_answers)
-        self._say(f"neuro-assets is up: {self._url}   (logs: {self._code.log.parent})")
+        self._report(f"neuro-assets is up: {self._url}   (logs: {self._code.log.parent})")
 
-    def _start(self, child: _Child) -> None:
+    def _start(self, child: ChildProcess) -> None:
         if child is self._code:
             self._socket.unlink(missing_ok=True)
         child.start()
@@ -233,7 +175,7 @@ class _Supervisor:
         }
         write_state(self._lock, {"pid": os.getpid(), "url": self._url, "children": identities})
 
-    def _await(self, child: _Child, answers: Callable[[], bool]) -> None:
+    def _await(self, child: ChildProcess, answers: Callable[[], bool]) -> None:
         while not answers():
             if child.pid is None:
                 raise PermanentFailure(
@@ -266,7 +208,7 @@ class _Supervisor:
                 continue
             if child.due == 0.0:
                 delay = child.note_death()
-                self._say(f"the {child.name} died (see {child.log}); new start in {delay:.0f} s")
+                self._report(f"the {child.name} died (see {child.log}); new start in {delay:.0f} s")
             if time.monotonic() >= child.due:
                 child.due = 0.0
                 self._start(child)
@@ -277,7 +219,7 @@ class _Supervisor:
         `dagster code-server` is a shell around the process that holds the definitions, and does
         not notice its death.
         """
-        if self._code.pid is None or _living(psutil.Process(self._code.pid).children()):
+        if self._code.pid is None or living(psutil.Process(self._code.pid).children()):
             self._lost_code_polls = 0
             return
         self._lost_code_polls += 1
@@ -291,28 +233,28 @@ class _Supervisor:
         self._web.signal(signal.SIGTERM)
         self._end(self._daemon)
         self._end(self._web)
-        tree = _descendants(self._code.pid)
+        tree = descendants(self._code.pid)
         self._interrupt_runs()
         self._code.signal(signal.SIGTERM)
         self._end(self._code)
-        for process in _living([*tree, *_descendants(self._code.pid)]):
+        for process in living([*tree, *descendants(self._code.pid)]):
             process.kill()
         self._socket.unlink(missing_ok=True)
         write_state(self._lock, {})
 
     def _interrupt_runs(self) -> None:
         """Ask the runs of our code server to stop and give them time to clean up."""
-        workers = _run_workers(self._code.pid)
+        workers = run_workers(self._code.pid)
         if not workers:
             return
-        self._say(f"interrupting {len(workers)} run(s); the next start resumes them")
+        self._report(f"interrupting {len(workers)} run(s); the next start resumes them")
         for worker in workers:
             worker.terminate()
-        self._wait(lambda: not _living(workers), _RUN_GRACE_S)
+        self._wait(lambda: not living(workers), _RUN_GRACE_S)
 
-    def _end(self, child: _Child) -> None:
+    def _end(self, child: ChildProcess) -> None:
         """Wait for a process that was asked to stop; kill it when it does not."""
-        self._wait(lambda: child.pid is None, _GRACE_S[child.name])
+        self._wait(lambda: child.pid is None, GRACE_S[child.name])
         child.signal(signal.SIGKILL)
 
     def _wait(self, done: Callable[[], bool], seconds: float) -> None:
@@ -346,58 +288,3 @@ def _require_free(port: int) -> None:
             raise PermanentFailure(
                 f"port {port} is not free ({error.strerror}); choose another with --port"
             ) from error
-
-
-def _end_leftovers(children: dict[str, str], say: Say) -> None:
-    """End what an `up` that was killed has left behind.
-
-    The shell of the code server is killed at once: the process inside goes on until its runs are
-    finished, and then ends by itself.
-    """
-    for name, text in children.items():
-        identity = ProcessIdentity.from_json(text)
-        if identity.liveness() is not Liveness.ALIVE or identity.pid is None:
-            continue
-        say(f"ending the {name} that an earlier start left behind (process {identity.pid})")
-        process = psutil.Process(identity.pid)
-        if name != CODE_SERVER:
-            process.terminate()
-            psutil.wait_procs([process], timeout=_GRACE_S[name])
-        if identity.liveness() is Liveness.ALIVE:
-            process.kill()
-            psutil.wait_procs([process], timeout=5)
-
-
-def _run_workers(code_server: int | None) -> list[psutil.Process]:
-    """Return the processes that execute runs: what the inner code server has spawned."""
-    workers = []
-    for process in _descendants(code_server):
-        try:
-            inner = process.parent()
-            spawned = "spawn_main" in " ".join(process.cmdline())
-            if spawned and inner is not None and inner.ppid() == code_server:
-                workers.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return workers
-
-
-def _descendants(pid: int | None) -> list[psutil.Process]:
-    if pid is None:
-        return []
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Return those that run; a zombie does not, nor does a stranger with the same number."""
-    living = []
-    for process in processes:
-        try:
-            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                living.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return living

@@ -24,7 +24,15 @@ import yaml
 
 from neuro_assets.executors.multiprocess import PRELOAD, concurrent_steps, multiprocess_config
 from neuro_assets.outcomes import PermanentFailure
-from neuro_assets.service import CodeLocation, RunResult, daemon_alive, prepare_home, supervisor, up
+from neuro_assets.service import (
+    CodeLocation,
+    RunResult,
+    child_process,
+    daemon_alive,
+    prepare_home,
+    supervisor,
+    up,
+)
 from neuro_assets.service import home as homes
 from neuro_assets.service.runs import Request, create_run, load_job
 
@@ -186,7 +194,7 @@ def test_what_a_killed_up_left_behind_is_ended_and_a_stranger_is_not(tmp_path: P
         reused = ProcessIdentity(mine.host, mine.boot, stranger.pid, mine.start + "0")  # type: ignore[operator]
         said: list[str] = []
         children = {"daemon": mine.to_json(), "webserver": reused.to_json()}
-        supervisor._end_leftovers(children, said.append)
+        child_process.end_leftovers(children, said.append)
         left.wait()
         assert stranger.poll() is None
         assert len(said) == 1

@@ -1,0 +1,110 @@
+"""A run watched from outside: its events, its end, and the automatic retry that replaces it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from neuro_assets.outcomes import PermanentFailure
+
+if TYPE_CHECKING:
+    from dagster import DagsterEvent, DagsterInstance, DagsterRun
+
+OnEvent = Callable[["DagsterEvent"], None]
+_DECISION_POLLS = 20
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended, or stands when we stopped waiting for it.
+
+    Parameters
+    ----------
+    run_id : str
+        The run; after an automatic retry the one that counts.
+    status : str
+        Dagster's run status: SUCCESS, FAILURE, CANCELED, or one in progress.
+    in_daemon : bool
+        Whether the daemon executed it.
+    """
+
+    run_id: str
+    status: str
+    in_daemon: bool
+
+    @property
+    def ok(self) -> bool:
+        """Whether it succeeded."""
+        return self.status == "SUCCESS"
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+class RunFollower:
+    """Read the events of a run as they come.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+        Where the run is.
+    run_id : str
+        The run.
+    on_event : callable
+        Gets each Dagster event once.
+
+    Raises
+    ------
+    PermanentFailure
+        When there is no such run (any more).
+    """
+
+    def __init__(self, instance: DagsterInstance, run_id: str, on_event: OnEvent) -> None:
+        self._instance = instance
+        self._on_event = on_event
+        self._cursor: str | None = None
+        self._undecided_polls = 0
+        self.run = self._get(run_id)
+
+    def _get(self, run_id: str) -> DagsterRun:
+        run = self._instance.get_run_by_id(run_id)
+        if run is None:
+            raise PermanentFailure(f"run {run_id} was deleted while it was waited for")
+        return run
+
+    def waiting(self) -> bool:
+        """Whether it is still in the queue."""
+        return self.run.status.value in ("NOT_STARTED", "QUEUED")
+
+    def finished(self) -> bool:
+        """Hand on what is new; whether the run has ended."""
+        # The state first: an end that is seen has all its events in the log already.
+        self.run = self._get(self.run.run_id)
+        more = True
+        while more:
+            page = self._instance.get_records_for_run(self.run.run_id, self._cursor)
+            for record in page.records:
+                if record.event_log_entry.dagster_event is not None:
+                    self._on_event(record.event_log_entry.dagster_event)
+            self._cursor, more = page.cursor, page.has_more
+        return self.run.is_finished
+
+    def finished_with_retries(self) -> bool:
+        """Do the same, and go on with the automatic retry of a run whose process was lost."""
+        from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
+
+        finished = self.finished()
+        if self.run.status.value != "FAILURE":
+            return finished
+        will_retry = self.run.tags.get(WILL_RETRY_TAG)
+        if will_retry is None:
+            # Dagster decides just after it has recorded the failure; without retries, never.
+            self._undecided_polls += 1
+            return self._undecided_polls > _DECISION_POLLS
+        if will_retry != "true":
+            return True
+        retry = self.run.tags.get(AUTO_RETRY_RUN_ID_TAG)
+        if retry is not None:
+            self.run, self._cursor, self._undecided_polls = self._get(retry), None, 0
+        return False
