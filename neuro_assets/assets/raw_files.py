@@ -45,9 +45,5 @@ def raw_files(step: Step, config: LabConfig) -> Iterator[None]:
         words = f"fetching {path}: {done / 1e9:.2f} of {total / 1e9:.2f} GB"
         step.progress(done / max(total, 1), words)
 
-    repositories = Repositories.of_lab(config)
-    try:
-        with repositories.present(files, step.raw.folder, report):
-            yield
-    finally:
-        repositories.close()
+    with Repositories.of(config).present(files, step.raw.folder, report):
+        yield

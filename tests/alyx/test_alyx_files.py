@@ -4,13 +4,11 @@ import hashlib
 import json
 import logging
 import os
-import pickle
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,9 +26,9 @@ from spikeglx_files import write_cbin
 
 from neuro_assets.alyx.client import Alyx
 from neuro_assets.alyx.files import cache as files_cache
-from neuro_assets.alyx.files import cache_eviction as files_room
 from neuro_assets.alyx.files import fetch as files_fetch
 from neuro_assets.alyx.files import repositories as files
+from neuro_assets.alyx.files.fetch import FetchReport
 from neuro_assets.alyx.files.paths import (
     OddPath,
     checked,
@@ -42,9 +40,8 @@ from neuro_assets.alyx.files.paths import (
 )
 from neuro_assets.alyx.files.placement import locate
 from neuro_assets.alyx.files.repositories import Repositories
-from neuro_assets.alyx.files.transfer import Transfers
 from neuro_assets.alyx.rows import DatasetRow, parse
-from neuro_assets.config import AlyxConfig
+from neuro_assets.config import AlyxConfig, LabConfig
 from neuro_assets.formats.scan import scan_listing
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.registry.metadata import RemoteFile
@@ -111,6 +108,11 @@ def server() -> Iterator[FileServer]:
         yield found
 
 
+def fetch(made: Repositories, *arguments: Any, **more: Any) -> FetchReport:
+    with made.present(*arguments, **more) as report:
+        return report
+
+
 class Lab:
     """Datasets on the data server, and what the platform sees of them."""
 
@@ -131,20 +133,18 @@ class Lab:
     def fetch(self, *rows: DatasetRow, **more: Any) -> Path:
         place = self.repositories.session_folder(rows)
         assert place is not None
-        self.repositories.fetch(self.repositories.remote_files(place), place.folder, **more)
+        fetch(self.repositories, self.repositories.remote_files(place), place.folder, **more)
         return place.folder
 
 
 @pytest.fixture
 def lab(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    for module in (files, files_fetch, files_room):
+    for module in (files, files_fetch, files_cache):
         monkeypatch.setattr(module, "SMALL_BYTES", LARGE)
     for name in ("HTTP_DATA_SERVER", "HTTP_DATA_SERVER_LOGIN", "HTTP_DATA_SERVER_PWD"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    made = Lab(server, tmp_path / "cache")
-    yield made
-    made.repositories.close()
+    yield Lab(server, tmp_path / "cache")
 
 
 def sample(name: str) -> Any:
@@ -398,7 +398,7 @@ def test_a_scan_finds_remote_recordings_with_only_small_files_here(lab, tmp_path
         for end in ("cbin", "ch", "meta")
     ]
     rows.append(lab.add("alf/large.json", b" " * 20_000))
-    files_room.SMALL_BYTES = files.SMALL_BYTES = files_fetch.SMALL_BYTES = 10_000
+    files_cache.SMALL_BYTES = files.SMALL_BYTES = files_fetch.SMALL_BYTES = 10_000
     assert rows[0].file_size is not None and rows[0].file_size > 10_000
     place = lab.repositories.session_folder(rows)
     assert place is not None
@@ -469,7 +469,7 @@ def test_what_must_be_fetched_can_be_kept_as_json(lab):
     kept = RemoteFile.model_validate_json(file.model_dump_json())
     assert kept == file and (kept.size, kept.md5) == (1, md5(b"a"))
     assert lab.repositories.remote_files(place, ["other"]) == ()
-    lab.repositories.fetch([kept], place.folder)
+    fetch(lab.repositories, [kept], place.folder)
     assert (place.folder / "a.npy").exists()
 
 
@@ -485,7 +485,7 @@ def test_a_dataset_without_a_size_is_a_problem_and_not_a_download(lab):
 def test_without_a_usable_hash_the_size_is_checked_and_that_is_said(lab, said):
     place = lab.repositories.session_folder([lab.add("a.npy", b"a", hash=said)])
     assert place is not None
-    report = lab.repositories.fetch(lab.repositories.remote_files(place), place.folder)
+    report = fetch(lab.repositories, lab.repositories.remote_files(place), place.folder)
     assert report.unchecked == report.fetched == ("a.npy",)
 
 
@@ -525,7 +525,7 @@ def test_a_server_that_tells_no_sizes_cannot_make_us_download_for_ever(lab):
 def test_more_bytes_than_registered_are_not_written_for_ever(lab):
     lab.server.hang, lab.server.hang_at = True, 5_000_000
     endless = lab.add("a.npy", b"x" * 6_000_000, file_size=10)
-    with pytest.raises(PermanentFailure, match="more than 10 bytes"):
+    with pytest.raises(PermanentFailure, match="6000000 bytes"):
         lab.fetch(endless)
     with pytest.raises(PermanentFailure, match="6000000 bytes"):
         lab.fetch(endless)
@@ -557,7 +557,7 @@ def test_a_connection_that_breaks_off_is_tried_again(lab):
 def test_a_connection_that_always_breaks_off_is_no_wrong_size(lab):
     lab.server.cut = 3
     made = lab.add("a.npy", os.urandom(3000))
-    with pytest.raises(TransientFailure, match="10 of 3000 bytes"):
+    with pytest.raises(TransientFailure, match="10 bytes read, 2990 more"):
         lab.fetch(made)
     assert lab.fetch(made).is_dir()
 
@@ -570,19 +570,16 @@ def test_a_server_that_hangs_is_left(lab):
     lab.server.hang = True
     with pytest.raises(TransientFailure, match="hangs"):
         lab.fetch(lab.add("a.npy", b"x" * 100))
-    made.close()
 
 
-def test_a_server_that_sends_a_byte_now_and_then_is_left(lab, monkeypatch):
-    monkeypatch.setattr("neuro_assets.alyx.files.transfer._LOOK_S", 0.05)
+def test_a_server_that_sends_a_byte_now_and_then_is_left(lab):
     made = Repositories(
         {"lab": "download"}, lab.repositories.cache.root, 10**9, patience_s=0.2, retry_s=0.01
     )
     lab.repositories = made
     lab.server.drip = True
-    with pytest.raises(TransientFailure, match="nothing came for|helper"):
+    with pytest.raises(TransientFailure, match="too little came"):
         lab.fetch(lab.add("a.npy", b"x" * 5000))
-    made.close()
 
 
 @pytest.mark.parametrize(
@@ -623,7 +620,6 @@ def test_a_data_server_gets_the_login_of_the_environment_and_nobody_reads_it(
     made = [lab.add("a.npy", b"a"), lab.add("b.npy", b"b" * 3000)]
     with caplog.at_level(logging.DEBUG), pytest.raises(PermanentFailure, match="LOGIN") as caught:
         lab.fetch(*made)
-    lab.repositories.close()
     monkeypatch.setenv("HTTP_DATA_SERVER_PWD", "hush-hush")
     with caplog.at_level(logging.DEBUG):
         folder = lab.fetch(*made)
@@ -650,7 +646,7 @@ def test_a_stored_path_that_became_hostile_is_not_written(lab):
     (file,) = lab.repositories.remote_files(place)
     for path in ("../../../x", "/tmp/x", ".fetched/x"):
         with pytest.raises(PermanentFailure, match="not used"):
-            lab.repositories.fetch([file.model_copy(update={"path": path})], place.folder)
+            fetch(lab.repositories, [file.model_copy(update={"path": path})], place.folder)
     assert lab.server.log == []
 
 
@@ -658,7 +654,7 @@ def test_a_folder_outside_the_cache_is_never_written(lab, tmp_path):
     place = lab.repositories.session_folder([lab.add("a.npy", b"a")])
     assert place is not None
     with pytest.raises(PermanentFailure, match="cache"):
-        lab.repositories.fetch(lab.repositories.remote_files(place), tmp_path / "elsewhere")
+        fetch(lab.repositories, lab.repositories.remote_files(place), tmp_path / "elsewhere")
 
 
 def test_files_on_a_folder_repository_are_neither_fetched_nor_locked(tmp_path):
@@ -672,67 +668,19 @@ def test_files_on_a_folder_repository_are_neither_fetched_nor_locked(tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_repositories_can_be_sent_to_another_process_with_their_helper_left_behind(lab):
-    lab.fetch(lab.add("a.npy", b"a"))
-    again = pickle.loads(pickle.dumps(lab.repositories._transfers))
-    assert again.size(f"{lab.server.url}{lab.address(lab.add('b.npy', b'bb'))}") == 2
-    again.close()
-
-
 def test_the_configuration_makes_them(tmp_path):
-    config = AlyxConfig(repositories={"lab": "download"}, cache=str(tmp_path), cache_gb=1.5)
+    alyx = AlyxConfig(repositories={"lab": "download"}, cache=str(tmp_path), cache_gb=1.5)
+    config = LabConfig(alyx=alyx)
     made = Repositories.of(config)
     assert made.cache.root == tmp_path and made.places == {"lab": "download"}
     with pytest.raises(PermanentFailure, match=r"1\.5 GB"):
-        made._room.check(1_600_000_000)
-
-
-# The helper process
-
-
-HELPER = """
-import json, sys
-from neuro_assets.alyx.files import worker as files_child
-files_child.Worker.answer = lambda self, job: print("noise") or {"size": 1}
-files_child.main(json.loads(sys.stdin.readline()))
-"""
-
-
-def helper(parent: int) -> subprocess.Popen:
-    process = run_python(HELPER)
-    setup = {"options": {}, "timeout_s": 5, "n_threads": 1, "parent": parent}
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(setup) + "\n")
-    process.stdin.flush()
-    return process
-
-
-def test_what_a_library_prints_is_no_answer():
-    process = helper(os.getpid())
-    assert process.stdin is not None and process.stdout is not None
-    process.stdin.write(json.dumps({"id": 7, "do": "size", "source": "x"}) + "\n")
-    process.stdin.flush()
-    assert json.loads(process.stdout.readline()) == {"id": 7, "size": 1}
-    process.stdin.close()
-    assert process.stdout.read() == "" and process.wait() == 0
-
-
-def test_the_helper_ends_with_who_started_it_even_if_somebody_keeps_its_pipe():
-    assert helper(os.getppid()).wait() == 1
-
-
-def test_secrets_are_taken_out_of_what_libraries_say(monkeypatch):
-    monkeypatch.setenv("HTTP_DATA_SERVER_PWD", "hush")
-    transfers = Transfers({"key": "public", "secret": "quiet", "token": None}, 1)
-    assert transfers._clean("hush, be quiet in public") == "***, be *** in public"
-    assert "quiet" not in repr(transfers)
+        made.cache.check_fits(1_600_000_000)
 
 
 # Room
 
 
 def small_lab(lab: Lab, cache_bytes: int) -> Lab:
-    lab.repositories.close()
     return Lab(lab.server, lab.repositories.cache.root, cache_bytes)
 
 
@@ -749,21 +697,20 @@ def test_the_session_that_nobody_used_for_longest_goes_first(lab):
     for name in ("A", "B", "C"):
         rows[name] = tight.add("a.npy", os.urandom(3000), session=f"{name}/2026-11-20/001")
         folders[name] = tight.fetch(rows[name])
-        os.utime(tight.repositories.cache.lock_path(folders[name], "use"), (ord(name),) * 2)
+        os.utime(tight.repositories.cache.use_lock(folders[name]), (ord(name),) * 2)
     with tight.repositories.hold(folders["A"]):
         pass
     tight.fetch(tight.add("a.npy", os.urandom(3000), session="D/2026-11-20/001"))
     assert [name for name in folders if folders[name].exists()] == ["A", "C"]
     assert not (folders["B"].parents[1]).exists(), "empty folders go too"
     tight.fetch(rows["B"])
-    tight.repositories.close()
 
 
 HOLD = """
 import sys
 from pathlib import Path
 from neuro_assets.alyx.files.cache import Cache
-with Cache(Path(sys.argv[1])).hold(Path(sys.argv[2])):
+with Cache(Path(sys.argv[1]), 5000).hold(Path(sys.argv[2])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -793,7 +740,6 @@ def test_what_another_process_uses_is_never_removed(lab):
     other.wait()
     tight.fetch(wanted)
     assert not held.exists(), "a killed process holds nothing"
-    tight.repositories.close()
 
 
 def test_another_probe_of_the_same_session_makes_room_unless_it_is_in_use(lab):
@@ -809,7 +755,6 @@ def test_another_probe_of_the_same_session_makes_room_unless_it_is_in_use(lab):
     assert (folder / meta.path).exists(), "what a scan reads stays"
     tight.fetch(probes[0])
     assert (folder / probes[0].path).exists()
-    tight.repositories.close()
 
 
 def test_a_look_into_one_more_session_does_not_count_the_whole_cache_again(lab, monkeypatch):
@@ -828,7 +773,6 @@ def test_a_look_into_one_more_session_does_not_count_the_whole_cache_again(lab, 
         tight.fetch(tight.add("x.meta", bytes(900), session=f"A/2026-11-20/{number}"))
         stored = sum(p.stat().st_size for p in tight.repositories.cache.root.rglob("x.meta"))
         assert stored <= 3500
-    tight.repositories.close()
 
 
 def test_files_of_one_request_do_not_push_each_other_out(lab):
@@ -840,7 +784,6 @@ def test_files_of_one_request_do_not_push_each_other_out(lab):
     tight.fetch(first, other)
     folder = tight.fetch(first, second)
     assert sorted(path.name for path in folder.glob("*.cbin")) == ["a.ap.cbin", "c.ap.cbin"]
-    tight.repositories.close()
 
 
 def test_a_file_that_is_replaced_needs_its_room_once(lab):
@@ -848,7 +791,6 @@ def test_a_file_that_is_replaced_needs_its_room_once(lab):
     tight.fetch(tight.add("a.npy", os.urandom(3000)))
     new = tight.add("a.npy", os.urandom(3000))
     assert md5((tight.fetch(new) / "a.npy").read_bytes()) == new.hash
-    tight.repositories.close()
 
 
 def test_a_full_disk_is_said_before_anything_is_fetched(lab, monkeypatch):
@@ -874,7 +816,8 @@ if int(limit):
 made = Repositories({"lab": "download"}, Path(root), 10**9, retry_s=0.01)
 print("begin", flush=True)
 try:
-    made.fetch([RemoteFile.model_validate_json(each) for each in wanted], Path(folder))
+    with made.present([RemoteFile.model_validate_json(each) for each in wanted], Path(folder)):
+        pass
 except Exception as error:
     print(type(error).__name__, error, flush=True)
 else:
@@ -928,16 +871,12 @@ def test_a_download_that_was_killed_halfway_leaves_nothing_in_the_way(lab):
     lab.server.hang = True
     process, folder = fetch_elsewhere(lab, made)
     assert lab.server.sent.wait(60)
-    helper = children(process.pid)
-    assert len(helper) == 1
     process.send_signal(signal.SIGKILL)
     process.wait()
     lab.server.hang = False
-    wait_until(lambda: not Path(f"/proc/{helper[0]}").exists())
     assert list(folder.glob(".incoming-*")), "it was under way"
     assert md5((lab.fetch(made) / "a.npy").read_bytes()) == made.hash
     assert not list(folder.glob(".incoming-*"))
-    assert not list((lab.repositories.cache.root / ".state/reserved").iterdir())
 
 
 def rest_of(process: subprocess.Popen) -> str:
@@ -946,15 +885,6 @@ def rest_of(process: subprocess.Popen) -> str:
     said = process.stdout.read()
     process.wait()
     return said
-
-
-def children(pid: int) -> list[int]:
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def wait_until(is_so: Any) -> None:
-    while not is_so():
-        time.sleep(0.05)
 
 
 def test_room_that_a_running_download_will_fill_is_not_given_twice(lab):
@@ -967,7 +897,6 @@ def test_room_that_a_running_download_will_fill_is_not_given_twice(lab):
         tight.fetch(tight.add("b.npy", os.urandom(3000), session="B/2026-11-20/001"))
     lab.server.release.set()
     assert rest_of(process) == "done\n"
-    tight.repositories.close()
 
 
 def test_an_interrupt_ends_the_download_at_once(lab):
@@ -1030,7 +959,6 @@ def test_rows_of_a_server_lead_to_its_files_by_link_and_in_place(lab, tmp_path):
         assert [f.path for f in near.listing(here).files] == [
             f.path for f in far.listing(place).files
         ]
-        far.close()
 
 
 # S3
@@ -1058,14 +986,13 @@ def test_files_are_fetched_from_s3_with_or_without_the_id_in_their_key(s3, tmp_p
     made = on_s3(s3, tmp_path)
     place = made.session_folder(rows)
     assert place is not None
-    made.fetch(made.remote_files(place), place.folder)
+    fetch(made, made.remote_files(place), place.folder)
     assert {path: (place.folder / path).read_bytes() for path in content} == content
     wrong = row("#1#/a.npy", content["#1#/a.npy"], file_size=22_000_000)
     place = made.session_folder([wrong])
     assert place is not None
     with pytest.raises(PermanentFailure, match="22000000 bytes and has 20000000 bytes"):
-        made.fetch(made.remote_files(place), place.folder)
-    made.close()
+        fetch(made, made.remote_files(place), place.folder)
 
 
 @pytest.mark.s3
@@ -1075,9 +1002,8 @@ def test_a_missing_object_and_a_missing_bucket_are_told_apart(s3, tmp_path):
         place = made.session_folder([row("none.npy")])
         assert place is not None
         with pytest.raises(PermanentFailure, match=words) as caught:
-            made.fetch(made.remote_files(place), place.folder)
+            fetch(made, made.remote_files(place), place.folder)
         assert s3.options()["secret"] not in str(caught.value)
-        made.close()
 
 
 @pytest.mark.s3
@@ -1087,5 +1013,4 @@ def test_an_s3_server_that_is_not_there_is_worth_another_try(s3, tmp_path):
     place = made.session_folder([row("none.npy")])
     assert place is not None
     with pytest.raises(TransientFailure):
-        made.fetch(made.remote_files(place), place.folder)
-    made.close()
+        fetch(made, made.remote_files(place), place.folder)

@@ -1,11 +1,11 @@
 """Fetching of files until each is here, whole and the registered one, or it is known why not.
 
-Bytes are moved by `files_transfer`, room is made by `files_room`; which files a recording needs
-is decided by `files`.
+Which files a recording needs is decided by `repositories`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from neuro_assets.alyx.files.cache import Cache, Hold
-from neuro_assets.alyx.files.cache_eviction import SMALL_BYTES, Room
+from neuro_assets.alyx.files.cache import SMALL_BYTES, Cache
 from neuro_assets.alyx.files.paths import OddPath, checked, with_uuid, without_uuid
-from neuro_assets.alyx.files.transfer import N_THREADS, Gone, TooLong, Transfers
+from neuro_assets.alyx.files.transfer import N_THREADS, Gone, Transfer
 from neuro_assets.formats.model import Problem
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.registry.metadata import RemoteFile
@@ -54,18 +53,24 @@ class FetchReport:
     problems: tuple[Problem, ...] = ()
 
 
+class _Different(PermanentFailure):
+    """What came is not the registered file; it may just have been written there."""
+
+
 @dataclass
 class Fetching:
-    """Fetches files of one session into the cache.
+    """Fetches files of one session into the cache, once.
 
     Parameters
     ----------
-    cache, room, transfers
-        Where to, how much fits, and by whom.
-    hold : Hold
-        On the session folder.
-    patience_s : float
-        Seconds in which something of a file must arrive.
+    cache : Cache
+        Where to.
+    transfer : Transfer
+        Connections; closed at the end.
+    folder : Path
+        Session folder.
+    use : int
+        Lock on it, from `Cache.hold`.
     retry_s : float
         Wait before a second try, seconds; doubled before a third.
     progress : callable, optional
@@ -75,10 +80,9 @@ class Fetching:
     """
 
     cache: Cache
-    room: Room
-    transfers: Transfers
-    hold: Hold
-    patience_s: float
+    transfer: Transfer
+    folder: Path
+    use: int
     retry_s: float
     progress: Progress | None = None
     is_strict: bool = True
@@ -87,11 +91,6 @@ class Fetching:
     _total: int = 0
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _over: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def folder(self) -> Path:
-        """Session folder."""
-        return self.hold.folder
 
     def run(self, files: Sequence[RemoteFile]) -> FetchReport:
         """Make all of some files present.
@@ -113,24 +112,26 @@ class Fetching:
         TransientFailure
             A transfer broke off, several times.
         """
-        with explained(str(self.cache.root)):
-            return self._run(list({file.path: file for file in files}.values()))
+        try:
+            with explained(str(self.cache.root)):
+                return self._run(list({file.path: file for file in files}.values()))
+        finally:
+            self._over.set()
+            self.transfer.close()
 
     def _run(self, files: Sequence[RemoteFile]) -> FetchReport:
         _check_paths(files)
-        self.room.check(sum(file.size for file in files))
+        self.cache.check_fits(sum(file.size for file in files))
         self._total = sum(file.size for file in self._missing(files))
         needed = {file.path for file in files}
         came: list[RemoteFile] = []
         # Small files have a lock of their own: who looks into a session for its meta files must
         # not wait for hours until somebody has fetched another probe's samples.
-        for name, part in (
-            ("small", [file for file in files if file.size <= SMALL_BYTES]),
-            ("large", [file for file in files if file.size > SMALL_BYTES]),
-        ):
+        for kind in ("small", "large"):
+            part = [file for file in files if (file.size > SMALL_BYTES) == (kind == "large")]
             if self._missing(part):
-                with self.cache.alone(self.folder, name):
-                    came += self._bring(self._missing(part), needed)
+                with self.cache.alone(self.folder, kind):
+                    came += self._bring(kind, self._of_right_size(self._missing(part)), needed)
         return FetchReport(
             tuple(file.path for file in came),
             sum(file.size for file in came),
@@ -141,153 +142,116 @@ class Fetching:
     def _missing(self, files: Sequence[RemoteFile]) -> list[RemoteFile]:
         return [file for file in files if not self.cache.has(self.folder, file)]
 
-    def _bring(self, files: list[RemoteFile], needed: set[str]) -> list[RemoteFile]:
-        files = self._of_right_size(files)
+    def _of_right_size(self, files: list[RemoteFile]) -> list[RemoteFile]:
+        """Leave out what a server says to have another size, before anything large is fetched."""
+        doubted = [f for f in files if f.size > SMALL_BYTES or self.cache.refused(f) is not None]
+        lines = self._in_parallel(self._difference, [(file,) for file in doubted])
+        wrong = {file.path: line for file, line in zip(doubted, lines, strict=True) if line}
+        if wrong and self.is_strict:
+            raise PermanentFailure("; ".join(wrong.values()))
+        for path, line in wrong.items():
+            self._add_problem(path, line)
+        return [file for file in files if file.path not in wrong]
+
+    def _difference(self, file: RemoteFile) -> str | None:
+        """Describe why a file is not the registered one; None when it may be."""
+        known = self.cache.refused(file)
+        try:
+            found = self._retried(lambda: _by_any_name(file, self.transfer.size))
+        except PermanentFailure as error:
+            return str(error)
+        if found is None:
+            return _refusal(file, known) if known is not None else None
+        return None if found == file.size else self._refused(file, f"{found} bytes")
+
+    def _bring(self, kind: str, files: list[RemoteFile], needed: set[str]) -> list[RemoteFile]:
         if not files:
             return files
-        sizes = {file.path: file.size for file in files}
-        with (
-            self.room.reserve(self.hold, sizes, needed) as reserved,
-            ThreadPoolExecutor(N_THREADS) as pool,
-        ):
-            try:
-                futures = []
-                for i, file in enumerate(files):
-                    target = reserved.incoming / str(i)
-                    target.mkdir()
-                    futures.append(pool.submit(self._fetch_or_say, file, target))
-                wait(futures, return_when=FIRST_EXCEPTION)
-                self._raise_first(futures)
-            except BaseException:
-                # Also for an interrupt: what is on the way would be waited for.
-                self._over.set()
-                self.transfers.close()
-                pool.shutdown(cancel_futures=True)
-                raise
+        with self.cache.reserve(self.use, self.folder, kind, files, needed) as folders:
+            self._in_parallel(self._fetch_or_report, list(zip(files, folders, strict=True)))
         failed = {problem.path for problem in self._problems}
         return [file for file in files if file.path not in failed]
 
-    def _raise_first(self, futures: Sequence[Future[None]]) -> None:
-        """Raise what failed; what cannot be mended by trying again goes before other failures."""
-        errors = [error for each in futures if each.done() and (error := each.exception())]
-        for error in sorted(errors, key=lambda error: not isinstance(error, PermanentFailure)):
-            raise error
-
-    def _of_right_size(self, files: list[RemoteFile]) -> list[RemoteFile]:
-        """Ask for the sizes of large files before anything of them is fetched.
-
-        A file that was refused before is fetched again only if its size is right by now: nobody
-        downloads it for ever because a database is wrong.
-        """
-        doubted = [
-            file
-            for file in files
-            if file.size > SMALL_BYTES or self.cache.refusals.found(file) is not None
-        ]
-        with ThreadPoolExecutor(N_THREADS) as pool:
-            found = zip(doubted, pool.map(self._disagreement, doubted), strict=True)
-            lines = {file.path: line for file, line in found if line}
-        if lines and self.is_strict:
-            raise PermanentFailure("; ".join(lines.values()))
-        for path, line in lines.items():
-            self._say(path, line)
-        return [file for file in files if file.path not in lines]
-
-    def _disagreement(self, file: RemoteFile) -> str | None:
-        """Say that a file is not the registered one; None when it may be."""
-        known = self.cache.refusals.found(file)
+    def _in_parallel(self, call: Callable[..., T], arguments: Sequence[tuple]) -> list[T]:
+        """Call something for many; a failure that no second try mends goes before the others."""
+        pool = ThreadPoolExecutor(N_THREADS)
         try:
-            found = self._size(file)
-        except PermanentFailure as error:
-            return str(error)
-        if found == file.size:
-            return None
-        if found is not None:
-            return self._refused(file, f"{found} bytes")
-        return _refusal(file, known) if known is not None else None
+            futures: list[Future[T]] = [pool.submit(call, *each) for each in arguments]
+            wait(futures, return_when=FIRST_EXCEPTION)
+            errors = [error for each in futures if each.done() and (error := each.exception())]
+            for error in sorted(errors, key=lambda error: not isinstance(error, PermanentFailure)):
+                raise error
+            return [each.result() for each in futures]
+        except BaseException:
+            # Also for an interrupt: what is on the way would be waited for.
+            self._over.set()
+            self.transfer.close()
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    def _say(self, path: str, detail: str) -> None:
-        with self._guard:
-            self._problems.append(Problem(kind="not_fetched", path=path, detail=detail[:500]))
-
-    def _fetch_or_say(self, file: RemoteFile, target: Path) -> None:
+    def _fetch_or_report(self, file: RemoteFile, target: Path) -> None:
         try:
-            self._fetch(file, target)
+            try:
+                self._retried(lambda: self._fetch(file, target))
+            except _Different:
+                self._retried(lambda: self._fetch(file, target))
         except PermanentFailure as error:
             if self.is_strict:
                 raise
-            self._say(file.path, str(error))
+            self._add_problem(file.path, str(error))
 
-    def _fetch(self, file: RemoteFile, target: Path) -> None:
-        faults = 0
-        for attempt in range(TRIES):
-            if self._over.wait(self.retry_s * 2 ** (attempt - 1) if attempt else 0):
-                return
-            try:
-                path, md5 = self._get(file, target)
-                fault = self._fault(file, path.stat().st_size, md5)
-            except TransientFailure:
-                if attempt == TRIES - 1:
-                    raise
-                continue
-            if fault is None:
-                self.cache.keep(self.folder, file, path, md5)
-                self._tell(file, file.size)
-                return
-            faults += 1
-            if faults == 2:
-                if (size := path.stat().st_size) != file.size:
-                    self._refused(file, f"{size} bytes")
-                raise PermanentFailure(fault)
-        raise TransientFailure(f"{_named(file)} came in another state each time: try again later")
-
-    def _fault(self, file: RemoteFile, size: int, md5: str) -> str | None:
-        """Say what is wrong with what came; None when nothing is."""
-        if size != file.size:
-            found = self._size(file)
-            if found == file.size:
-                # The connection ended early, which urllib does not tell.
-                raise TransientFailure(f"{_named(file)} came with {size} of {file.size} bytes")
-            if found is None:
-                return _refusal(file, f"{size} bytes")
-            raise PermanentFailure(self._refused(file, f"{found} bytes"))
-        if file.md5 is not None and md5 != file.md5:
-            return (
-                f"{_named(file)} has MD5 {md5} there, and {file.md5} is registered: copy it there "
-                "again, or register it again if it is the right file"
-            )
-        return None
-
-    def _refused(self, file: RemoteFile, found: str) -> str:
-        self.cache.refusals.add(file, found)
-        return _refusal(file, found)
-
-    def _get(self, file: RemoteFile, target: Path) -> tuple[Path, str]:
-        def tell(n_bytes: int) -> None:
-            self._tell(file, n_bytes)
-
-        def get(source: str) -> tuple[Path, str]:
-            return self.transfers.get(
-                source, target, most=file.size, patience_s=self.patience_s, progress=tell
-            )
-
-        for left in target.iterdir():
-            left.unlink()
-        try:
-            return _by_any_name(file, get)
-        except TooLong as error:
-            raise PermanentFailure(self._refused(file, str(error))) from error
-
-    def _size(self, file: RemoteFile) -> int | None:
+    def _retried(self, call: Callable[[], T]) -> T:
         for attempt in range(TRIES - 1):
             try:
-                return _by_any_name(file, self.transfers.size)
+                return call()
             except TransientFailure:
                 if self._over.wait(self.retry_s * 2**attempt):
                     raise
-        return _by_any_name(file, self.transfers.size)
+        return call()
 
-    def _tell(self, file: RemoteFile, n_bytes: int) -> None:
+    def _fetch(self, file: RemoteFile, target: Path) -> None:
+        arrived = target / "file"
+        md5, n_bytes = _by_any_name(file, lambda source: self._receive(file, source, arrived))
+        if n_bytes != file.size:
+            size = _by_any_name(file, self.transfer.size)
+            if size == file.size:
+                raise TransientFailure(f"{_named(file)} came with {n_bytes} of {size} bytes")
+            if size is not None:
+                raise PermanentFailure(self._refused(file, f"{size} bytes"))
+            found = "more" if n_bytes > file.size else f"{n_bytes} bytes"
+            raise _Different(self._refused(file, found))
+        if file.md5 not in (None, md5):
+            raise _Different(
+                f"{_named(file)} has MD5 {md5} there, and {file.md5} is registered: copy it there "
+                "again, or register it again if it is the right file"
+            )
+        self.cache.keep(self.folder, file, arrived, md5)
+
+    def _receive(self, file: RemoteFile, source: str, arrived: Path) -> tuple[str, int]:
+        """Write what comes; give its MD5 and bytes."""
+        md5, n_bytes = hashlib.md5(), 0
+        with arrived.open("wb") as written:
+            for part in self.transfer.read(source):
+                n_bytes += len(part)
+                if self._over.is_set():
+                    raise TransientFailure(f"{_named(file)} was broken off")
+                if n_bytes > file.size:
+                    break
+                written.write(part)
+                md5.update(part)
+                self._report(file, n_bytes)
+        return md5.hexdigest(), n_bytes
+
+    def _refused(self, file: RemoteFile, found: str) -> str:
+        self.cache.refuse(file, found)
+        return _refusal(file, found)
+
+    def _add_problem(self, path: str, detail: str) -> None:
+        with self._guard:
+            self._problems.append(Problem(kind="not_fetched", path=path, detail=detail[:500]))
+
+    def _report(self, file: RemoteFile, n_bytes: int) -> None:
         if self.progress is None:
             return
         with self._guard:

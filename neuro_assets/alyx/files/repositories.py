@@ -1,8 +1,8 @@
 """The files of a session: read in place on a folder repository, or fetched into a cache.
 
 From dataset rows to a session folder, its listing, and what must be fetched. Which copy is used
-is in `files_places`, how it is fetched in `files_fetch`; what recordings the files are is the
-business of `science.formats`.
+is decided in `placement`, how it is fetched in `fetch`; what recordings the files are is the
+business of `neuro_assets.formats`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuro_assets.alyx.files.cache import Cache, Hold
-from neuro_assets.alyx.files.cache_eviction import SMALL_BYTES, Room
+from neuro_assets.alyx.files.cache import SMALL_BYTES, Cache
 from neuro_assets.alyx.files.fetch import Fetching, FetchReport, Progress
 from neuro_assets.alyx.files.paths import folder_name, parents
 from neuro_assets.alyx.files.placement import (
@@ -24,7 +23,7 @@ from neuro_assets.alyx.files.placement import (
     locate_all,
 )
 from neuro_assets.alyx.files.presence import check_file, check_root
-from neuro_assets.alyx.files.transfer import Transfers
+from neuro_assets.alyx.files.transfer import Transfer
 from neuro_assets.alyx.rows import DatasetRow
 from neuro_assets.formats.model import Problem
 from neuro_assets.formats.walk import FoundFile, Listing, list_files, natural_key
@@ -32,7 +31,7 @@ from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.registry.metadata import RemoteFile
 
 if TYPE_CHECKING:
-    from neuro_assets.config import AlyxConfig, LabConfig
+    from neuro_assets.config import LabConfig
 
 __all__ = ["FetchReport", "Located", "Progress", "Repositories", "SessionPlace"]
 
@@ -82,7 +81,7 @@ class Repositories:
     timeout_s : float
         Longest silence of a data server, seconds.
     patience_s : float
-        Seconds in which something of a file must arrive.
+        Seconds in which 8 MB of a file must arrive.
     retry_s : float
         Wait before a broken transfer is tried again, seconds.
     """
@@ -99,38 +98,14 @@ class Repositories:
         retry_s: float = 1.0,
     ) -> None:
         self.places = dict(places)
-        self.cache = Cache(cache)
-        self._room = Room(self.cache, cache_bytes)
-        self._transfers = Transfers(storage_options or {}, timeout_s)
+        self.cache = Cache(cache, cache_bytes)
+        self._options = storage_options or {}
+        self._timeout_s = timeout_s
         self._patience_s = patience_s
         self._retry_s = retry_s
 
     @classmethod
-    def of(cls, config: AlyxConfig, storage_options: dict[str, Any] | None = None) -> Repositories:
-        """Make them of a configuration.
-
-        Parameters
-        ----------
-        config : AlyxConfig
-            Its `repositories`, `cache`, `cache_gb` and `timeout_s`.
-        storage_options : dict, optional
-            Of the store; see the class.
-
-        Returns
-        -------
-        Repositories
-            Nothing is connected or made yet.
-        """
-        return cls(
-            config.repositories,
-            Path(config.cache),
-            int(config.cache_gb * 1e9),
-            storage_options,
-            timeout_s=config.timeout_s,
-        )
-
-    @classmethod
-    def of_lab(cls, config: LabConfig, *, timeout_s: float | None = None) -> Repositories:
+    def of(cls, config: LabConfig, *, timeout_s: float | None = None) -> Repositories:
         """Make them of a lab's configuration; for S3, endpoint and region are those of the store.
 
         Parameters
@@ -147,14 +122,15 @@ class Repositories:
         """
         from neuro_assets.store.opening import S3_SCHEME, s3_options
 
-        remote = any(place.startswith(S3_SCHEME) for place in config.alyx.repositories.values())
-        options = s3_options(config.store) if remote else None
-        patience = config.alyx.timeout_s if timeout_s is None else timeout_s
-        return cls.of(config.alyx.model_copy(update={"timeout_s": patience}), options)
-
-    def close(self) -> None:
-        """End the helper process that fetches files, if there is one."""
-        self._transfers.close()
+        alyx = config.alyx
+        remote = any(place.startswith(S3_SCHEME) for place in alyx.repositories.values())
+        return cls(
+            alyx.repositories,
+            Path(alyx.cache),
+            int(alyx.cache_gb * 1e9),
+            s3_options(config.store) if remote else None,
+            timeout_s=timeout_s or alyx.timeout_s,
+        )
 
     def session_folder(self, datasets: Iterable[DatasetRow]) -> SessionPlace | None:
         """Find the folder that a session is read in.
@@ -318,15 +294,8 @@ class Repositories:
                 f"{folder} is not in the cache {self.cache.root}: `cache` in the alyx section of "
                 "lab.yaml was changed; change it back, or wait for the next full comparison"
             )
-        with self.cache.hold(folder) as hold:
-            yield self._fetching(hold, progress, self._patience_s).run(files)
-
-    def fetch(
-        self, files: Sequence[RemoteFile], folder: Path, progress: Progress | None = None
-    ) -> FetchReport:
-        """Fetch files, which may be removed again by others afterwards; see `present`."""
-        with self.present(files, folder, progress) as report:
-            return report
+        with self.cache.hold(folder) as use:
+            yield self._fetching(folder, use, self._patience_s, progress).run(files)
 
     def fetch_small(self, place: SessionPlace) -> FetchReport:
         """Fetch what a scan reads: metas, chunk tables, JSON and YAML below 10 MB.
@@ -355,14 +324,15 @@ class Repositories:
         files = [file for file in self.remote_files(place, wanted) if file.size < SMALL_BYTES]
         if not files:
             return FetchReport()
-        with self.cache.hold(place.folder) as hold:
+        with self.cache.hold(place.folder) as use:
             # A sensor waits for these.
             patience_s = min(self._patience_s, _SMALL_PATIENCE_S)
-            fetching = self._fetching(hold, None, patience_s)
+            fetching = self._fetching(place.folder, use, patience_s)
             fetching.is_strict = False
             return fetching.run(files)
 
-    def _fetching(self, hold: Hold, progress: Progress | None, patience_s: float) -> Fetching:
-        return Fetching(
-            self.cache, self._room, self._transfers, hold, patience_s, self._retry_s, progress
-        )
+    def _fetching(
+        self, folder: Path, use: int, patience_s: float, progress: Progress | None = None
+    ) -> Fetching:
+        transfer = Transfer(self._options, self._timeout_s, patience_s)
+        return Fetching(self.cache, transfer, folder, use, self._retry_s, progress)

@@ -1,104 +1,73 @@
-"""The parent's side of the helper process that moves bytes: jobs, answers, and its end.
+"""Reading one file from a data server or from S3, in pieces, with failures that say what to do.
 
-Starts it when it is first needed, watches that files grow, and kills it when they do not. Which
-files, and whether what came is right, is decided by `files_fetch`.
+Which files, where to, and whether what came is right is decided by `fetch`.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-import tempfile
-import threading
+import ssl
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
 
-from neuro_assets.outcomes import PermanentFailure, TransientFailure
+import requests
+from urllib3.exceptions import HTTPError
+from urllib3.exceptions import TimeoutError as SilentServer
+
+from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure, TransientFailure
+from neuro_assets.store.errors import explain, server_code
+
+if TYPE_CHECKING:
+    from s3fs import S3FileSystem
+
+LOGIN, PASSWORD, SERVER = "HTTP_DATA_SERVER_LOGIN", "HTTP_DATA_SERVER_PWD", "HTTP_DATA_SERVER"
+"""Environment variables, under ONE's names. With `SERVER`, no other one gets the password."""
 
 N_THREADS = 4
 """Files at once, as ONE does."""
 
-_LOOK_S = 0.5
-_SIZE_PATIENCE_S = 120.0
-_MAIN = (
-    "import sys, json; setup = json.loads(sys.stdin.readline()); sys.path[:] = setup['path']; "
-    "from neuro_assets.alyx.files.worker import main; main(setup)"
-)
+_PART = 8 << 20
+_NO_SIZE = {400, 403, 405, 501}
+"""Answers to HEAD of servers that only know GET, and of signed links."""
 
 
 class Gone(PermanentFailure):
     """The place does not have the file under this name."""
 
 
-class TooLong(PermanentFailure):
-    """More came than was registered."""
-
-
-_Answer = Future[dict[str, Any]]
-
-
-@dataclass
-class _Helper:
-    """One helper process."""
-
-    process: subprocess.Popen[str]
-    said: IO[bytes]
-    waiting: dict[int, _Answer] = field(default_factory=dict)
-    has_ended: bool = False
-    guard: threading.Lock = field(default_factory=threading.Lock)
-
-    def expect(self, number: int, answer: _Answer) -> bool:
-        """Note who waits for an answer; False when none can come any more."""
-        with self.guard:
-            self.waiting[number] = answer
-            return not self.has_ended
-
-    def end(self) -> None:
-        """Kill it; who waits for an answer is told by its reader."""
-        self.process.kill()
-        self.process.wait()
-
-
-class Transfers:
-    """Moves bytes in another process; may be used from several threads.
+class Transfer:
+    """Connections to data servers and S3, for one fetch of files by several threads.
 
     Parameters
     ----------
     options : dict
-        Options of `s3fs.S3FileSystem`; they may hold secrets and are handed over through a pipe.
+        Options of `s3fs.S3FileSystem`, and our `max_attempts`.
     timeout_s : float
         Longest silence of a server, seconds.
+    patience_s : float
+        Seconds in which 8 MB, or the end, must arrive: a server may send a byte a minute for ever.
     """
 
-    def __init__(self, options: dict[str, Any], timeout_s: float) -> None:
+    def __init__(self, options: dict[str, Any], timeout_s: float, patience_s: float) -> None:
         self._options = options
         self._timeout_s = timeout_s
-        self._helper: _Helper | None = None
-        self._guard = threading.Lock()
-        self._number = 0
-        self._pid = os.getpid()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"options": self._options, "timeout_s": self._timeout_s}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
-
-    def __del__(self) -> None:
-        self.close()
+        self._patience_s = patience_s
+        self._running: set[requests.Response] = set()
+        self._session = requests.Session()
+        # As `auth`, since requests would otherwise take a login for this host from ~/.netrc.
+        self._session.auth = _sign
+        self._session.headers["Accept-Encoding"] = "identity"
 
     def close(self) -> None:
-        """End the helper; transfers that run break off."""
-        helper, self._helper = self._helper, None
-        # After a fork the helper is our parent's, not ours.
-        if helper is not None and self._pid == os.getpid():
-            helper.end()
+        """Break off what is being read."""
+        for response in list(self._running):
+            with suppress(RuntimeError, ValueError, OSError):  # it has just ended
+                response.raw.shutdown()
+        self._session.close()
 
     def size(self, source: str) -> int | None:
         """Ask how long a file is.
@@ -115,169 +84,143 @@ class Transfers:
 
         Raises
         ------
-        Gone, PermanentFailure, TransientFailure
-            As for `get`.
+        Gone
+            It is not there.
+        PermanentFailure, TransientFailure
+            Trying again gives the same, or may help.
         """
-        end = time.monotonic() + max(_SIZE_PATIENCE_S, 2 * self._timeout_s)
+        with _explained(source):
+            if source.startswith("s3://"):
+                return int(self._s3.info(_key(source))["size"])
+            response = self._session.head(
+                _url(source), timeout=self._timeout_s, allow_redirects=True
+            )
+            return None if response.status_code in _NO_SIZE else _length(response)
 
-        def watch() -> None:
-            if time.monotonic() > end:
-                self._give_up(f"{source}: no answer about its size")
-
-        found: int | None = self._ask({"do": "size", "source": source}, watch)["size"]
-        return found
-
-    def get(
-        self,
-        source: str,
-        folder: Path,
-        *,
-        most: int,
-        patience_s: float,
-        progress: Callable[[int], None] | None = None,
-    ) -> tuple[Path, str]:
-        """Fetch one file.
+    def read(self, source: str) -> Iterator[bytes]:
+        """Read one file.
 
         Parameters
         ----------
         source : str
             `https://...` or `s3://...`.
-        folder : Path
-            Its own empty folder.
-        most : int
-            Bytes that it can have at most.
-        patience_s : float
-            Seconds in which something must arrive: a server may send a byte a minute for ever.
-        progress : callable, optional
-            Gets the bytes that have arrived, now and then.
 
-        Returns
-        -------
-        path : Path
-            Where it is.
-        md5 : str
-            Of what came.
+        Yields
+        ------
+        bytes
+            The next piece of it.
 
         Raises
         ------
-        Gone
-            It is not there.
-        TooLong
-            More came.
-        PermanentFailure
-            Trying again gives the same.
-        TransientFailure
-            It broke off.
+        Gone, PermanentFailure, TransientFailure
+            As for `size`; an early end of the connection may pass as the end of the file.
         """
-        grown, when = 0, time.monotonic()
+        since, n_new = time.monotonic(), 0
+        with _explained(source), self._opened(source) as file:
+            while True:
+                part = file.read1(_PART) if hasattr(file, "read1") else file.read(_PART)
+                if not part:
+                    return
+                yield part
+                n_new += len(part)
+                if n_new >= _PART:
+                    since, n_new = time.monotonic(), 0
+                elif time.monotonic() - since > self._patience_s:
+                    raise TransientFailure(f"{source}: too little came in {self._patience_s:.0f} s")
 
-        def watch() -> None:
-            nonlocal grown, when
-            n_bytes = sum(path.stat().st_size for path in folder.iterdir())
-            if n_bytes > most:
-                self._give_up("", kind=None)
-                raise TooLong(f"more than {most} bytes")
-            if n_bytes > grown:
-                grown, when = n_bytes, time.monotonic()
-            elif time.monotonic() - when > patience_s:
-                self._give_up(f"{source}: nothing came for {patience_s:.0f} s")
-            if progress is not None:
-                progress(grown)
-
-        answer = self._ask({"do": "get", "source": source, "folder": str(folder)}, watch)
-        return Path(answer["path"]), str(answer["md5"])
-
-    def _ask(self, job: dict[str, Any], watch: Callable[[], None]) -> dict[str, Any]:
-        answer: _Answer = Future()
-        with self._guard:
-            helper = self._running()
-            self._number += 1
-            if not helper.expect(self._number, answer):
-                raise TransientFailure("the helper that fetches files ended")
-            self._send(helper, {**job, "id": self._number})
-        while True:
-            try:
-                found = answer.result(_LOOK_S)
-                break
-            except TimeoutError:
-                watch()
-        if "error" not in found:
-            return found
-        kind = {"gone": Gone, "transient": TransientFailure}.get(found["error"], PermanentFailure)
-        raise kind(f"{job['source']}: {self._clean(found['text'])}")
-
-    def _give_up(self, words: str, kind: type[Exception] | None = TransientFailure) -> None:
-        """End the helper, since one transfer in it cannot be ended alone."""
-        with self._guard:
-            self.close()
-        if kind is not None:
-            raise kind(words)
-
-    def _running(self) -> _Helper:
-        if self._pid != os.getpid():
-            self._helper, self._pid = None, os.getpid()
-        if self._helper is None or self._helper.process.poll() is not None:
-            self._helper = self._start()
-        return self._helper
-
-    def _start(self) -> _Helper:
-        said = tempfile.TemporaryFile()  # noqa: SIM115, lives as long as the helper
-        # Isolated, then with our own path: else a file `json.py` beside us would be imported.
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _MAIN],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            text=True,
-            encoding="utf-8",
-        )
-        helper = _Helper(process, said)
-        setup = {
-            "path": sys.path,
-            "parent": os.getpid(),
-            "options": self._options,
-            "timeout_s": self._timeout_s,
-            "n_threads": N_THREADS,
-        }
-        self._send(helper, setup)
-        threading.Thread(target=_read, args=(helper,), name="alyx-files", daemon=True).start()
-        return helper
-
-    def _send(self, helper: _Helper, message: dict[str, Any]) -> None:
-        stdin = helper.process.stdin
-        if stdin is None:
-            raise TransientFailure("the helper that fetches files has no input")
-        try:
-            stdin.write(json.dumps(message) + "\n")
-            stdin.flush()
-        except (BrokenPipeError, ValueError):
-            # It has ended; its reader fails the job, with the reason.
+    @contextmanager
+    def _opened(self, source: str) -> Iterator[Any]:
+        if source.startswith("s3://"):
+            with self._s3.open(_key(source), "rb", block_size=_PART, cache_type="none") as file:
+                yield file
             return
+        with self._session.get(_url(source), timeout=self._timeout_s, stream=True) as response:
+            _length(response)
+            self._running.add(response)
+            try:
+                yield response.raw
+            finally:
+                self._running.discard(response)
 
-    def _clean(self, text: str) -> str:
-        """Take out what must not be read by others, should a library have quoted it."""
-        for secret in (os.environ.get("HTTP_DATA_SERVER_PWD"), *_secrets(self._options)):
-            if secret:
-                text = text.replace(secret, "***")
-        return text
+    @cached_property
+    def _s3(self) -> S3FileSystem:
+        from s3fs import S3FileSystem
+
+        from neuro_assets.store.s3 import full_options
+
+        options = dict(self._options)
+        attempts = options.pop("max_attempts", None)
+        made = S3FileSystem(**full_options(options), skip_instance_cache=True)
+        made.retries = attempts or made.retries
+        return made
 
 
-def _secrets(options: dict[str, Any]) -> list[str]:
-    return [str(options[name]) for name in ("secret", "token", "password") if options.get(name)]
+def _key(source: str) -> str:
+    return source.removeprefix("s3://")
 
 
-def _read(helper: _Helper) -> None:
-    """Hand answers to who waits for them; at the end of the helper, tell the others."""
-    for line in helper.process.stdout or ():
-        answer = json.loads(line)
-        helper.waiting.pop(answer["id"]).set_result(answer)
-    code = helper.process.wait()
-    helper.said.seek(0)
-    words = helper.said.read()[-300:].decode(errors="replace").strip().splitlines()
-    reason = f": {words[-1]}" if words and code > 0 else ""
-    text = f"the helper that fetches files ended (exit code {code}{reason})"
-    with helper.guard:
-        helper.has_ended = True
-    while helper.waiting:
-        _, answer_to = helper.waiting.popitem()
-        answer_to.set_result({"error": "transient", "text": text})
+def _url(source: str) -> str:
+    # Encoded as ONE does, so that both ask for the same file.
+    parts = urlsplit(source, allow_fragments=False)
+    return parts._replace(path=quote(parts.path)).geturl()
+
+
+def _sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Add user and password for a data server; none for another one than the named."""
+    server = os.environ.get(SERVER, "").rstrip("/")
+    login, password = os.environ.get(LOGIN, ""), os.environ.get(PASSWORD, "")
+    if login and password and (not server or str(request.url).startswith(f"{server}/")):
+        return requests.auth.HTTPBasicAuth(login, password)(request)
+    return request
+
+
+def _length(response: requests.Response) -> int | None:
+    """Give the length that a good answer names; raise what a bad one means."""
+    status = response.status_code
+    if status in (404, 410):
+        raise Gone(f"the data server does not have it ({status})")
+    if status in (401, 403, 407):
+        raise PermanentFailure(
+            f"{response.url}: the data server wants a user and password, or refuses ours "
+            f"({status}): set {LOGIN} and {PASSWORD} in the environment"
+        )
+    if status != 200:
+        kind = TransientFailure if status in (408, 425, 429) or status >= 500 else PermanentFailure
+        raise kind(f"{response.url}: the data server answered with status {status}")
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else None
+
+
+@contextmanager
+def _explained(source: str) -> Iterator[None]:
+    """Raise a typed failure, without secrets, in place of what a library raises."""
+    try:
+        yield
+    except (NeuroAssetsError, GeneratorExit):
+        raise
+    except Exception as error:
+        raise _failure(error, source) from error
+
+
+def _failure(error: Exception, source: str) -> NeuroAssetsError:
+    if source.startswith("s3://"):
+        if isinstance(error, FileNotFoundError) and server_code(error) != "NoSuchBucket":
+            return Gone("it is not there")
+        return explain(error, source) or TransientFailure(f"{source}: {type(error).__name__}")
+    kind = f"{type(error).__name__}: {str(error)[:200]}"
+    if isinstance(error, requests.exceptions.SSLError) and _is_untrusted(error):
+        return PermanentFailure(f"the certificate of the data server is not trusted ({kind})")
+    if isinstance(error, requests.exceptions.Timeout | SilentServer | TimeoutError):
+        return TransientFailure(f"{source}: the data server hangs")
+    if isinstance(error, requests.exceptions.RequestException | HTTPError | OSError):
+        if isinstance(error, ValueError):  # requests' way to say that it is no address
+            return PermanentFailure(f"{source} cannot be fetched ({kind})")
+        return TransientFailure(f"{source}: the connection broke off ({kind})")
+    return PermanentFailure(f"{source}: {kind}")
+
+
+def _is_untrusted(error: BaseException) -> bool:
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, ssl.SSLCertVerificationError):
+        link = link.__cause__ or link.__context__
+    return link is not None

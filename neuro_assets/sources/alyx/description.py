@@ -100,7 +100,7 @@ class Describer:
         return cls(
             client,
             config.alyx,
-            Repositories.of_lab(config, timeout_s=SENSOR_TIMEOUT_S),
+            Repositories.of(config, timeout_s=SENSOR_TIMEOUT_S),
             tuple(config.readers),
         )
 
