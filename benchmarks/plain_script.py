@@ -60,26 +60,30 @@ def process(folder: Path, config: LabConfig, out: Path) -> None:
     lfp = place(names.LFP_ASSET)
     result = extract_lfp(ap, streams.get("lf"), channels, lfp, parameters[names.LFP_ASSET], **jobs)
     keep(names.LFP_ASSET, result.tables)
-    check_sortable(channels, ap.get_duration(), config.bad_channels)
+    check_sortable(channels, ap.get_duration(), parameters[names.BAD_CHANNELS])
     sorter = config.sorters[0]
     with tempfile.TemporaryDirectory() as scratch:
         sort_recording(
-            ap, channels, saturation, place("sorting"), Path(scratch), config.sorting(sorter),
+            ap, channels, saturation, place("sorting"), Path(scratch), sorter.sorting,
             **jobs,
         )  # fmt: skip
     place("analyzer")
     analyze_sorting(
-        ap, open_sorting(out / "sorting"), channels, out / "analyzer", config.step("analyzer"),
+        ap, open_sorting(out / "sorting"), channels, out / "analyzer",
+        parameters[names.analyzer(sorter.name)],
         saturation=saturation, **jobs,
     )  # fmt: skip
     analyzer = open_analyzer(out / "analyzer")
     units = unit_quality(
-        analyzer, place("unit_quality"), config.step("unit_quality"), saturation=saturation
+        analyzer,
+        place("unit_quality"),
+        parameters[names.unit_quality(sorter.name)],
+        saturation=saturation,
     )
     keep("unit_quality", units.tables)
     chosen = choose_units(
         {sorter.name: units.tables["unit_quality"]}, {sorter.name: "0"}, place(names.UNITS),
-        config.units, open_source=lambda _: analyzer,
+        parameters[names.UNITS], open_source=lambda _: analyzer,
     )  # fmt: skip
     keep(names.UNITS, chosen.tables)
 

@@ -94,6 +94,6 @@ def build_defs(
 def defs() -> dg.Definitions:
     """Definitions for the `lab.yaml` in force: every step of a run sees the one it began with."""
     path = config_path()
-    frozen = frozen_config(path, parse_config)
+    frozen = frozen_config(path, lambda text: all_steps(parse_config(text)))
     config = parse_config(frozen.text, base=path.parent)
     return build_defs(config=config, config_error=frozen.error)

@@ -18,6 +18,11 @@ TABLES_JOB = "tables"
 
 RAW_RECORDING = "raw_recording"
 RECORDING_METADATA = "recording_metadata"
+EXTERNAL = (RAW_RECORDING, RECORDING_METADATA)
+
+EVERY_RESULT = "*"
+"""As a need: every asset of `process`, each optional."""
+
 COMPRESSED_RECORDING = "compressed_recording"
 RECORDING_QUALITY = "recording_quality"
 BAD_CHANNELS = "bad_channels"
@@ -25,7 +30,6 @@ MOTION = "motion"
 UNITS = "units"
 LFP_ASSET = "lfp"
 NWB = "nwb"
-ALYX_REGISTRATION = "alyx_registration"
 UNITS_TABLE = "units_table"
 INSERTIONS = "insertions"
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import re
+import runpy
 
 import pytest
 from places import REPOSITORY as ROOT
 
+from neuro_assets.assets.catalog import step_models
 from neuro_assets.outcomes import Outcome, SkipReason
-from neuro_assets.parameters.catalog import STEPS, step_model
-from neuro_assets.parameters.document import document
 from neuro_assets.parameters.sorting import SortingParameters
 
 
 def test_the_page_of_parameters_is_that_of_the_models():
     written = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
-    assert written == document(), "run python -m neuro_assets.parameters.document"
+    document = runpy.run_path(str(ROOT / "docs" / "write_parameters.py"))["document"]
+    assert written == document(), "run python docs/write_parameters.py"
 
 
-@pytest.mark.parametrize("model", [*map(step_model, STEPS), SortingParameters])
+@pytest.mark.parametrize("model", [*step_models().values(), SortingParameters])
 def test_every_field_has_a_description_and_every_set_a_source(model):
     assert all(field.description for field in model.model_fields.values())
     assert model.sets and all(chosen.source for chosen in model.sets.values())

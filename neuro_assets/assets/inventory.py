@@ -141,7 +141,7 @@ def _differences(
 ) -> Iterable[str]:
     """Say why making it now would give another version; nothing when it would not."""
     refs = [_ref_now(need.asset, record, done) for need in step.needs]
-    values = step.parameters.model_dump(mode="json")
+    values = step.values(record.key)
     code = step.parameters.code_version
     refs.sort(key=lambda ref: ref.asset)
     if version_of(step.name, code, values, refs, key=record.key) == manifest.version:

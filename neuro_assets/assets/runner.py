@@ -18,14 +18,14 @@ from typing import Any
 
 import dagster as dg
 
-from neuro_assets.assets.step import Input, Step, StepSpec
-from neuro_assets.checks.evaluate import (
+from neuro_assets.assets.checks import (
     check_specs,
     complete_results,
     failed_result,
-    judge,
     skipped_results,
 )
+from neuro_assets.assets.step import Input, Step, StepSpec
+from neuro_assets.checks.criteria import judge
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import (
     Outcome,
@@ -217,7 +217,7 @@ class _Runner:
 
     def _manifest(self, key: str, inputs: Mapping[str, Input], run_id: str) -> Manifest:
         refs = [input_ref(asset, found) for asset, found in sorted(inputs.items())]
-        values = self.spec.parameters.model_dump(mode="json")
+        values = self.spec.values(key)
         code = self.spec.parameters.code_version
         return Manifest(
             asset=self.spec.name,
@@ -229,7 +229,7 @@ class _Runner:
             inputs=refs,
             inputs_missing=sorted(a for a, found in inputs.items() if _is_without(found)),
             packages=installed_packages(),
-            clock="probe",
+            clock=self.spec.clock,
             started=datetime.now(UTC),
             run_id=run_id,
         )

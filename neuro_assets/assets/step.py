@@ -1,6 +1,6 @@
 """What a step is, as data, and what its function gets.
 
-An asset file names what a step needs and calls one science function; how steps live is in
+The steps themselves are in `neuro_assets.assets.steps`, a file each; how they live is in
 `neuro_assets.assets.runner`.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from neuro_assets import names
 from neuro_assets.checks.criteria import Criterion
@@ -19,6 +19,8 @@ from neuro_assets.registry.metadata import RecordingMetadata
 from neuro_assets.resources.io_managers import MetadataInput, Missing, RawInput
 from neuro_assets.science.result import Progress, StepResult
 from neuro_assets.store import Store, Stored
+
+Scope = Literal["recording", "session"]
 
 Input = Stored | RawInput | MetadataInput | Missing
 
@@ -99,9 +101,14 @@ class Step:
 
 
 Compute = Callable[[Step], StepResult]
+Settings = Callable[[str], Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
+def _no_settings(key: str) -> Mapping[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepSpec:
     """One step as data: Dagster's assets are made of it, and `status` reads it.
 
@@ -115,10 +122,18 @@ class StepSpec:
         Resolved parameters; their hash is in the asset's code version.
     io_manager_key : str
         Which format the output has.
-    criteria : tuple of Criterion
-        Quality criteria on the metrics of the result.
     compute : callable
         Calls the science.
+    criteria : tuple of Criterion
+        Quality criteria on the metrics of the result.
+    job : str
+        The job that makes it.
+    scope : {"recording", "session"}
+        Whether each recording has an output of its own, or all recordings of a session share one.
+    clock : str
+        Which clock the times of its output are on.
+    settings : callable
+        What else of `lab.yaml` the step reads for a key: plain values, part of the version.
     """
 
     name: str
@@ -132,25 +147,42 @@ class StepSpec:
     criteria: tuple[Criterion, ...] = ()
     pool: str | None = None
     job: str = names.PROCESS_JOB
+    scope: Scope = "recording"
+    clock: str = "probe"
+    settings: Settings = _no_settings
+
+    def values(self, key: str) -> dict[str, Any]:
+        """Every configuration value that the step reads for a key, as it is recorded."""
+        return {**self.parameters.model_dump(mode="json"), **self.settings(key)}
 
 
 def step(
+    parameters: StepParameters,
     *,
-    name: str,
     group: str,
     kinds: set[str],
     needs: Sequence[Need],
-    parameters: StepParameters,
     io_manager_key: str,
-    criteria: Sequence[Criterion] = (),
-    pool: str | None = None,
-    job: str = names.PROCESS_JOB,
+    **others: Any,
 ) -> Callable[[Compute], StepSpec]:
-    """Turn a function of one `Step` into a `StepSpec`; its docstring becomes the description."""
+    """Turn a function of one `Step` into a `StepSpec`; its docstring becomes the description.
+
+    Parameters
+    ----------
+    parameters, group, kinds, needs, io_manager_key
+        See `StepSpec`.
+    **others
+        Further fields of `StepSpec`; `name` is that of the parameter model where it is not given.
+
+    Returns
+    -------
+    callable
+        The decorator.
+    """
 
     def decorate(compute: Compute) -> StepSpec:
         return StepSpec(
-            name=name,
+            **{"name": parameters.step, **others},
             group=group,
             kinds=frozenset(kinds),
             needs=tuple(needs),
@@ -158,9 +190,6 @@ def step(
             io_manager_key=io_manager_key,
             compute=compute,
             description=(compute.__doc__ or "").strip(),
-            criteria=tuple(criteria),
-            pool=pool,
-            job=job,
         )
 
     return decorate

@@ -1,1 +1,1 @@
-"""Quality criteria as rows of data, and the one place that turns them into asset checks."""
+"""Quality criteria as rows of data, and verdicts; asset checks are made of them above."""

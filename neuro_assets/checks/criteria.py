@@ -1,12 +1,13 @@
-"""Quality criteria as rows of data, by asset; nothing is computed here.
+"""Quality criteria as rows of data, and the verdicts that follow from them.
 
 A criterion says which metric of a step's result is judged, by which limits, and where the limits
-come from. `neuro_assets.checks.evaluate` turns the rows into verdicts and asset checks.
+come from. The rows of an asset stand with its step.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 from math import isnan
 from typing import Any
@@ -63,3 +64,51 @@ class Criterion:
             if limit is not None and (value > limit if self.above else value < limit):
                 return verdict
         return Verdict.PASS
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A criterion, the value it was applied to, and the verdict."""
+
+    criterion: Criterion
+    value: float | None
+    verdict: Verdict
+
+    def row(self) -> dict[str, Any]:
+        """Flat form for the manifest and for tables."""
+        return {**asdict(self.criterion), "value": self.value, "verdict": self.verdict.name}
+
+
+def judge(criteria: Sequence[Criterion], metrics: Mapping[str, Any]) -> list[Judged]:
+    """Apply every criterion to its metric.
+
+    Parameters
+    ----------
+    criteria : sequence of Criterion
+        Rows of one asset.
+    metrics : mapping
+        Metrics of the step's result.
+
+    Returns
+    -------
+    list of Judged
+        One a criterion, in the same order.
+
+    Raises
+    ------
+    LookupError
+        When a step does not report a metric that a criterion needs: a metric that cannot be
+        computed must be reported as NaN, so that a misspelt name is not taken for one.
+    """
+    judged = []
+    for criterion in criteria:
+        if criterion.metric not in metrics:
+            raise LookupError(
+                f"criterion {criterion.metric!r} has no such metric; "
+                f"the step reports {', '.join(sorted(metrics))}"
+            )
+        value = metrics[criterion.metric]
+        verdict = criterion.judge(value)
+        number = None if verdict is Verdict.NOT_SET else float(value)
+        judged.append(Judged(criterion, number, verdict))
+    return judged

@@ -39,7 +39,7 @@ def diff(keys: Keys = None, every: Every = False) -> None:
 @commands.command()
 def register(keys: Keys = None, every: Every = False) -> None:
     """Show what Alyx does not say yet, send it, and read it back."""
-    from neuro_assets.assets.alyx_registration import require_writing
+    from neuro_assets.assets.steps.alyx_registration import require_writing
 
     lab = open_lab()
     session = _Session.of(lab)
@@ -60,7 +60,7 @@ class _Session:
     def of(cls, lab: Lab) -> _Session:
         from neuro_assets.alyx.client import connect
         from neuro_assets.alyx.registration.repository import write_repository
-        from neuro_assets.assets.alyx_registration import process_assets
+        from neuro_assets.assets.steps.alyx_registration import process_assets
 
         return cls(
             lab,
@@ -70,7 +70,7 @@ class _Session:
         )
 
     def desired(self, record: RecordingRecord, folder: Path) -> Desired:
-        from neuro_assets.assets.alyx_registration import desired_of
+        from neuro_assets.assets.steps.alyx_registration import desired_of
 
         return desired_of(self.lab.config, self.lab.store(), record, self.assets, folder)
 
@@ -119,7 +119,7 @@ def _is_of_all(error: PermanentFailure) -> bool:
 
 def _one(session: _Session, record: RecordingRecord, *, sending: bool) -> Iterator[str]:
     from neuro_assets.alyx.registration.register import compare
-    from neuro_assets.assets.alyx_registration import send
+    from neuro_assets.assets.steps.alyx_registration import send
 
     with tempfile.TemporaryDirectory(prefix="neuro_assets-alyx-") as folder:
         wanted = session.desired(record, Path(folder))

@@ -199,10 +199,12 @@ def _check_table(lab: Lab, keys: list[str]) -> Table:
 
 
 def _how_to_load(lab: Lab, key: str) -> str:
+    from neuro_assets.assets.steps.units import unit_sources
+
     store = lab.store()
     lines = ["\nLoad it, with the field's own tools:"]
     units = store.current(names.UNITS, key)
-    analyzer = store.current(names.analyzer(lab.config.unit_sources[0]), key)
+    analyzer = store.current(names.analyzer(unit_sources(lab.config)[0]), key)
     nwb = store.current(names.NWB, key)
     if units:
         lines.append(f'  units = pandas.read_parquet("{units.file("units.parquet")}")')

@@ -169,10 +169,10 @@ def _sorters(lab: Lab) -> Iterator[Finding]:
 def _gpu(lab: Lab) -> Finding:
     import torch
 
-    needed = any(choice.sorter_name == "kilosort4" for choice in lab.config.sorters)
+    needing = [choice.sorter_name for choice in lab.config.sorters if choice.sorting.needs_gpu]
     if torch.cuda.is_available():
         return Finding("gpu", True, torch.cuda.get_device_name(0))
     words = "none found"
-    if needed:
-        words += "; kilosort4 will refuse long recordings: use a CPU sorter, or a GPU machine"
-    return Finding("gpu", False, words, is_needed=needed)
+    if needing:
+        words += f"; {needing[0]} will refuse long recordings: use a CPU sorter, or a GPU machine"
+    return Finding("gpu", False, words, is_needed=bool(needing))

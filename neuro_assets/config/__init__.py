@@ -1,20 +1,20 @@
 """`lab.yaml` as pydantic models, a module a section."""
 
 from neuro_assets.config.alyx import AlyxConfig
-from neuro_assets.config.lab import (
+from neuro_assets.config.base import ConfigError, nearest
+from neuro_assets.config.compute import ComputeConfig
+from neuro_assets.config.lab import LabConfig
+from neuro_assets.config.reading import (
     CONFIG_NAME,
     CONFIG_VARIABLE,
     STORE_VARIABLE,
-    ComputeConfig,
-    ConfigError,
-    LabConfig,
-    SorterChoice,
-    SourceConfig,
-    StoreConfig,
     config_path,
     parse_config,
     read_config,
 )
+from neuro_assets.config.sources import SourceConfig
+from neuro_assets.config.steps import SorterChoice
+from neuro_assets.config.store import StoreConfig
 
 __all__ = [
     "CONFIG_NAME",
@@ -28,6 +28,7 @@ __all__ = [
     "SourceConfig",
     "StoreConfig",
     "config_path",
+    "nearest",
     "parse_config",
     "read_config",
 ]

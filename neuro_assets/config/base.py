@@ -1,11 +1,17 @@
-"""What every section of `lab.yaml` shares: strict models, and the nearest right word."""
+"""What every section of `lab.yaml` shares: strict models, and one clear line a mistake."""
 
 from __future__ import annotations
 
 import difflib
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from neuro_assets.outcomes import PermanentFailure
+
+
+class ConfigError(PermanentFailure):
+    """`lab.yaml` cannot be used; the message has one line for each mistake."""
 
 
 class Strict(BaseModel):
@@ -29,3 +35,49 @@ def nearest(word: str, words: Any) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; choose one of {', '.join(choices)}"
+
+
+def explain(error: ValidationError, model: type[BaseModel], where: str) -> list[str]:
+    """List the mistakes: `lab.yaml: sorters.0.nme: unknown key; did you mean 'name'?`.
+
+    Parameters
+    ----------
+    error : ValidationError
+        Of `model`.
+    model : type
+        What was validated.
+    where : str
+        Begins each line.
+
+    Returns
+    -------
+    list of str
+        One line a mistake.
+    """
+    lines = []
+    for item in error.errors():
+        path = ".".join(str(part) for part in item["loc"])
+        place = f"{where}: {path}" if path else where
+        if item["type"] == "extra_forbidden":
+            fields = _fields_at(model, item["loc"][:-1])
+            lines.append(f"{place}: unknown key{nearest(str(item['loc'][-1]), fields)}")
+        else:
+            lines.append(f"{place}: {item['msg'].removeprefix('Value error, ')}")
+    return lines
+
+
+def _fields_at(model: type[BaseModel] | None, location: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields of the model that sits at a location of the error."""
+    for part in location:
+        if isinstance(part, int) or model is None:
+            continue
+        field = model.model_fields.get(part)
+        inner = _inner_models(field.annotation) if field else []
+        model = inner[0] if inner else model
+    return list(model.model_fields) if model else []
+
+
+def _inner_models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for part in getattr(annotation, "__args__", ()) for m in _inner_models(part)]

@@ -34,7 +34,8 @@ class StepParameters(BaseModel):
     Attributes
     ----------
     step : str
-        The step's name, as in the asset's name.
+        The step's name, which is that of its section under `steps` in `lab.yaml`; empty where
+        there is none.
     algorithm_version : str
         Raised by hand when the same parameters would now give another result.
     sets : dict of str to NamedSet
@@ -42,7 +43,7 @@ class StepParameters(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    step: ClassVar[str]
+    step: ClassVar[str] = ""
     algorithm_version: ClassVar[str] = "1"
     sets: ClassVar[dict[str, NamedSet]] = {"default": NamedSet(source="neuro_assets")}
 

@@ -70,6 +70,9 @@ SWITCHES: dict[str, tuple[Switch, ...]] = {
 """What turns the sorters' own steps on (SpikeInterface 0.105.3). A sorter that is not in here runs
 too, but what it is said to do by itself cannot be checked."""
 
+GPU_SORTERS = {"kilosort4"}
+"""Sorters that take hours to days without a GPU."""
+
 _OURS = {"filtering": "ours", "reference": "ours", "whitening": "ours", "drift": "off"}
 
 
@@ -85,7 +88,6 @@ class SortingParameters(StepParameters):
         bad channels are always ours, and come first.
     """
 
-    step: ClassVar[str] = "sorting"
     sets: ClassVar[dict[str, NamedSet]] = {}
 
     sorter: str = Field("tridesclous2", description="SpikeInterface's name of the sorter")
@@ -117,11 +119,18 @@ class SortingParameters(StepParameters):
         10, ge=1, description="Units with fewer spikes are dropped: no template, no metric holds"
     )
     max_cpu_duration_s: float = Field(
-        120.0, ge=0, description="Longest recording that kilosort4 may sort without a GPU, seconds"
+        120.0,
+        ge=0,
+        description="Longest recording that a sorter for GPUs may sort without one, seconds",
     )
     force_cpu: bool = Field(
-        False, description="Let kilosort4 sort a long recording without a GPU (days)"
+        False, description="Let a sorter for GPUs sort a long recording without one (days)"
     )
+
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether the sorter takes hours to days without a GPU."""
+        return self.sorter in GPU_SORTERS
 
     @property
     def switches(self) -> dict[str, bool]:

@@ -7,8 +7,8 @@ swallows is set right by the step `alyx_registration`, which writes the final st
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from neuro_assets.assets.alyx_registration import process_assets
 from neuro_assets.assets.step import StepSpec
+from neuro_assets.assets.steps.alyx_registration import process_assets
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import NeuroAssetsError
 from neuro_assets.sensors.publish import ENDED, PARTITION_TAG

@@ -22,11 +22,10 @@ from neuro_assets.alyx.client import Alyx
 from neuro_assets.alyx.registration.outputs import Made, made_of
 from neuro_assets.alyx.registration.repository import write_repository
 from neuro_assets.alyx.registration.target_state import CHECKS_FILE, UNITS_FILE, task_of
-from neuro_assets.assets import alyx_registration
-from neuro_assets.assets.alyx_registration import desired_of, send
 from neuro_assets.assets.catalog import all_steps
-from neuro_assets.checks.evaluate import judge
-from neuro_assets.checks.rows import CRITERIA
+from neuro_assets.assets.steps import alyx_registration
+from neuro_assets.assets.steps.alyx_registration import desired_of, send
+from neuro_assets.checks.criteria import judge
 from neuro_assets.config import parse_config
 from neuro_assets.formats.model import Identity, RawRecording, Stream
 from neuro_assets.outcomes import Outcome, TransientFailure
@@ -35,7 +34,7 @@ from neuro_assets.registry.metadata import RecordingMetadata, SessionMetadata
 from neuro_assets.registry.registry import RecordingRecord, SessionInfo
 from neuro_assets.store import Manifest, Stored
 
-ASSET = names.ALYX_REGISTRATION
+ASSET = "alyx_registration"
 COLLECTION = "alf/probe00/neuro_assets"
 
 TEXT = """
@@ -85,9 +84,10 @@ class Lab:
 
     def put(self, asset: str, version: str = "v1", **metrics: float) -> Stored:
         """Store an output with its criteria, as the runner does."""
-        kind = asset.removesuffix("_tridesclous2")
-        values = {c.metric: metrics.get(c.metric, good(c)) for c in CRITERIA[kind]}
-        checks = [row.row() for row in judge(CRITERIA[kind], values)]
+        steps = {step.name: step for step in all_steps(self.small.config)}
+        criteria = steps[asset].criteria
+        values = {c.metric: metrics.get(c.metric, good(c)) for c in criteria}
+        checks = [row.row() for row in judge(criteria, values)]
         inputs = []
         if asset == names.UNITS:
             inputs = [self.small.store.current("unit_quality_tridesclous2", self.key).ref]

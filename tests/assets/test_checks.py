@@ -7,15 +7,15 @@ from math import nan
 import dagster as dg
 import pytest
 
-from neuro_assets.checks.criteria import Criterion, Verdict
-from neuro_assets.checks.evaluate import (
+from neuro_assets.assets.catalog import all_steps
+from neuro_assets.assets.checks import (
     check_specs,
     complete_results,
     failed_result,
-    judge,
     skipped_results,
 )
-from neuro_assets.checks.rows import CRITERIA
+from neuro_assets.checks.criteria import Criterion, Verdict, judge
+from neuro_assets.config import LabConfig
 from neuro_assets.partitions import SESSION_PROBE
 
 ROWS = (
@@ -97,6 +97,6 @@ def test_a_failure_is_red_and_says_what_failed():
 
 
 def test_no_asset_has_more_than_four_checks_and_every_row_has_a_source():
-    for asset, rows in CRITERIA.items():
-        assert len(check_specs(asset, rows, SESSION_PROBE)) <= 4, asset
-        assert all(row.source and row.unit for row in rows), asset
+    for step in all_steps(LabConfig()):
+        assert len(check_specs(step.name, step.criteria, SESSION_PROBE)) <= 4, step.name
+        assert all(row.source and row.unit for row in step.criteria), step.name

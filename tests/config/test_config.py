@@ -6,7 +6,9 @@ from importlib import resources
 
 import pytest
 
+from neuro_assets.assets.catalog import all_steps
 from neuro_assets.config import ConfigError, parse_config, read_config
+from neuro_assets.parameters.lfp import LfpParameters
 
 
 def test_the_template_is_a_valid_configuration_with_the_defaults():
@@ -38,7 +40,7 @@ def test_the_template_is_a_valid_configuration_with_the_defaults():
 )
 def test_a_mistake_is_named(text, words):
     with pytest.raises(ConfigError) as caught:
-        parse_config(text)
+        all_steps(parse_config(text))
     assert words in str(caught.value)
 
 
@@ -65,8 +67,8 @@ def test_the_resolved_text_gives_the_same_configuration(tmp_path):
 
 
 def test_a_parameter_changes_the_code_version_and_the_same_value_does_not():
-    default = parse_config("").step("lfp")
-    same = parse_config("steps: {lfp: {parameters: {}}}").step("lfp")
-    other = parse_config("steps: {lfp: {parameters: {lowpass_hz: 250}}}").step("lfp")
+    default = parse_config("").step(LfpParameters)
+    same = parse_config("steps: {lfp: {parameters: {}}}").step(LfpParameters)
+    other = parse_config("steps: {lfp: {parameters: {lowpass_hz: 250}}}").step(LfpParameters)
     assert same.code_version == default.code_version
     assert other.code_version != default.code_version

@@ -148,7 +148,7 @@ def _check_can_run(recording: BaseRecording, parameters: SortingParameters) -> N
         )
     if not sorter_dict[parameters.sorter].is_installed():
         raise PermanentFailure(
-            f"The sorter {parameters.sorter} is not installed; install its extra (for kilosort4: "
+            f"The sorter {parameters.sorter} is not installed; install it (kilosort4: "
             "`pip install neuro-assets[kilosort]`) or choose another sorter in lab.yaml"
         )
     duration = recording.get_total_duration()
@@ -157,7 +157,7 @@ def _check_can_run(recording: BaseRecording, parameters: SortingParameters) -> N
             SkipReason.RECORDING_TOO_SHORT,
             f"{duration:.1f} s; sorting needs {parameters.min_duration_s:g} s",
         )
-    if parameters.sorter == "kilosort4":
+    if parameters.needs_gpu:
         _check_gpu(duration, parameters)
 
 
@@ -165,9 +165,9 @@ def _check_gpu(duration: float, parameters: SortingParameters) -> None:
     if parameters.force_cpu or duration <= parameters.max_cpu_duration_s or _uses_gpu(parameters):
         return
     raise PermanentFailure(
-        f"kilosort4 finds no GPU, and {duration:.0f} s on the CPU would take hours to days (limit "
-        f"{parameters.max_cpu_duration_s:g} s); run it where there is a GPU, choose a CPU sorter "
-        "such as tridesclous2, or set force_cpu"
+        f"{parameters.sorter} finds no GPU, and {duration:.0f} s on the CPU would take hours to "
+        f"days (limit {parameters.max_cpu_duration_s:g} s); run it where there is a GPU, choose a "
+        "CPU sorter such as tridesclous2, or set force_cpu"
     )
 
 

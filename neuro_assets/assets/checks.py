@@ -1,4 +1,4 @@
-"""From metrics to verdicts to asset checks: the one wrapper that always emits all of them.
+"""From verdicts to asset checks: the one wrapper that always emits all of them.
 
 Each asset has the check `outcome`, the blocking check `usable`, and one check for each family of
 its criteria. Names of checks are spelled here and in the criteria, nowhere else.
@@ -7,66 +7,17 @@ its criteria. Names of checks are spelled here and in the criteria, nowhere else
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 from dagster_shared.utils.warnings import PreviewWarning
 
-from neuro_assets.checks.criteria import Criterion, Verdict
+from neuro_assets.checks.criteria import Criterion, Judged, Verdict
 from neuro_assets.outcomes import Outcome
 
 OUTCOME_CHECK = "outcome"
 USABLE_CHECK = "usable"
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A criterion, the value it was applied to, and the verdict."""
-
-    criterion: Criterion
-    value: float | None
-    verdict: Verdict
-
-    def row(self) -> dict[str, Any]:
-        """Flat form for the manifest and for tables."""
-        return {**asdict(self.criterion), "value": self.value, "verdict": self.verdict.name}
-
-
-def judge(criteria: Sequence[Criterion], metrics: Mapping[str, Any]) -> list[Judged]:
-    """Apply every criterion to its metric.
-
-    Parameters
-    ----------
-    criteria : sequence of Criterion
-        Rows of one asset.
-    metrics : mapping
-        Metrics of the step's result.
-
-    Returns
-    -------
-    list of Judged
-        One a criterion, in the same order.
-
-    Raises
-    ------
-    LookupError
-        When a step does not report a metric that a criterion needs: a metric that cannot be
-        computed must be reported as NaN, so that a misspelt name is not taken for one.
-    """
-    judged = []
-    for criterion in criteria:
-        if criterion.metric not in metrics:
-            raise LookupError(
-                f"criterion {criterion.metric!r} has no such metric; "
-                f"the step reports {', '.join(sorted(metrics))}"
-            )
-        value = metrics[criterion.metric]
-        verdict = criterion.judge(value)
-        number = None if verdict is Verdict.NOT_SET else float(value)
-        judged.append(Judged(criterion, number, verdict))
-    return judged
 
 
 def check_specs(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from neuro_assets import names
 from neuro_assets.alyx.registration.outputs import made_of
@@ -37,24 +37,6 @@ LEASE_S = 120.0
 COLUMNS = ("action", "target", "detail", "before", "after")
 
 
-def alyx_steps(config: LabConfig, steps: Sequence[StepSpec]) -> list[StepSpec]:
-    """Build the step that registers in Alyx.
-
-    Parameters
-    ----------
-    config : LabConfig
-        The lab's choices.
-    steps : sequence of StepSpec
-        All other steps; those of `process` are registered.
-
-    Returns
-    -------
-    list of StepSpec
-        Empty where `alyx.url` is not set.
-    """
-    return [_registration(config, process_assets(steps))] if config.alyx.url else []
-
-
 def process_assets(steps: Sequence[StepSpec]) -> list[str]:
     """Name the assets whose outcomes and criteria are told to Alyx.
 
@@ -66,7 +48,7 @@ def process_assets(steps: Sequence[StepSpec]) -> list[str]:
 
 def registration_parameters(config: LabConfig) -> AlyxRegistrationParameters:
     """Resolve the parameters: what says where and whether it is sent comes from `alyx`."""
-    chosen = cast(AlyxRegistrationParameters, config.step(names.ALYX_REGISTRATION))
+    chosen = config.step(AlyxRegistrationParameters)
     alyx = config.alyx
     return chosen.model_copy(
         update={
@@ -107,7 +89,7 @@ def desired_of(
     Desired
         See `neuro_assets.alyx.registration.target_state.desired`.
     """
-    made = made_of(store, record.key, assets, inputs)
+    made = made_of(store, record.key, sorted(assets), inputs)
     return desired(store, record, config.alyx, registration_parameters(config), made, folder)
 
 
@@ -142,18 +124,22 @@ def send(
         return register(client, wanted, repository)
 
 
-def _registration(config: LabConfig, assets: Sequence[str]) -> StepSpec:
+def specs(config: LabConfig) -> list[StepSpec]:
+    """Give the step that registers in Alyx; none where `alyx.url` is not set."""
+    return [_registration(config)] if config.alyx.url else []
+
+
+def _registration(config: LabConfig) -> StepSpec:
     @step(
-        name=names.ALYX_REGISTRATION,
+        registration_parameters(config),
         group=names.EXPORT,
         kinds={"alyx", "parquet"},
         needs=[
             Need(names.RAW_RECORDING),
             # With it a recording that is found in Alyx later has another version than the skip.
             Need(names.RECORDING_METADATA, optional=True),
-            *(Need(asset, optional=True) for asset in assets),
+            Need(names.EVERY_RESULT),
         ],
-        parameters=registration_parameters(config),
         io_manager_key=PARQUET,
         job=names.PUBLISH_JOB,
     )
@@ -179,7 +165,8 @@ def _registration(config: LabConfig, assets: Sequence[str]) -> StepSpec:
         say = get_dagster_logger().info
         client = connect(config.alyx)
         repository = write_repository(config)
-        wanted = desired_of(config, step.store, record, assets, step.scratch, step.inputs)
+        results = [asset for asset in step.inputs if asset not in names.EXTERNAL]
+        wanted = desired_of(config, step.store, record, results, step.scratch, step.inputs)
         if not config.alyx.write:
             changes = compare(client, wanted, repository)
             for change in changes:

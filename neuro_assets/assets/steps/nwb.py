@@ -1,4 +1,4 @@
-"""Exports of a recording: the NWB file, made of whatever there is when `process` ended."""
+"""The NWB file of a recording, made of whatever there is when `process` ended."""
 
 from __future__ import annotations
 
@@ -7,20 +7,32 @@ from contextlib import nullcontext
 from neuro_assets import names
 from neuro_assets.assets.raw_files import raw_files
 from neuro_assets.assets.step import Need, Step, StepSpec, step
-from neuro_assets.checks.rows import criteria
+from neuro_assets.assets.steps.units import unit_sources
+from neuro_assets.checks.criteria import Criterion
 from neuro_assets.config import LabConfig
+from neuro_assets.parameters.nwb import NwbParameters
 from neuro_assets.resources.io_managers import NWB_FILE
 from neuro_assets.science.result import StepResult
 
+CRITERIA = (
+    Criterion(
+        "n_validation_errors", "validity", "errors", fail=0, source="pynwb.validate",
+    ),
+    Criterion(
+        "n_critical", "validity", "messages", fail=0, source="nwbinspector, CRITICAL",
+    ),
+    Criterion(
+        "n_best_practice_violations", "validity", "messages", warning=0,
+        source="nwbinspector, BEST_PRACTICE_VIOLATION that the data can satisfy",
+    ),
+)  # fmt: skip
 
-def export_steps(config: LabConfig) -> list[StepSpec]:
-    """Build the steps of the group `export`."""
-    return [_nwb(config)]
 
+def specs(config: LabConfig) -> list[StepSpec]:
+    """Give the step of a lab."""
 
-def _nwb(config: LabConfig) -> StepSpec:
     @step(
-        name=names.NWB,
+        config.step(NwbParameters),
         group=names.EXPORT,
         kinds={"nwb"},
         needs=[
@@ -28,13 +40,12 @@ def _nwb(config: LabConfig) -> StepSpec:
             Need(names.RECORDING_METADATA, optional=True),
             Need(names.COMPRESSED_RECORDING, optional=True),
             Need(names.BAD_CHANNELS, optional=True),
-            *(Need(names.analyzer(source), optional=True) for source in config.unit_sources),
+            *(Need(names.analyzer(source), optional=True) for source in unit_sources(config)),
             Need(names.UNITS, optional=True),
             Need(names.LFP_ASSET, optional=True),
         ],
-        parameters=config.step(names.NWB),
         io_manager_key=NWB_FILE,
-        criteria=criteria(names.NWB),
+        criteria=CRITERIA,
         job=names.PUBLISH_JOB,
     )
     def nwb(step: Step) -> StepResult:
@@ -46,4 +57,4 @@ def _nwb(config: LabConfig) -> StepSpec:
         with nullcontext() if stored else raw_files(step, config):
             return write_nwb(nwb_inputs(step), step.folder, step.parameters, progress=step.progress)
 
-    return nwb
+    return [nwb]

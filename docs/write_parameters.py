@@ -1,4 +1,4 @@
-"""Writes `docs/parameters.md` from the models: `python -m neuro_assets.parameters.document`."""
+"""Writes `docs/parameters.md` from the models: `python docs/write_parameters.py`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from neuro_assets.assets.catalog import step_models
 from neuro_assets.parameters.base import NamedSet, StepParameters
-from neuro_assets.parameters.catalog import STEPS, step_model
 from neuro_assets.parameters.sorting import SortingParameters
 
 INTRODUCTION = """\
 # Parameters
 
-Written from the models by `python -m neuro_assets.parameters.document`.
+Written from the models by `python docs/write_parameters.py`.
 
 Choose a named set and override fields in `lab.yaml`:
 
@@ -39,8 +39,8 @@ def document() -> str:
         One section a step: named sets with their sources, then fields with units and defaults.
     """
     lines = [INTRODUCTION]
-    for name in STEPS:
-        lines += _section(f"`{name}`", step_model(name))
+    for name, model in step_models().items():
+        lines += _section(f"`{name}`", model)
     lines += _section("`sorting_<set>`: sorter sets", SortingParameters)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -68,5 +68,5 @@ def _code(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("docs/parameters.md")
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("parameters.md")
     target.write_text(document(), encoding="utf-8")

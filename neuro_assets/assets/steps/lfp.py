@@ -4,26 +4,34 @@ from __future__ import annotations
 
 from neuro_assets import names
 from neuro_assets.assets.step import Need, Step, StepSpec, step
-from neuro_assets.checks.rows import criteria
+from neuro_assets.checks.criteria import Criterion
 from neuro_assets.config import LabConfig
+from neuro_assets.parameters.lfp import LfpParameters
 from neuro_assets.resources.io_managers import ZARR_RECORDING
 from neuro_assets.science.result import StepResult
 
+CRITERIA = (
+    Criterion(
+        "lfp_rms_uv_median", "amplitude", "uV", warning=1000, fail=5000,
+        source="neuro_assets: far above a field potential; movement or no reference",
+    ),
+    Criterion(
+        "n_missing_samples", "integrity", "samples", warning=0, fail=1000,
+        source="neuro_assets: NaN in the source",
+    ),
+)  # fmt: skip
 
-def lfp_steps(config: LabConfig) -> list[StepSpec]:
-    """Build the steps of the group `lfp`."""
-    return [_lfp(config)]
 
+def specs(config: LabConfig) -> list[StepSpec]:
+    """Give the step of a lab."""
 
-def _lfp(config: LabConfig) -> StepSpec:
     @step(
-        name=names.LFP_ASSET,
+        config.step(LfpParameters),
         group=names.LFP,
         kinds={"zarr"},
         needs=[Need(names.COMPRESSED_RECORDING), Need(names.BAD_CHANNELS, optional=True)],
-        parameters=config.step(names.LFP_ASSET),
         io_manager_key=ZARR_RECORDING,
-        criteria=criteria(names.LFP_ASSET),
+        criteria=CRITERIA,
         pool=names.HEAVY_POOL,
     )
     def lfp(step: Step) -> StepResult:
@@ -43,4 +51,4 @@ def _lfp(config: LabConfig) -> StepSpec:
             progress=step.progress,
         )
 
-    return lfp
+    return [lfp]

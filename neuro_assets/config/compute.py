@@ -1,0 +1,49 @@
+"""The sections `compute` and `processing` of `lab.yaml`: with how much, and when."""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import Field
+
+from neuro_assets.config.base import Strict
+
+
+class ComputeConfig(Strict):
+    """What one run may use of this machine."""
+
+    cores: int | None = Field(None, ge=1, description="CPU cores; all when empty")
+    concurrent_steps: int | None = Field(
+        None, ge=1, description="Steps of a run at once; two, or one on a single core, when empty"
+    )
+    scratch: str | None = Field(
+        None, description="Local folder for scratch data; the system's temporary folder when empty"
+    )
+
+    @property
+    def n_cores(self) -> int:
+        """Cores to use."""
+        return self.cores or os.cpu_count() or 1
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of one run at once."""
+        return self.concurrent_steps or min(2, self.n_cores)
+
+    @property
+    def n_jobs(self) -> int:
+        """Worker threads or processes of one step."""
+        return max(1, self.n_cores // self.n_steps)
+
+
+class ProcessingConfig(Strict):
+    """When recordings are processed."""
+
+    reprocess_changed: bool = Field(
+        False,
+        description="Start a run when the raw data of a processed recording changed; "
+        "when false it is shown as out of date and a person decides",
+    )
+    new_keys_per_tick: int = Field(
+        20, ge=1, le=100, description="New recordings that one tick of the sensor may add"
+    )

@@ -1,0 +1,21 @@
+"""The section `store` of `lab.yaml`, and what may be deleted."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from neuro_assets.config.base import Strict
+
+
+class StoreConfig(Strict):
+    """Where outputs are kept. S3 credentials come from the environment, never from this file."""
+
+    url: str = Field("neuro_store", description="A folder, or s3://bucket/prefix")
+    endpoint_url: str | None = Field(None, description="S3 endpoint, for stores other than AWS")
+    region: str | None = Field(None, description="S3 region")
+
+
+class RawDeletionConfig(Strict):
+    """Policy of `neuro-assets delete-raw`; nothing is ever deleted by a run."""
+
+    enabled: bool = False
