@@ -81,7 +81,7 @@ def registered_keys(lab: Lab, targets: Iterable[str], *, use_hash: bool = False)
     """Register what the folders hold, and return all keys, in order and once each."""
     from neuro_assets.service.registration import register_folder
 
-    registry, keys = lab.registry(), []
+    registry, keys = lab.registry(create=True), []
     for target in targets:
         folder = Path(target).expanduser()
         if folder.is_dir():

@@ -41,17 +41,17 @@ class Lab:
         """Folder of the lab: Dagster's home and relative paths are below it."""
         return self.path.parent
 
-    def store(self) -> Store:
-        """Open the store."""
+    def store(self, *, create: bool = False) -> Store:
+        """Open the store; a new one is made only where it is going to be written."""
         from neuro_assets.store.opening import open_store
 
-        return open_store(self.config.store)
+        return open_store(self.config.store, create=create)
 
-    def registry(self) -> Registry:
-        """Open the registry."""
+    def registry(self, *, create: bool = False) -> Registry:
+        """Open the registry; see `store`."""
         from neuro_assets.registry.registry import Registry
 
-        return Registry(self.store())
+        return Registry(self.store(create=create))
 
     def steps(self) -> list[StepSpec]:
         """List the steps that the configuration asks for."""

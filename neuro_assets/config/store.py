@@ -13,6 +13,9 @@ class StoreConfig(Strict):
     url: str = Field("neuro_store", description="A folder, or s3://bucket/prefix")
     endpoint_url: str | None = Field(None, description="S3 endpoint, for stores other than AWS")
     region: str | None = Field(None, description="S3 region")
+    id: str = Field(
+        "", description="Identity that store.json must have; the lab remembers it when empty"
+    )
 
 
 class RawDeletionConfig(Strict):

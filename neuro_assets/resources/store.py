@@ -31,6 +31,7 @@ class StoreResource(dg.ConfigurableResource):
     scratch: str | None = Field(
         default=None, description="Local folder for temporary files; the system's when empty"
     )
+    id: str = Field(default="", description="Identity of the store, where lab.yaml names one")
     endpoint_url: str | None = Field(default=None, description="For stores other than AWS")
     region_name: str | None = Field(default=None, description="S3 region")
     profile_name: str | None = Field(default=None, description="Profile of the AWS configuration")
@@ -56,12 +57,13 @@ class StoreResource(dg.ConfigurableResource):
         return cls(
             url=config.url,
             scratch=scratch,
+            id=config.id,
             endpoint_url=config.endpoint_url,
             region_name=config.region,
         )
 
     def store(self) -> Store:
-        """Open the store; nothing is connected yet.
+        """Open the store, if it is the lab's.
 
         Returns
         -------
@@ -69,10 +71,14 @@ class StoreResource(dg.ConfigurableResource):
             Can be sent to another process.
         """
         from neuro_assets.store import Store
+        from neuro_assets.store.identity import admit
+        from neuro_assets.store.opening import lab_memory
 
         options = self.s3_options() if self.url.startswith(S3_SCHEME) else None
         scratch = Path(self.scratch) if self.scratch else None
-        return Store(self.url, storage_options=options, scratch=scratch)
+        store = Store(self.url, storage_options=options, scratch=scratch)
+        admit(store, expected=self.id, memory=lab_memory())
+        return store
 
     def s3_options(self) -> dict[str, Any]:
         """Say how S3 is reached, for s3fs.

@@ -84,6 +84,7 @@ class Attempt:
         self.folder = backend.local_root / self.path
         try:
             with explained(backend.url):
+                backend.require()
                 make_folders(self.folder)
         except BaseException:
             self.discard()

@@ -44,6 +44,10 @@ class Backend(Protocol):
 
     url: str
     local_root: Path | None
+    guarded: bool
+
+    def require(self) -> None:
+        """Refuse to go on, where it is guarded, once the store is not there any more."""
 
     def read(self, path: str) -> bytes:
         """Read a small file whole."""
@@ -53,6 +57,9 @@ class Backend(Protocol):
 
     def create(self, path: str, data: bytes) -> bool:
         """Write a small file if there is none; False where there was one."""
+
+    def create_exclusively(self, path: str, data: bytes) -> bool:
+        """Create in one request, left to the place alone; a server may ignore the condition."""
 
     def names(self, folder: str) -> list[str]:
         """Names in a folder, sorted; hidden ones left out; empty where there is no folder."""

@@ -56,17 +56,24 @@ class StoreFiles:
         *,
         storage_options: dict[str, Any] | None = None,
         scratch: Path | None = None,
+        guarded: bool = False,
     ) -> None:
         self._options = storage_options
         self.scratch = Path(scratch) if scratch is not None else None
         self.backend: Backend = open_backend(str(url), storage_options)
+        self.backend.guarded = guarded
         self.url = self.backend.url
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "storage_options": self._options, "scratch": self.scratch}
+        return {
+            "url": self.url,
+            "storage_options": self._options,
+            "scratch": self.scratch,
+            "guarded": self.backend.guarded,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -152,8 +159,8 @@ class StoreFiles:
         Returns
         -------
         bool
-            False where another writer was first. In a folder exactly one of several wins; on S3
-            the last of several at the same moment may replace the first.
+            False where another writer was first. On a server without conditional creation the
+            last of several at the same moment may replace the first.
         """
         return self.backend.create(path, pretty(value))
 

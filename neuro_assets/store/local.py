@@ -16,11 +16,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.store.backend import Entry
 from neuro_assets.store.errors import explained
 
 if TYPE_CHECKING:
     from upath import UPath
+
+IDENTITY_FILE = "store.json"
+"""Identity of the store, at its top."""
 
 TEMPORARY = ".tmp"
 """Ending of files that are being written; `gc` removes what a killed process left."""
@@ -155,6 +159,15 @@ class LocalBackend:
         self.local_root: Path | None = root.expanduser().absolute()
         self._root = self.local_root
         self.url = str(self._root)
+        self.guarded = False
+
+    def require(self) -> None:
+        """See `Backend.require`."""
+        if self.guarded and not (self._root / IDENTITY_FILE).is_file():
+            raise PermanentFailure(
+                f"the store {self.url} is not there any more ({IDENTITY_FILE} is missing): mount "
+                "it, then run the step again"
+            )
 
     def _path(self, path: str) -> Path:
         return self._root / path if path else self._root
@@ -162,19 +175,29 @@ class LocalBackend:
     def read(self, path: str) -> bytes:
         """See `Backend.read`."""
         with explained(self.url):
-            return self._path(path).read_bytes()
+            try:
+                return self._path(path).read_bytes()
+            except FileNotFoundError:
+                self.require()
+                raise
 
     def write(self, path: str, data: bytes) -> None:
         """See `Backend.write`."""
         with explained(self.url):
+            self.require()
             make_folders(self._path(path).parent)
             write_durable(self._path(path), data)
 
     def create(self, path: str, data: bytes) -> bool:
         """See `Backend.create`."""
         with explained(self.url):
+            self.require()
             make_folders(self._path(path).parent)
             return create_durable(self._path(path), data)
+
+    def create_exclusively(self, path: str, data: bytes) -> bool:
+        """See `Backend.create_exclusively`."""
+        return self.create(path, data)
 
     def names(self, folder: str) -> list[str]:
         """See `Backend.names`."""
@@ -182,12 +205,14 @@ class LocalBackend:
             try:
                 found = [path.name for path in self._path(folder).iterdir()]
             except FileNotFoundError:
+                self.require()
                 return []
             return sorted(name for name in found if not name.startswith("."))
 
     def entries(self, folder: str) -> dict[str, Entry]:
         """See `Backend.entries`."""
         with explained(self.url):
+            self.require()
             top = self._path(folder)
             return dict(_walk(top, "")) if top.is_dir() else {}
 
@@ -229,6 +254,7 @@ class LocalBackend:
     def lock(self, folder: str) -> Iterator[bool]:
         """See `Backend.lock`. The kernel frees the lock of a process that is killed."""
         with explained(self.url):
+            self.require()
             make_folders(self._path(folder))
             handle = os.open(self._path(folder) / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
         try:

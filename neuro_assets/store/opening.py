@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from neuro_assets.config import StoreConfig, config_path
+from neuro_assets.store.identity import MEMORY_FOLDER, LabMemory, admit
 from neuro_assets.store.store import Store
-
-if TYPE_CHECKING:
-    from neuro_assets.config import StoreConfig
 
 S3_SCHEME = "s3://"
 
 
-def open_store(config: StoreConfig, scratch: str | None = None) -> Store:
-    """Open the store of a configuration; nothing is connected yet.
+def open_store(
+    config: StoreConfig,
+    scratch: str | None = None,
+    *,
+    create: bool = True,
+    any_format: bool = False,
+) -> Store:
+    """Open the store of a configuration, if it is the lab's.
 
     Parameters
     ----------
@@ -23,14 +28,29 @@ def open_store(config: StoreConfig, scratch: str | None = None) -> Store:
         environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`), profile, instance role.
     scratch : str, optional
         Local folder for temporary files; the system's by default.
+    create, any_format : bool
+        As in `neuro_assets.store.identity.admit`.
 
     Returns
     -------
     Store
         Can be sent to another process.
+
+    Raises
+    ------
+    PermanentFailure
+        When the place is another store than the lab's, or none.
     """
     options = s3_options(config) if config.url.startswith(S3_SCHEME) else None
-    return Store(config.url, storage_options=options, scratch=Path(scratch) if scratch else None)
+    store = Store(config.url, storage_options=options, scratch=Path(scratch) if scratch else None)
+    admit(store, expected=config.id, memory=lab_memory(), create=create, any_format=any_format)
+    return store
+
+
+def lab_memory() -> LabMemory | None:
+    """Give what the lab in force remembers; None where there is no `lab.yaml`."""
+    path = config_path()
+    return LabMemory(path.parent / MEMORY_FOLDER) if path.is_file() else None
 
 
 def s3_options(config: StoreConfig) -> dict[str, Any]:

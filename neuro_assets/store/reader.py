@@ -12,7 +12,9 @@ from neuro_assets.store.files import StoreFiles
 from neuro_assets.store.model import MANIFEST, Manifest, Pointer, checked_name
 from neuro_assets.store.stored import Stored
 
-RESERVED = frozenset({"registry", "registry.parquet", "revisits", "leases", "tables"})
+RESERVED = frozenset(
+    {"store.json", "registry", "registry.parquet", "revisits", "leases", "tables", "lost+found"}
+)
 """Names at the top that are no assets."""
 
 

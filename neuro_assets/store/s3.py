@@ -1,7 +1,8 @@
 """The store on an S3 server, through s3fs.
 
 Relied upon: one PUT is atomic, and reads and listings after it see it. Not relied upon, because
-servers differ: conditional writes, object versions, metadata, bulk deletion, checksum trailers.
+servers differ: object versions, metadata, bulk deletion, checksum trailers. Conditional creation
+is used where the server was seen to hold it (`neuro_assets.store.identity`).
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ _ONE_PUT = 1 << 30
 _NO_SUCH_FEATURE = {"NotImplemented", "MethodNotAllowed", "501", "405", "NoSuchUpload"}
 """Answers to a listing of unfinished uploads from servers that do not know it."""
 
+
+_EXISTS = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+"""Answers to the creation of an object that is there, or that another one creates just now."""
 
 _guard = threading.Lock()
 _systems: dict[tuple[int, str], S3FileSystem] = {}
@@ -91,6 +95,7 @@ class S3Backend:
     """
 
     local_root: Path | None = None
+    guarded = False
 
     def __init__(self, url: str, options: dict[str, Any]) -> None:
         parts = url.removeprefix("s3://").rstrip("/").split("/")
@@ -104,6 +109,9 @@ class S3Backend:
         rest = dict(options)
         self._attempts = int(rest.pop("max_attempts", _DEFAULT_ATTEMPTS))
         self._options = full_options(rest)
+
+    def require(self) -> None:
+        """See `Backend.require`: a bucket that is gone answers every request with an error."""
 
     def __repr__(self) -> str:
         return f"S3Backend({self.url!r})"
@@ -133,13 +141,25 @@ class S3Backend:
     def create(self, path: str, data: bytes) -> bool:
         """See `Backend.create`.
 
-        Nothing is exclusive here: of several writers at the same moment the last one stays, and
-        an earlier one that has read its own content back meanwhile believes to have won.
+        Of several writers at the same moment, a server that ignores the condition lets the last
+        one stay; an earlier one that has read its own content back believes to have won.
         """
-        if self.entry(path) is not None:
+        if self.entry(path) is not None or not self.create_exclusively(path, data):
             return False
-        self.write(path, data)
         return self.read(path) == data
+
+    def create_exclusively(self, path: str, data: bytes) -> bool:
+        """See `Backend.create_exclusively`: a PUT on the condition that there is nothing."""
+        with explained(self.url):
+            try:
+                self._call("put_object", path, Body=data, IfNoneMatch="*")
+            except OSError as error:
+                if server_code(error) in _EXISTS:
+                    return False
+                if server_code(error) not in _NO_SUCH_FEATURE:
+                    raise
+                self.write(path, data)
+        return True
 
     def names(self, folder: str) -> list[str]:
         """See `Backend.names`."""

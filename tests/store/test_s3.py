@@ -44,6 +44,7 @@ from neuro_assets.resources.io_managers import (
     StoreResource,
 )
 from neuro_assets.store import Manifest, Store, Stored
+from neuro_assets.store.identity import admit, read_identity
 
 pytestmark = [pytest.mark.s3, pytest.mark.integration]
 
@@ -259,6 +260,16 @@ def test_the_registry_and_leases_live_there_too(store):
     assert store.assets() == []
     assert store.lease("x", 60).acquire()
     assert not store.lease("x", 60).acquire()
+
+
+def test_exclusive_creation_is_tried_and_noted(server, store):
+    made = admit(store)
+    assert made.exclusive_creation is (server.name == "moto")
+    assert bool(made.writer) is (server.name == "rclone")
+    assert read_identity(store) == made == admit(store)
+    assert sorted(objects(server, store)) == ["store.json"]
+    with pytest.raises(PermanentFailure, match="this lab uses other"):
+        admit(store, expected="other")
 
 
 def test_gc_removes_a_broken_off_upload_and_nothing_else(server, store):

@@ -17,6 +17,7 @@ from neuro_assets.registry.registry import Registry
 from neuro_assets.service.registration import register_sessions, report
 from neuro_assets.sources.folders.source import LocalSessionSource
 from neuro_assets.store import Store
+from neuro_assets.store.opening import open_store
 
 SHORT = """
 lab: simlab
@@ -47,7 +48,7 @@ class SmallLab:
 
     @property
     def store(self) -> Store:
-        return Store(self.config.store.url)
+        return open_store(self.config.store)
 
     @property
     def registry(self) -> Registry:

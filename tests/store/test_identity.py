@@ -1,0 +1,131 @@
+"""Which store it is: written once, remembered by the lab, every other place refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+
+from neuro_assets.config import StoreConfig
+from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.store import Store
+from neuro_assets.store.identity import (
+    FORMAT,
+    LabMemory,
+    StoreIdentity,
+    admit,
+    only_writer,
+    read_identity,
+)
+from neuro_assets.store.opening import open_store
+
+
+@pytest.fixture
+def memory(tmp_path) -> LabMemory:
+    return LabMemory(tmp_path / "lab" / ".neuro_assets")
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "disk" / "store")
+
+
+def test_a_new_store_gets_its_identity_once_and_holds_exclusive_creation(store, memory):
+    made = admit(store, memory=memory)
+    assert (made.format, made.exclusive_creation, made.writer) == (FORMAT, True, "")
+    assert admit(Store(store.url), memory=memory) == made == read_identity(store)
+    assert store.backend.names("leases") == []
+
+
+def test_a_place_that_is_only_looked_at_stays_empty(store, memory):
+    assert admit(store, memory=memory, create=False) is None
+    assert not Path(store.url).exists()
+
+
+def test_an_unmounted_store_is_refused_and_never_made_anew(store, memory):
+    admit(store, memory=memory)
+    shutil.rmtree(store.url)
+    for there in (False, True):
+        if there:
+            Path(store.url).mkdir()
+        with pytest.raises(PermanentFailure, match="is not this lab's store .*Mount it"):
+            admit(Store(store.url), memory=memory)
+    assert list(Path(store.url).iterdir()) == []
+
+
+def test_a_store_that_goes_away_under_a_running_platform_is_not_written_to(store, memory, tmp_path):
+    admit(store, memory=memory)
+    later = pickle.loads(pickle.dumps(store))
+    Path(store.url).rename(tmp_path / "unmounted")
+    for use in (
+        lambda: later.write_json_atomic("a.json", 1),
+        lambda: later.create_json("a.json", 1),
+        lambda: later.read_json("registry/x.json"),
+        lambda: later.attempt("units", "k", "v").__enter__(),
+        later.assets,
+    ):
+        with pytest.raises(PermanentFailure, match="not there any more"):
+            use()
+    assert not Path(store.url).exists()
+
+
+def test_another_store_in_the_place_is_refused(store, memory, tmp_path):
+    admit(store, memory=memory)
+    shutil.rmtree(store.url)
+    admit(Store(store.url))
+    with pytest.raises(PermanentFailure, match="is the store .* and this lab uses"):
+        admit(Store(store.url), memory=memory)
+    with pytest.raises(PermanentFailure, match="this lab uses 1234"):
+        open_store(StoreConfig(url=store.url, id="1234"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("photos/a.jpg", "is no store and holds other files"), ("registry/k.json", "upgrade-store")],
+)
+def test_a_folder_with_other_content_is_refused(store, name, message):
+    path = Path(store.url) / name
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    with pytest.raises(PermanentFailure, match=message):
+        admit(store)
+    assert read_identity(store) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"format": FORMAT + 1}, "install a newer"), ({"format": FORMAT - 1}, "upgrade-store")],
+)
+def test_other_formats_are_refused_with_what_to_do(store, change, message):
+    made = admit(store).model_dump(mode="json")
+    path = Path(store.url) / "store.json"
+    path.write_text(json.dumps({**made, **change}))
+    with pytest.raises(PermanentFailure, match=message):
+        admit(Store(store.url))
+    assert admit(Store(store.url), any_format=True) is not None
+    path.write_text("{")
+    with pytest.raises(PermanentFailure, match="damaged"):
+        admit(Store(store.url))
+
+
+def test_a_lab_of_its_own_remembers_beside_lab_yaml(store, tmp_path, monkeypatch):
+    (tmp_path / "lab.yaml").write_text("")
+    monkeypatch.setenv("NEURO_ASSETS_LAB", str(tmp_path))
+    made = open_store(StoreConfig(url=store.url))
+    said = json.loads((tmp_path / ".neuro_assets" / "stores.json").read_text())
+    assert said["stores"] == {store.url: read_identity(made).id}
+
+
+def test_without_exclusive_creation_only_the_named_lab_writes(store, memory, tmp_path):
+    made = admit(store, memory=memory)
+    one = StoreIdentity(
+        **{**dict(made), "exclusive_creation": False, "writer": f"{memory.home} here:/lab"}
+    )
+    with only_writer(store, one, memory):
+        pass
+    other = LabMemory(tmp_path / "other")
+    with pytest.raises(PermanentFailure, match="only .* here:/lab may register"):
+        only_writer(store, one, other).__enter__()
