@@ -7,12 +7,16 @@ The key is for people. Which recording it stands for is the registry's business.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Self
 
 NO_PROBE = "noprobe"
 """Probe name of a session without probes."""
+
+MOST_CHARACTERS = 64
+"""Of one part of a key; longer ones are cut and get a hash."""
 
 _ALLOWED = re.compile(r"[^A-Za-z0-9_.-]")
 _TAIL = re.compile(
@@ -39,6 +43,9 @@ def safe_name(text: str) -> str:
     name = re.sub(r"\.{2,}", lambda m: "-" * len(m.group()), name)
     if name.startswith("."):
         name = "-" + name[1:]
+    if len(name) > MOST_CHARACTERS:
+        # A file name holds 255 bytes; what tells long names apart may stand at their end.
+        name = f"{name[:40]}-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:8]}"
     return name or "-"
 
 

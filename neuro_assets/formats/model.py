@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 Format = Literal["spikeglx", "cbin", "openephys", "nwb", "reader"]
 
@@ -26,24 +26,57 @@ class Identity(Frozen):
     Parameters
     ----------
     probe_serial : str or None
-        Serial number of the probe.
+        Serial number of the probe; 0 or empty counts for none.
     created : datetime or None
         Creation time written by the acquisition program (naive, rig's local time).
     first_sample : int or None
         Index of the first sample in the acquisition's count.
     size_bytes : int
         Total size of the main stream's binary data, uncompressed, bytes.
+    stream : str
+        What tells the streams of one acquisition apart, as recorded: `imec0`, a shank, the name of
+        an Open Ephys stream. Streams may share a serial number (four shanks of one probe).
+    hash : str or None
+        Of the main stream's samples, where the acquisition program stored one.
     """
 
     probe_serial: str | None = None
     created: datetime | None = None
     first_sample: int | None = None
     size_bytes: int
+    stream: str = ""
+    hash: str | None = None
+
+    @field_validator("probe_serial", mode="before")
+    @classmethod
+    def _real_serial(cls, value: Any) -> Any:
+        return value if value is None or str(value).strip().strip("0") else None
 
     @property
     def is_strong(self) -> bool:
         """Probe, time and first sample are all known: equal ones are the same recording."""
         return None not in (self.probe_serial, self.created, self.first_sample)
+
+    @property
+    def origin(self) -> tuple[Any, ...]:
+        """Which stream of which acquisition this is, whatever became of its samples."""
+        return self.probe_serial, self.stream, self.created, self.first_sample
+
+    def is_same(self, other: Identity) -> bool:
+        """Tell whether two say the same; stored hashes that differ mean different data.
+
+        Parameters
+        ----------
+        other : Identity
+            The other one.
+
+        Returns
+        -------
+        bool
+            True where nothing contradicts. Means one recording only where both are strong.
+        """
+        mine, theirs = (*self.origin, self.size_bytes), (*other.origin, other.size_bytes)
+        return mine == theirs and (None in (self.hash, other.hash) or self.hash == other.hash)
 
 
 class Stream(Frozen):

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _SPIKEGLX = re.compile(
     r"^(?P<run>.*?)"
-    r"(?:_g(?P<gate>\d+))?"
-    r"(?:_t(?P<trigger>\d+|cat|super))?"
+    r"(?:_g(?P<gate>[0-9]{1,6}))?"
+    r"(?:_t(?P<trigger>[0-9]{1,6}|cat|super))?"
     r"(?P<tag>\.exported|\.stream)?"
     r"(?:\.(?P<device>imec\d*[a-f]?|nidq\d*|obx\d*))?"
     r"(?:\.(?P<band>ap|lf|obx))?"

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from neuro_assets.formats.broken import Broken
+from neuro_assets.formats.broken import Broken, contained
 from neuro_assets.formats.model import Identity, Problem, RawRecording, Scan, Stream
 from neuro_assets.formats.names import ProbeName, parse_probe_name
 from neuro_assets.formats.walk import FoundFile, Listing, natural_key
@@ -73,14 +73,11 @@ def scan_nwb(folder: Path, listing: Listing) -> Scan:
     for found in listing.files:
         if not found.name.lower().endswith(".nwb"):
             continue
-        try:
+        with contained(found.path, problems):
             series, created, identifier = _read_file(folder, found)
-        except Broken as broken:
-            problems.append(broken.at(found.path))
-            continue
-        made = _recordings(found, series, created, identifier, n_files, problems)
-        n_files += bool(made)
-        recordings += made
+            made = _recordings(found, series, created, identifier, n_files, problems)
+            n_files += bool(made)
+            recordings += made
     for name in listing.folders:
         if name.lower().endswith((".nwb", ".nwb.zarr")):
             problems.append(

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from neuro_assets.formats.broken import Broken
+from neuro_assets.formats.broken import Broken, contained
 from neuro_assets.formats.generic_open import (
     call_reader,
     check_gains,
@@ -115,10 +115,8 @@ def _describe_all(
 ) -> list[RawRecording]:
     recordings: list[RawRecording] = []
     for match in matches:
-        try:
+        with contained(match, problems):
             recordings += _describe(folder, listing, entry, match, len(recordings))
-        except Broken as broken:
-            problems.append(broken.at(match))
     return recordings
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from stat import S_ISREG
 
 from neuro_assets.formats.model import Problem
 from neuro_assets.outcomes import TransientFailure
@@ -251,6 +252,12 @@ def _add_file(
     if stat is None:
         return  # removed between listing and stat: as if it had never been there
     seen.add((stat.st_dev, stat.st_ino))
+    if not S_ISREG(stat.st_mode):
+        # Reading a pipe waits for ever, a device has no end.
+        listing.problems.append(
+            Problem(kind="not_a_file", path=path, detail="a pipe, socket or device; remove it")
+        )
+        return
     listing.files.append(FoundFile(path, stat.st_size, stat.st_mtime_ns))
 
 

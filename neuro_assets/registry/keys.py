@@ -5,7 +5,6 @@ Identity goes before names: what a recording says of itself decides, wherever it
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -14,8 +13,6 @@ from typing import Any
 from neuro_assets.formats.model import Identity, Problem, RawRecording
 from neuro_assets.recording_key import RecordingKey
 from neuro_assets.registry.records import RecordingRecord, SessionInfo
-
-_SHANK = re.compile(r"(?:^|-)s\d+(?:-|$)")
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ class RecordIndex:
     def _places(self, record: RecordingRecord) -> Iterable[tuple[dict[Any, Any], Any]]:
         session = record.session
         if record.identity is not None and record.identity.is_strong:
-            yield self._by_identity, record.identity
+            yield self._by_identity, record.identity.origin
         yield self._by_session, (session.source, session.session_id)
         yield self._by_session, _session_names(session)
         if record.eid:
@@ -95,7 +92,10 @@ class RecordIndex:
 
     def same(self, identity: Identity) -> list[RecordingRecord]:
         """List the records of recordings that say the same of themselves."""
-        return [self.records[key] for key in self._by_identity.get(identity, ())]
+        same = (self.records[key] for key in self._by_identity.get(identity.origin, ()))
+        return [
+            each for each in same if each.identity is not None and each.identity.is_same(identity)
+        ]
 
     def of_session(self, session: SessionInfo) -> list[RecordingRecord]:
         """List the records of a session, found by its id or by its names."""
@@ -123,9 +123,7 @@ def _session_names(session: SessionInfo) -> tuple[Any, ...]:
     return ("names", session.source, session.lab, session.subject, session.date, session.number)
 
 
-def find_same(
-    index: RecordIndex, identity: Identity, qualifier: str | None = None
-) -> RecordingRecord | None:
+def find_same(index: RecordIndex, identity: Identity) -> RecordingRecord | None:
     """Find the recording that says the same of itself, wherever its folder is now.
 
     Parameters
@@ -134,26 +132,13 @@ def find_same(
         The registry.
     identity : Identity
         Only a strong one (probe serial, creation time, first sample known) finds anything.
-    qualifier : str, optional
-        Prefer the record with it; a shank's (`s2`) must be the same.
 
     Returns
     -------
     RecordingRecord or None
         The record.
     """
-    if not identity.is_strong:
-        return None
-    same = index.same(identity)
-    if qualifier is None:
-        return same[0] if same else None
-    exact = [record for record in same if record.raw.qualifier == qualifier]
-    loose = [
-        record
-        for record in same
-        if not _SHANK.search(qualifier) and not _SHANK.search(record.raw.qualifier)
-    ]
-    return next(iter(exact + loose), None)
+    return next(iter(index.same(identity)), None) if identity.is_strong else None
 
 
 def claim_key(index: RecordIndex, session: SessionInfo, recording: RawRecording) -> Claim:
@@ -173,7 +158,7 @@ def claim_key(index: RecordIndex, session: SessionInfo, recording: RawRecording)
     Claim
         With the collision where the natural key belongs to another recording.
     """
-    known = find_same(index, recording.identity, recording.qualifier)
+    known = find_same(index, recording.identity)
     if known is not None:
         return Claim(known.key, known)
     for record in index.of_session(session):
@@ -251,7 +236,7 @@ def _agree(holder: RecordingRecord, session: SessionInfo, recording: RawRecordin
     return (
         elsewhere
         and weak
-        and holder.identity == recording.identity
+        and holder.identity.is_same(recording.identity)
         and _same_names(holder.session, session)
     )
 
@@ -273,7 +258,7 @@ def _is_same_place(record: RecordingRecord, session: SessionInfo, recording: Raw
     folder is called: one was moved away and another one took its place.
     """
     old, new = record.identity, recording.identity
-    if old is not None and old.is_strong and new.is_strong and _core(old) != _core(new):
+    if old is not None and old.is_strong and new.is_strong and old.origin != new.origin:
         return False
     if record.label != recording.label:
         return False
@@ -281,7 +266,3 @@ def _is_same_place(record: RecordingRecord, session: SessionInfo, recording: Raw
     if known.session_id and session.session_id:
         return (known.source, known.session_id) == (session.source, session.session_id)
     return _session_names(known) == _session_names(session)
-
-
-def _core(identity: Identity) -> tuple[Any, ...]:
-    return identity.probe_serial, identity.created, identity.first_sample

@@ -427,7 +427,8 @@ def _version(
     if version == found.known_as:
         return found.raw_version, version
     taken_over = found.session.source != info.source and found.recording is not None
-    if taken_over and recording.identity.is_strong and recording.identity == found.identity:
+    old, new = found.identity, recording.identity
+    if taken_over and new.is_strong and old is not None and new.is_same(old):
         return found.raw_version, version
     return version, ""
 

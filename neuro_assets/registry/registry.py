@@ -160,9 +160,9 @@ class Registry:
             after = RecordingRecord.model_validate({**dict(before), **values})
             return before if after == before else self._write(before, after)
 
-    def find(self, identity: Identity, qualifier: str | None = None) -> RecordingRecord | None:
+    def find(self, identity: Identity) -> RecordingRecord | None:
         """Find a recording by what it says of itself; see `find_same`."""
-        return find_same(RecordIndex(self.all()), identity, qualifier)
+        return find_same(RecordIndex(self.all()), identity)
 
     def claim(self, session: SessionInfo, recording: RawRecording) -> Claim:
         """Decide the key of a recording from the records as they are now; see `claim_key`."""

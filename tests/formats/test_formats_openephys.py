@@ -39,6 +39,16 @@ def recording(session, name=NODE):
     return node(session, name) / "experiment1/recording1"
 
 
+def later(folder):
+    """Make a copied recording one that was recorded after the original."""
+    for path in folder.rglob("sample_numbers.npy"):
+        np.save(path, np.load(path) + 1_000_000)
+    for path in folder.rglob("timestamps.npy"):
+        numbers = np.load(path)
+        if np.issubdtype(numbers.dtype, np.integer):
+            np.save(path, numbers + 1_000_000)
+
+
 def labels(scan):
     return sorted(one.label for one in scan.recordings)
 
@@ -131,7 +141,7 @@ def test_a_broken_stream_in_one_node_is_taken_from_the_other(session):
 
 
 def test_recordings_of_one_experiment_are_told_apart(session):
-    shutil.copytree(recording(session), recording(session).parent / "recording2")
+    later(shutil.copytree(recording(session), recording(session).parent / "recording2"))
     assert labels(scan_session(session)) == [
         "probe01",
         "probe01-e1r2",
@@ -141,7 +151,7 @@ def test_recordings_of_one_experiment_are_told_apart(session):
 
 
 def test_two_acquisitions_in_one_session_are_told_apart(session):
-    shutil.copytree(session / "2022-05-03_10-52-24", session / "2022-05-03_11-00-00")
+    later(shutil.copytree(session / "2022-05-03_10-52-24", session / "2022-05-03_11-00-00"))
     assert labels(scan_session(session)) == ["probe01", "probe01-b2", "probe02", "probe02-b2"]
 
 
@@ -223,3 +233,37 @@ def test_a_sync_channel_in_the_stream_is_not_neural(session):
     assert stream.sync_channel_ids == ["SYNC"]
     assert np.array_equal(stream.neural.get_traces(), old)
     assert stream.recording.get_traces(channel_ids=["SYNC"])[:, 0].tolist() == list(range(100))
+
+
+@pytest.mark.parametrize("what", ["recording2", "acquisition"])
+def test_a_byte_identical_copy_is_reported_once_and_the_first_stays(session, what):
+    before = scan_session(session)
+    if what == "recording2":
+        shutil.copytree(recording(session), recording(session).parent / "recording2")
+    else:
+        shutil.copytree(session / "2022-05-03_10-52-24", session / "2022-05-03_11-00-00")
+    for _ in range(2):
+        scan = scan_session(session)
+        assert scan.recordings == before.recordings
+        assert kinds(scan) == ["copy", "copy"]
+
+
+def test_streams_of_one_file_set_are_recordings_whatever_serial_they_share(session, monkeypatch):
+    # Quad Base: four shanks are four streams with one serial, date and first sample.
+    import probeinterface
+
+    real = probeinterface.read_openephys_neuropixels
+
+    def one_serial(*args, **options):
+        probe = real(*args, **options)
+        if probe is not None:
+            probe.annotate(serial_number="7")
+        return probe
+
+    monkeypatch.setattr(probeinterface, "read_openephys_neuropixels", one_serial)
+    for numbers in recording(session).rglob("sample_numbers.npy"):
+        np.save(numbers, np.arange(np.load(numbers).size) + 5)
+    first, second = scan_session(session).recordings
+    assert first.identity.origin[0] == second.identity.origin[0] == "7"
+    assert first.identity.is_strong
+    assert not first.identity.is_same(second.identity)

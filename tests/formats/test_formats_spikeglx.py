@@ -189,7 +189,7 @@ def test_a_trigger_that_is_a_copy_of_another_does_not_double_the_data(tmp_path):
         )
     scan = scan_session(tmp_path)
     assert by_label(scan).main.n_samples == 100
-    assert kinds(scan) == ["trigger_copy"]
+    assert kinds(scan) == ["copy"]
 
 
 def test_triggers_that_overlap_are_recordings_of_their_own(tmp_path):

@@ -161,9 +161,9 @@ def test_swapped_folders_keep_their_recordings_keys(registry):
 
 def test_shanks_of_one_recording_are_not_taken_for_each_other(registry):
     whole = registry.register(session(), recording(), "v")
-    shank = registry.register(session(), recording(qualifier="s2"), "v")
+    shank = registry.register(session(), recording(qualifier="s2", stream="imec0-s2"), "v")
     assert shank.key == "M1_20240512_1_probe00-s2" != whole.key
-    assert registry.key_for(session(), recording(qualifier="s2")) == shank.key
+    assert registry.key_for(session(), recording(qualifier="s2", stream="imec0-s2")) == shank.key
     assert registry.key_for(session(), recording(qualifier="g0")) == whole.key
 
 

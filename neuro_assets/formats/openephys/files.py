@@ -13,7 +13,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from neuro_assets.formats.broken import Broken
+from neuro_assets.formats.broken import Broken, read_text
+
+_MOST_BYTES = 100_000_000
+"""Of `structure.oebin` or the settings; real ones have some hundred kB."""
 
 
 def read_oebin(path: Path) -> dict[str, Any]:
@@ -35,12 +38,8 @@ def read_oebin(path: Path) -> dict[str, Any]:
         `meta_missing`, `unreadable` or `meta_broken`.
     """
     try:
-        structure = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-    except FileNotFoundError:
-        raise Broken("meta_missing", f"{path} is missing; copy it from the rig") from None
-    except PermissionError:
-        raise Broken("unreadable", f"no permission to read {path.name}; grant it") from None
-    except ValueError as error:
+        structure = json.loads(read_text(path, _MOST_BYTES))
+    except (ValueError, RecursionError) as error:
         raise Broken(
             "meta_broken",
             f"structure.oebin is cut off or damaged ({error}); copy it again from the rig",
@@ -145,6 +144,7 @@ def probe_of(settings: Path, probe_name: str, stream_name: str) -> Any:
             "unknown_probe",
             f"{settings.name} of this experiment is missing; copy it from the rig, or {what}",
         )
+    read_text(settings, _MOST_BYTES)
     try:
         if not probeinterface.has_neuropixels_probes(settings):
             raise Broken(

@@ -16,7 +16,8 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from neuro_assets.formats.broken import Broken
+from neuro_assets.formats.broken import Broken, contained, short
+from neuro_assets.formats.copies import Candidate, without_copies
 from neuro_assets.formats.model import Identity, Problem, RawRecording, Scan, Stream
 from neuro_assets.formats.names import ProbeName, parse_probe_name
 from neuro_assets.formats.openephys.files import (
@@ -35,8 +36,9 @@ BYTES = 2
 LFP_BELOW_HZ = 5000.0
 """A stream slower than this is an LFP band (Neuropixels write 2500 Hz)."""
 
-_EXPERIMENT = re.compile(r"^experiment(\d+)$")
-_RECORDING = re.compile(r"^recording(\d+)$")
+_MOST_HZ = 1e8
+_EXPERIMENT = re.compile(r"^experiment([0-9]{1,6})$")
+_RECORDING = re.compile(r"^recording([0-9]{1,6})$")
 _NODE = re.compile(r"^Record Node (\d+)", re.IGNORECASE)
 _BAND = re.compile(r"-(AP|LFP)$")
 _FILTERS = ("filter", "reference", "common avg", "phase")
@@ -141,22 +143,30 @@ def scan_openephys(folder: Path, listing: Listing) -> Scan:
     streams: list[Continuous] = []
     for found in listing.files:
         if found.name == "structure.oebin":
-            try:
+            with contained(found.path, problems):
                 streams += _read_structure(folder, found.path, by_path, problems)
-            except Broken as broken:
-                problems.append(broken.at(found.path))
     _report_orphans(listing, streams, problems)
     intact = []
     for stream in streams:
-        try:
+        with contained(stream.data.path, problems):
             _check(folder, stream)
-        except Broken as broken:
-            problems.append(broken.at(stream.data.path))
-        else:
             intact.append(stream)
             _report_gaps(stream, problems)
     chosen = _one_node_each(intact, problems)
+    chosen = without_copies(folder, [_candidate(stream) for stream in chosen], problems)
     return Scan(recordings=tuple(_recordings(chosen, problems)), problems=tuple(problems))
+
+
+def _candidate(stream: Continuous) -> Candidate:
+    says = (stream.serial, stream.folder_name, stream.created, stream.first_sample)
+    return Candidate(
+        item=stream,
+        path=stream.data.path,
+        size=stream.data.size,
+        identity=says if stream.created else None,
+        slot=(*stream.place, stream.folder_name),
+        rank=(natural_key(stream.base), stream.experiment, stream.recording),
+    )
 
 
 def _read_structure(
@@ -234,6 +244,8 @@ def _check(folder: Path, stream: Continuous) -> None:
             f"{size} bytes are not a whole number of samples of {n_channels} channels; copy the "
             "file again from the rig",
         )
+    if not 0 < stream.rate <= _MOST_HZ:
+        raise Broken("meta_broken", f"sample_rate {short(stream.rate)} Hz in structure.oebin")
     stream.n_samples = size // (n_channels * BYTES)
     _check_sample_numbers(folder, stream)
     if not all(_is_gain(channel.get("bit_volts")) for channel in stream.entry["channels"]):
@@ -379,6 +391,7 @@ def _recording(
             created=main.created,
             first_sample=main.first_sample,
             size_bytes=main.data.size,
+            stream=f"{_source(main)}.{main.probe_name}",
         ),
         probe_model=main.model,
         reader_options={"probe_name": main.probe_name},

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from neuro_assets.formats.broken import Broken
+from neuro_assets.formats.broken import Broken, contained, read_text
 from neuro_assets.formats.model import Problem
 from neuro_assets.formats.names import (
     ProbeName,
@@ -26,6 +26,9 @@ from neuro_assets.formats.walk import FoundFile, Listing, parts_upwards
 
 BYTES = 2
 """SpikeGLX writes int16."""
+
+_MOST_TABLE = 100_000_000
+"""Of a chunk table: 40 bytes for each second of a recording."""
 
 
 Group = tuple[str, int, ProbeName]
@@ -191,13 +194,11 @@ def check_all(
     boards: list[DataFile] = []
     bad: list[DataFile] = []
     for file in files:
-        try:
+        with contained(file.path, problems):
             _check(folder, file, problems)
-        except Broken as broken:
-            problems.append(broken.at(file.path))
-            bad.append(file)
+            (probes if file.meta.kind == "imec" else boards).append(file)
             continue
-        (probes if file.meta.kind == "imec" else boards).append(file)
+        bad.append(file)
     return probes, boards, bad
 
 
@@ -269,7 +270,7 @@ def read_chunk_table(path: Path) -> ChunkTable:
         `ch_broken` when it is not mtscomp's.
     """
     try:
-        table = json.loads(path.read_text())
+        table = json.loads(read_text(path, _MOST_TABLE))
         if table["dtype"] != "int16":
             raise Broken("ch_broken", f"{path.name} holds {table['dtype']}, SpikeGLX writes int16")
         return ChunkTable(
@@ -278,7 +279,7 @@ def read_chunk_table(path: Path) -> ChunkTable:
             compressed_size=int(table["chunk_offsets"][-1]),
             sha1=table.get("sha1_uncompressed"),
         )
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
         raise Broken(
             "ch_broken", f"{path.name} is not a chunk table of mtscomp ({error}); copy it again"
         ) from error

@@ -12,13 +12,28 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from neuro_assets.formats.broken import Broken
+from neuro_assets.formats.broken import Broken, read_text, short
+from neuro_assets.formats.names import parse_spikeglx_name
 
 _COUNTS = {"imec": "snsApLfSy", "nidq": "snsMnMaXaDw", "obx": "snsXaDwSy"}
+_KINDS = {
+    "imec": ("AP", "LF", "SY"),
+    "nidq": ("MN", "MA", "XA", "XD"),
+    "obx": ("XA", "XD", "SY"),
+}
+"""Kinds of channels in the order of the counts; as in the names that SpikeGLX gives them."""
+
 _RATES = {"imec": "imSampRate", "nidq": "niSampRate", "obx": "obSampRate"}
 _SHA1 = re.compile(r"^[0-9a-f]{40}$")
 _MAX_BYTES = 4_000_000
 """The largest real meta (quad base, 1540 channels) has 75 kB; beyond this it is no meta."""
+
+MOST_CHANNELS = 1 << 16
+"""Of one stream; the largest probe has 5,120 sites."""
+
+_MOST_HZ = 1e8
+_WHOLE = re.compile(r"[0-9]{1,18}")
+"""A count that fits 64 bits; `str.isdigit` also takes `²`, and `int` text of any length."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +69,7 @@ class SpikeGLXMeta:
             `meta_broken` when it is empty, cut off or not SpikeGLX's; `unreadable` without
             permission; `meta_missing` when it is not there.
         """
-        try:
-            if path.stat().st_size > _MAX_BYTES:
-                raise Broken("meta_broken", f"{path.name} is too large for a SpikeGLX meta file")
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            raise Broken(
-                "meta_missing", f"{path.name} is not there; copy it from the rig"
-            ) from None
-        except PermissionError:
-            raise Broken("unreadable", f"no permission to read {path.name}; grant it") from None
-        meta = cls(parse_fields(text))
+        meta = cls(parse_fields(read_text(path, _MAX_BYTES)))
         if meta.kind not in _COUNTS:
             raise Broken(
                 "meta_broken",
@@ -100,7 +105,7 @@ class SpikeGLXMeta:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise Broken("meta_broken", f"{name}={text!r} in the meta file is not a number")
+            raise Broken("meta_broken", f"{name}={short(text)} in the meta file is not a number")
         return value
 
     @property
@@ -114,7 +119,10 @@ class SpikeGLXMeta:
     @property
     def n_channels(self) -> int:
         """Saved channels, sync included."""
-        return int(self.number("nSavedChans"))
+        n = self.number("nSavedChans")
+        if not 0 < n <= MOST_CHANNELS:
+            raise Broken("meta_broken", f"nSavedChans={n:.6g} in the meta file is no channel count")
+        return int(n)
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -127,15 +135,15 @@ class SpikeGLXMeta:
         """
         name = _COUNTS[self.kind]
         text = self.fields.get(name, "")
-        try:
-            counts = tuple(int(part) for part in text.split(","))
-        except ValueError:
-            raise Broken("meta_broken", f"{name}={text!r} in the meta file is not a list") from None
-        if sum(counts) != self.n_channels or self.n_channels <= 0:
+        parts = [whole(part) for part in text.split(",")]
+        counts = tuple(part for part in parts if part is not None)
+        if len(counts) != len(_KINDS[self.kind]) or len(parts) != len(counts):
+            raise Broken("meta_broken", f"{name}={short(text)} in the meta file is not a list")
+        if sum(counts) != self.n_channels:
             raise Broken(
                 "channel_count",
                 f"the meta file contradicts itself: nSavedChans={self.n_channels} but "
-                f"{name}={text}; copy the meta of this recording from the rig",
+                f"{name}={short(text)}; copy the meta of this recording from the rig",
             )
         return counts
 
@@ -155,8 +163,8 @@ class SpikeGLXMeta:
     def sampling_frequency(self) -> float:
         """Hz, calibrated where SpikeGLX was."""
         rate = self.number(_RATES[self.kind])
-        if rate <= 0:
-            raise Broken("meta_broken", f"{_RATES[self.kind]}={rate} in the meta file")
+        if not 0 < rate <= _MOST_HZ:
+            raise Broken("meta_broken", f"{_RATES[self.kind]}={rate:.6g} Hz in the meta file")
         return rate
 
     @property
@@ -169,17 +177,25 @@ class SpikeGLXMeta:
     @property
     def serial(self) -> str | None:
         """Probe serial number; with the shank for a file that IBL split by shank."""
-        serial = self.fields.get("imDatPrb_sn") or self.fields.get("imProbeSN") or None
+        serial = (self.fields.get("imDatPrb_sn") or self.fields.get("imProbeSN") or "").strip()
+        if not serial.strip("0"):
+            return None
         shank = self.shank
-        return f"{serial}-s{shank}" if serial and shank is not None else serial
+        return f"{short(serial)}-s{shank}" if shank is not None else short(serial)
 
     @property
     def shank(self) -> int | None:
         """Shank of a file that ibl-neuropixel split from a four-shank recording."""
         for name in ("NP2.4_shank", "NP2QB_shank"):
-            if self.fields.get(name, "").isdigit():
-                return int(self.fields[name])
+            if (shank := whole(self.fields.get(name, ""))) is not None:
+                return shank
         return None
+
+    @property
+    def stream(self) -> str:
+        """Device under which it was recorded (`imec0`), whatever its file is called now."""
+        name = parse_spikeglx_name(re.split(r"[\\/]", self.fields.get("fileName", ""))[-1])
+        return name.device if name is not None else ""
 
     @property
     def created(self) -> datetime | None:
@@ -194,14 +210,12 @@ class SpikeGLXMeta:
     @property
     def first_sample(self) -> int | None:
         """Index of the first sample in the acquisition's count."""
-        text = self.fields.get("firstSample", "")
-        return int(text) if text.isdigit() else None
+        return whole(self.fields.get("firstSample", ""))
 
     @property
     def file_size(self) -> int | None:
         """`fileSizeBytes`; None while acquiring, because SpikeGLX writes it at the end."""
-        text = self.fields.get("fileSizeBytes", "")
-        return int(text) if text.isdigit() else None
+        return whole(self.fields.get("fileSizeBytes", ""))
 
     @property
     def file_time(self) -> float | None:
@@ -210,7 +224,7 @@ class SpikeGLXMeta:
             value = float(self.fields.get("fileTimeSecs", ""))
         except ValueError:
             return None
-        return value if math.isfinite(value) else None
+        return value if 0 <= value < 1e10 else None
 
     @property
     def sha1(self) -> str | None:
@@ -258,7 +272,7 @@ class SpikeGLXMeta:
             One for each saved channel, in file order.
         """
         if self.kind != "imec":
-            prefixes = ("MN", "MA", "XA", "XD") if self.kind == "nidq" else ("XA", "XD", "SY")
+            prefixes = _KINDS[self.kind]
             return [
                 f"{prefix}{i}"
                 for prefix, count in zip(prefixes, self.counts, strict=True)
@@ -280,11 +294,28 @@ class SpikeGLXMeta:
         """Acquired AP and LF channels of a probe, saved or not."""
         text = self.fields.get("acqApLfSy", "")
         parts = text.split(",")
-        if len(parts) == 3 and all(part.strip().isdigit() for part in parts):
-            return int(parts[0]), int(parts[1])
+        n_each = [whole(part) for part in parts]
+        if len(parts) == 3 and n_each[0] is not None and n_each[1] is not None:
+            return n_each[0], n_each[1]
         n_ap = max(len(parse_table(self.fields.get("imroTbl", ""))) - 1, *self.counts[:2])
         # Two-band probes count their LF channels behind the AP channels, and sync behind both.
         return n_ap, n_ap if max(self.saved_channels(), default=0) >= 2 * n_ap else 0
+
+
+def whole(text: str) -> int | None:
+    """Read a count.
+
+    Parameters
+    ----------
+    text : str
+        ASCII digits.
+
+    Returns
+    -------
+    int or None
+        None for anything else, and for what no 64 bits hold.
+    """
+    return int(text) if _WHOLE.fullmatch(text.strip()) else None
 
 
 def parse_fields(text: str) -> dict[str, str]:
@@ -328,9 +359,10 @@ def parse_subset(text: str, n_channels: int) -> list[int]:
     channels: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition(":")
-        if not first.strip().isdigit() or (last and not last.strip().isdigit()):
+        start, end = whole(first), whole(last or first)
+        if start is None or end is None or end - start >= MOST_CHANNELS - len(channels):
             return []
-        channels.extend(range(int(first), int(last or first) + 1))
+        channels.extend(range(start, end + 1))
     return channels
 
 

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from neuro_assets.formats.copies import Candidate, without_copies
 from neuro_assets.formats.model import Identity, Problem, RawRecording, Scan, Stream
 from neuro_assets.formats.names import ProbeName
 from neuro_assets.formats.spikeglx.files import (
@@ -45,6 +46,7 @@ def scan_spikeglx(folder: Path, listing: Listing) -> Scan:
     problems: list[Problem] = []
     files = pair_files(folder, listing, problems)
     probes, boards, broken = check_all(folder, files, problems)
+    probes = without_copies(folder, [_candidate(file) for file in probes], problems)
     _part_name_clashes(probes, problems)
     probes = _without_derivatives(probes, broken, problems)
     groups: dict[Group, list[DataFile]] = defaultdict(list)
@@ -59,6 +61,20 @@ def scan_spikeglx(folder: Path, listing: Listing) -> Scan:
     ):
         recordings += _recordings(group, groups[group], boards, qualifiers[group], problems)
     return Scan(recordings=tuple(recordings), problems=tuple(problems))
+
+
+def _candidate(file: DataFile) -> Candidate:
+    meta = file.meta
+    says = (meta.serial, meta.stream, file.band, meta.created, meta.first_sample, file.n_samples)
+    return Candidate(
+        item=file,
+        path=file.path,
+        size=file.found.size,
+        identity=says if meta.created or meta.sha1 else None,
+        slot=(*file.group, file.trigger),
+        sha1=meta.sha1,
+        rank=(bool(file.name.derived), not file.name.device),
+    )
 
 
 def _part_name_clashes(files: list[DataFile], problems: list[Problem]) -> None:
@@ -301,6 +317,8 @@ def _recording(
             created=meta.created,
             first_sample=meta.first_sample,
             size_bytes=main.n_samples * main.n_channels * BYTES,
+            stream=meta.stream or files[0].name.device,
+            hash="-".join(main.sha1) or None,
         ),
         probe_model=files[0].probe_model,
         processed=meta.processed,

@@ -13,17 +13,15 @@ def order_triggers(files: Sequence[DataFile], problems: list[Problem]) -> list[l
 
     Files are joined in the order of their trigger number. A gap (by `firstSample`) is reported
     and joined over: `Stream.first_samples` keeps where the time jumps. A file that begins before
-    the one before it ends would hold the same samples twice: it begins a piece of its own, and an
-    exact copy of an earlier file is left out. A file with another channel count or sampling rate
-    cannot be joined either.
+    the one before it ends would hold the same samples twice: it begins a piece of its own. A file
+    with another channel count or sampling rate cannot be joined either.
 
     Parameters
     ----------
     files : sequence of DataFile
         One for each trigger.
     problems : list of Problem
-        Reports are added here: `trigger_gap`, `trigger_overlap`, `trigger_copy`,
-        `trigger_mismatch`.
+        Reports are added here: `trigger_gap`, `trigger_overlap`, `trigger_mismatch`.
 
     Returns
     -------
@@ -32,29 +30,11 @@ def order_triggers(files: Sequence[DataFile], problems: list[Problem]) -> list[l
     """
     pieces: list[list[DataFile]] = []
     for file in sorted(files, key=lambda file: file.trigger):
-        if _is_copy(file, pieces):
-            problems.append(
-                Problem(
-                    kind="trigger_copy",
-                    path=file.path,
-                    detail="same first sample and length as another trigger's file, so it is a "
-                    "copy and is not used; remove it",
-                )
-            )
-        elif pieces and _joins(pieces[-1][-1], file, problems):
+        if pieces and _joins(pieces[-1][-1], file, problems):
             pieces[-1].append(file)
         else:
             pieces.append([file])
     return pieces
-
-
-def _is_copy(file: DataFile, pieces: list[list[DataFile]]) -> bool:
-    return file.meta.first_sample is not None and any(
-        (other.meta.first_sample, other.n_samples, other.meta.sha1)
-        == (file.meta.first_sample, file.n_samples, file.meta.sha1)
-        for piece in pieces
-        for other in piece
-    )
 
 
 def _joins(before: DataFile, file: DataFile, problems: list[Problem]) -> bool:

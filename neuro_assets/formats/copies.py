@@ -1,0 +1,96 @@
+"""Copies of one data file within a session: equal identity and equal content; the first stays."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neuro_assets.formats.model import Problem
+from neuro_assets.formats.versions import sampled_hash
+from neuro_assets.outcomes import NeuroAssetsError
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A data file that may be a copy of another.
+
+    Parameters
+    ----------
+    item : object
+        What the format knows of it.
+    path : str
+        Relative to the session folder.
+    size : int
+        Bytes on disk.
+    identity : hashable
+        What it says of itself; None where it says too little.
+    slot : hashable
+        Its place in a recording (run, gate, probe, trigger): the format chooses within one slot.
+    sha1 : str or None
+        Stored hash of its samples.
+    rank : tuple
+        The lowest is the original.
+    """
+
+    item: Any
+    path: str
+    size: int
+    identity: Hashable | None
+    slot: Hashable
+    sha1: str | None = None
+    rank: tuple[Any, ...] = ()
+
+
+def without_copies(
+    folder: Path, candidates: Iterable[Candidate], problems: list[Problem]
+) -> list[Any]:
+    """Leave out copies, and report each once.
+
+    Parameters
+    ----------
+    folder : Path
+        The session folder.
+    candidates : iterable of Candidate
+        Data files.
+    problems : list of Problem
+        Of kind `copy`, for what is left out.
+
+    Returns
+    -------
+    list
+        Items that stay, in the order given.
+    """
+    candidates = list(candidates)
+    groups: dict[Hashable, list[Candidate]] = defaultdict(list)
+    for one in candidates:
+        if one.identity is not None:
+            groups[one.identity].append(one)
+    copies: set[str] = set()
+    for group in groups.values():
+        originals: list[Candidate] = []
+        for one in sorted(group, key=lambda each: (*each.rank, len(each.path), each.path)):
+            first = next((each for each in originals if _is_copy(folder, one, each)), None)
+            if first is None:
+                originals.append(one)
+                continue
+            copies.add(one.path)
+            detail = f"a copy of {first.path}, which is used; remove it"
+            problems.append(Problem(kind="copy", path=one.path, detail=detail))
+    return [one.item for one in candidates if one.path not in copies]
+
+
+def _is_copy(folder: Path, one: Candidate, other: Candidate) -> bool:
+    if one.slot == other.slot:
+        return False
+    if one.sha1 and other.sha1:
+        return one.sha1 == other.sha1
+    if one.size != other.size:
+        return False
+    try:
+        hashes = {sampled_hash(folder / each.path, each.size, folder) for each in (one, other)}
+    except NeuroAssetsError:
+        return False  # not on this machine: nothing is known of its content
+    return len(hashes) == 1
