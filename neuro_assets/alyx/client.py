@@ -1,6 +1,6 @@
 """Alyx over REST: endpoints, pages and names, and nothing of what rows mean.
 
-How a call is made and repeated is in `asking`, the meaning of answers in `answers`.
+How a call is made and repeated is in `retry`, the meaning of responses in `responses`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from neuro_assets.alyx.responses import (
     NotAlyx,
     Request,
     TokenRefused,
-    not_alyx,
 )
-from neuro_assets.alyx.retry import Asking
+from neuro_assets.alyx.retry import RetryingClient
 from neuro_assets.outcomes import PermanentFailure
 
 if TYPE_CHECKING:
@@ -51,10 +50,10 @@ class Page:
     date: datetime
 
 
-class Alyx(Asking):
+class Alyx(RetryingClient):
     """A client of one Alyx server, for one thread at a time.
 
-    Nothing is cached, nothing is written to a file, nobody is asked for a password, and no
+    Nothing is cached, nothing is written to a file, nobody is prompted for a password, and no
     redirect is followed. It can be sent to another process, and survives a fork.
 
     Parameters
@@ -102,7 +101,7 @@ class Alyx(Asking):
         TransientFailure
             No good answer after all tries.
         """
-        return self._ask("GET", _joined(path, query), data)
+        return self._call("GET", _joined(path, query), data)
 
     def page(self, endpoint: str, *, limit: int = PAGE_ROWS, offset: int = 0, **query: Any) -> Page:
         """Read one page of a list.
@@ -124,10 +123,10 @@ class Alyx(Asking):
         Raises
         ------
         PermanentFailure
-            The answer has no date, so nothing can be said about when the list was true.
+            The response has no date, so that it is unknown when the list was true.
         """
         rows, count = self._page(endpoint, limit, offset, query)
-        return Page(rows, count, self._known_date())
+        return self._dated(rows, count)
 
     def pages(self, endpoint: str, *, most: int, **query: Any) -> Iterator[Page]:
         """Read a list, 1,000 rows at a time. Rows that move meanwhile come twice, or not at all.
@@ -152,7 +151,7 @@ class Alyx(Asking):
             The list is longer.
         """
         for rows, count in self._pages(endpoint, most, query):
-            yield Page(rows, count, self._known_date())
+            yield self._dated(rows, count)
 
     def rows(self, endpoint: str, *, most: int, **query: Any) -> list[dict[str, Any]]:
         """Read a whole list, each row once, in its newest state.
@@ -189,7 +188,7 @@ class Alyx(Asking):
             with status 404 is `NotAlyx`, since a proxy gives it for rows that are there.
         """
         try:
-            return self._ask("GET", _path_of(endpoint, name))
+            return self._call("GET", _path_of(endpoint, name))
         except NotAlyx:
             raise
         except AlyxRefused as refused:
@@ -217,7 +216,7 @@ class Alyx(Asking):
         TransientFailure
             It may have been done nevertheless: look before sending it again.
         """
-        return self._ask("POST", _joined(endpoint, {}), data)
+        return self._call("POST", _joined(endpoint, {}), data)
 
     def update(self, endpoint: str, name: str, data: dict[str, Any]) -> Any:
         """Change fields of one row (PATCH).
@@ -234,7 +233,7 @@ class Alyx(Asking):
         object
             The row as it is now.
         """
-        return self._ask("PATCH", _path_of(endpoint, name), data)
+        return self._call("PATCH", _path_of(endpoint, name), data)
 
     def _pages(
         self, endpoint: str, most: int, query: dict[str, Any]
@@ -258,27 +257,20 @@ class Alyx(Asking):
         self, endpoint: str, limit: int, offset: int, query: dict[str, Any]
     ) -> tuple[list[dict[str, Any]], int]:
         path = _joined(endpoint, {**query, "limit": limit, "offset": offset})
-        found = self._ask("GET", path)
-        rows, count = _parts(found)
-        if rows is None or count is None:
-            request = Request("GET", self.url, path)
-            raise NotAlyx(not_alyx(request, "JSON that is not a page of rows"), 200, found)
-        return rows, count
+        match self._call("GET", path):
+            case {"results": list() as rows, "count": int() as count}:
+                return rows, count
+            case found:
+                request = Request("GET", self.url, path)
+                raise NotAlyx(request.not_alyx("JSON that is not a page of rows"), 200, found)
 
-    def _known_date(self) -> datetime:
+    def _dated(self, rows: list[dict[str, Any]], count: int) -> Page:
         if self.date is None:
             raise PermanentFailure(
-                f"Alyx at {self.url} answers without a readable Date header, so it cannot be told "
+                f"Alyx at {self.url} answers without a readable Date header, so it is unknown "
                 "when a list was true: let the proxy before it hand that header on"
             )
-        return self.date
-
-
-def _parts(page: Any) -> tuple[list[dict[str, Any]] | None, int | None]:
-    if not isinstance(page, dict):
-        return None, None
-    rows, count = page.get("results"), page.get("count")
-    return rows if isinstance(rows, list) else None, count if isinstance(count, int) else None
+        return Page(rows, count, self.date)
 
 
 def _joined(path: str, query: dict[str, Any]) -> str:

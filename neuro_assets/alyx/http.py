@@ -1,33 +1,28 @@
-"""One exchange with a server under a total deadline, and ONE's part in it.
+"""One exchange with a server over HTTP, under a total deadline.
 
-Importing this imports ONE and requests (half a second), so only `client` does, on first use.
-When to ask again, and what an answer means, is not decided here.
+When to try again, and what a response means, is not decided here.
 """
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 import threading
 import weakref
-from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, NoReturn
+from typing import Any
 
 import requests
-from one.webclient import AlyxClient
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection
 from urllib3.exceptions import LocationParseError, NameResolutionError
 
-from neuro_assets.alyx.responses import MEND_URL, Again, shortened
+from neuro_assets.alyx.responses import MEND_URL, RetryableError, shortened
 from neuro_assets.outcomes import PermanentFailure
 
-_CHUNK = 1 << 16
-MOST_BYTES = 1 << 28
-"""Largest answer that is read: 1,000 datasets are 1.3 MB, so only a wrong URL gives more."""
+MAX_BYTES = 1 << 28
+"""Largest response that is read: 1,000 datasets are 1.3 MB, so only a wrong URL gives more."""
 
 _BAD_ADDRESS = (
     requests.exceptions.InvalidURL,
@@ -37,109 +32,50 @@ _BAD_ADDRESS = (
 )
 
 
-class OneRequests(AlyxClient):
-    """ONE's request path without its parameters, caches, logins and prompts.
+class _Connection:
+    """Mixed into urllib3's connections: known to the adapter, which can cut them."""
 
-    Parameters
-    ----------
-    url : str
-        Address of Alyx.
-    """
+    adapter: _CuttableAdapter
+    sock: socket.socket | None
 
-    def __init__(self, url: str) -> None:
-        # Not super().__init__(): it reads and writes parameter files in the home directory.
-        self.silent = True
-        self.base_url = url
-        # Without the token, which `Wire` adds: ONE writes its headers to the debug log.
-        self._headers = self._base_headers
-        self.cache_mode = None
-        self.default_expiry = None
-        self.max_retry_attempts = 0
-        self._attempt_counter = 0
-        self._logged_notices: set[str] = set()
-
-    @property
-    def is_logged_in(self) -> bool:
-        """Always: else ONE would ask somebody for a password."""
-        return True
-
-    def authenticate(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Never log in: that prompts, and writes the token to a file."""
-        raise PermanentFailure("ONE asked to log in to Alyx again: report this as a bug")
-
-    def ask(self, send: Callable[..., requests.Response], path: str, data: Any = None) -> Any:
-        """Make one request with ONE's headers and encoding, and read the JSON of its answer.
-
-        Parameters
-        ----------
-        send : callable
-            Takes the place of `requests.get` and its like; gives good answers only.
-        path : str
-            Path and query below the address.
-        data : object, optional
-            Sent as JSON.
-
-        Returns
-        -------
-        object
-            JSON; None when there is none (204).
-        """
-        return self._generic_request(send, path, data=data)
+    def connect(self) -> None:
+        self.adapter.connections.add(self)
+        super().connect()  # type: ignore[misc]
+        # In this order, and the other one in `cut`: either nothing is sent any more, or the
+        # caller knows that something may have been.
+        self.adapter.has_connected = True
+        if self.adapter.is_cut:
+            self.close()  # type: ignore[attr-defined]
+            raise ConnectionAbortedError("the caller has given up")
 
 
-class _Watching(HTTPAdapter):
-    """Knows the connections that are open, so that they can be cut, and whether one was made."""
+class _CuttableAdapter(HTTPAdapter):
+    """Knows whether a connection was made, and can end what is being sent or read."""
 
     def __init__(self) -> None:
         self.has_connected = False
-        self._is_cut = False
-        self._open: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
+        self.is_cut = False
+        self.connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         super().__init__(max_retries=0)
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pools of connections."""
-        super().init_poolmanager(*args, **kwargs)
-        self._watch(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Make the pools of connections through a proxy."""
-        is_new = proxy not in self.proxy_manager
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        if is_new:
-            self._watch(manager)
-        return manager
-
-    def _watch(self, manager: Any) -> None:
-        manager.pool_classes_by_scheme = {
-            scheme: self._watched(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
-        }
-
-    def _watched(self, pool: Any) -> Any:
-        adapter = self
-
-        class Connection(pool.ConnectionCls):  # type: ignore[misc]
-            def connect(self) -> None:
-                adapter._open.add(self)
-                super().connect()
-                # In this order, and the other one in `cut` and after it: either nothing is sent
-                # any more, or the caller knows that something may have been.
-                adapter.has_connected = True
-                if adapter._is_cut:
-                    self.close()
-                    raise ConnectionAbortedError("the caller has given up")
-
-        return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Give the pool of connections to a host, direct or through a proxy."""
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        if not issubclass(pool.ConnectionCls, _Connection):
+            bases = (_Connection, pool.ConnectionCls)
+            pool.ConnectionCls = type("Connection", bases, {"adapter": self})
+        return pool
 
     def cut(self) -> None:
-        """End all that is being sent or read, for good, from another thread."""
-        self._is_cut = True
-        for connection in list(self._open):
+        """End everything for good, from another thread."""
+        self.is_cut = True
+        for connection in list(self.connections):
             if isinstance(connection.sock, socket.socket):
-                with contextlib.suppress(OSError):  # closed meanwhile: that is what we want
+                with suppress(OSError):  # closed meanwhile: that is what we want
                     connection.sock.shutdown(socket.SHUT_RDWR)
 
 
-class Wire:
+class HttpSession:
     """A kept connection to a server, with our token, deadlines, and neither cookies nor netrc.
 
     Parameters
@@ -152,12 +88,14 @@ class Wire:
 
     def __init__(self, token: str, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._adapter = _Watching()
+        self._adapter = _CuttableAdapter()
         self._session = requests.Session()
         self._session.mount("http://", self._adapter)
         self._session.mount("https://", self._adapter)
         # With a session cookie Alyx would demand CSRF tokens of our writes.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        json = "application/json"
+        self._session.headers.update({"Accept": json, "Content-Type": json})
 
         def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
             if token:
@@ -171,17 +109,17 @@ class Wire:
         """Close the kept connection."""
         self._session.close()
 
-    def send(self, method: str, url: str, *, left_s: float, **kwargs: Any) -> requests.Response:
-        """Send one request and read its whole answer.
+    def send(self, method: str, url: str, data: str | None, left_s: float) -> requests.Response:
+        """Send one request and read its whole response; redirects are not followed.
 
         Parameters
         ----------
         method, url : str
             What to send where.
+        data : str or None
+            JSON.
         left_s : float
             Seconds after which the caller is back whatever happens.
-        **kwargs
-            Headers and data, as ONE gives them.
 
         Returns
         -------
@@ -190,52 +128,52 @@ class Wire:
 
         Raises
         ------
-        Again
+        RetryableError
             The exchange broke off; this object cannot be used any more.
         PermanentFailure
             The address cannot be right.
         """
-        answer: Future[requests.Response] = Future()
+        response: Future[requests.Response] = Future()
 
         def exchange() -> None:
             try:
-                answer.set_result(self._exchange(method, url, kwargs))
+                response.set_result(self._exchange(method, url, data))
             except BaseException as error:
-                answer.set_exception(error)  # raised below, in the caller's thread
+                response.set_exception(error)  # raised below, in the caller's thread
 
         # In a thread of its own: neither a name server nor a server that sends one byte a second
         # can be interrupted otherwise. A daemon, so that it never holds up the end of the process.
         threading.Thread(target=exchange, name="alyx-request", daemon=True).start()
         try:
-            return answer.result(left_s)
+            return response.result(left_s)
         except TimeoutError:
             self._adapter.cut()
-            words = f"gave no whole answer within {left_s:.3g} s"
-            raise Again(words, may_be_done=self._adapter.has_connected) from None
+            message = f"gave no whole answer within {left_s:.3g} s"
+            raise RetryableError(message, may_be_done=self._adapter.has_connected) from None
         except (requests.exceptions.RequestException, LocationParseError) as error:
             raise self._explained(error, url) from error
         finally:
-            if not answer.done():
+            if not response.done():
                 self._adapter.cut()
 
-    def _exchange(self, method: str, url: str, kwargs: dict[str, Any]) -> requests.Response:
-        # Redirects are not followed: the token would go along, and a POST become a GET.
-        options = {**kwargs, "allow_redirects": False, "timeout": self._timeout_s}
-        response = self._session.request(method, url, **options)
-        parts, size = [], 0
-        for part in response.iter_content(_CHUNK):
-            size += len(part)
-            if size > MOST_BYTES:
+    def _exchange(self, method: str, url: str, data: str | None) -> requests.Response:
+        # A redirect would take the token along, and make a GET of a POST.
+        response = self._session.request(
+            method, url, data=data, timeout=self._timeout_s, stream=True, allow_redirects=False
+        )
+        content = bytearray()
+        for part in response.iter_content(1 << 16):
+            content += part
+            if len(content) > MAX_BYTES:
                 response.close()
                 raise PermanentFailure(
-                    f"{url} gives more than {MOST_BYTES >> 20} MiB: it is not an Alyx; {MEND_URL}"
+                    f"{url} gives more than {MAX_BYTES >> 20} MiB: it is not an Alyx; {MEND_URL}"
                 )
-            parts.append(part)
-        response._content = b"".join(parts)
+        response._content = bytes(content)
         return response
 
     def _explained(self, error: Exception, url: str) -> Exception:
-        """Say what a failed exchange means."""
+        """Give what a failed exchange means."""
         if isinstance(error, _BAD_ADDRESS):
             return PermanentFailure(f"{url} is no address ({type(error).__name__}): {MEND_URL}")
         causes = _causes(error)
@@ -244,26 +182,22 @@ class Wire:
                 f"the certificate of {url} is not trusted: {MEND_URL}, or name the file of the "
                 "authority that signed it in the environment variable REQUESTS_CA_BUNDLE"
             )
-        return Again(self._words(causes), may_be_done=self._adapter.has_connected)
-
-    def _words(self, causes: list[BaseException]) -> str:
-        """Say how an exchange broke off."""
-        for kind, words in (
-            (NameResolutionError, "does not resolve: no such host, or no name server"),
-            (ConnectionRefusedError, "refuses the connection: nothing listens there"),
+        last = shortened(str(causes[-1]), 120) or type(causes[-1]).__name__
+        message = f"broke the connection off ({last})"
+        for kind, known in (
             (TimeoutError, f"hangs: silent for {self._timeout_s:.3g} s"),
+            (ConnectionRefusedError, "refuses the connection: nothing listens there"),
+            (NameResolutionError, "does not resolve: no such host, or no name server"),
         ):
             if any(isinstance(cause, kind) for cause in causes):
-                return words
-        last = causes[-1]
-        return f"broke the connection off ({shortened(str(last), 120) or type(last).__name__})"
+                message = known
+        return RetryableError(message, may_be_done=self._adapter.has_connected)
 
 
-def _causes(error: BaseException) -> list[BaseException]:
+def _causes(error: BaseException | None) -> list[BaseException]:
     """List what led to an error, the error itself first."""
     found: list[BaseException] = []
-    step: BaseException | None = error
-    while step is not None and step not in found:
-        found.append(step)
-        step = step.__cause__ or step.__context__
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
     return found

@@ -1,12 +1,15 @@
-"""One call of Alyx: asked until there is an answer, no hope, or no time.
+"""One call of Alyx: tried until there is a response, no hope, or no time.
 
-Only when and how often to ask lives here. One exchange is in `transport`, its meaning in
-`answers`, and what there is to ask for in `client`.
+Only when and how often to try lives here. One exchange is in `http`, its meaning in `responses`,
+and which calls there are in `client`. urllib3's `Retry` is not used: whether a 500 may pass is in
+its body, a POST may be repeated only where nothing can have been done, and all of a call has one
+deadline.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import re
@@ -19,18 +22,16 @@ from urllib.parse import urlsplit
 from neuro_assets.alyx.responses import (
     MEND_URL,
     TOKEN_VARIABLE,
-    Again,
-    Answer,
     Request,
+    Response,
+    RetryableError,
+    check_response,
     http_date,
-    judge,
 )
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 
 if TYPE_CHECKING:
-    import requests
-
-    from neuro_assets.alyx.http import OneRequests, Wire
+    from neuro_assets.alyx.http import HttpSession
 
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 30.0
@@ -38,10 +39,11 @@ _LONGEST_THROTTLE_S = 60.0
 """Alyx counts requests by the minute, so an honest `Retry-After` is not longer."""
 
 _ERROR_BYTES = 1 << 16
+_log = logging.getLogger(__name__)
 
 
-class Asking:
-    """Asks one Alyx server; what it takes and raises is told in `client.Alyx`."""
+class RetryingClient:
+    """Sends requests to one Alyx server; parameters and errors are those of `client.Alyx`."""
 
     def __init__(
         self,
@@ -61,94 +63,93 @@ class Asking:
         self._deadline_s = deadline_s
         self._tries = tries
         self._sleep = sleep
-        self._wire: Wire | None = None
-        self._one: OneRequests | None = None
+        self._notice = ""
+        self._http: HttpSession | None = None
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
         return f"Alyx({self.url!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_wire": None, "_one": None}
+        return {**self.__dict__, "_http": None}
 
-    def _ask(self, method: str, path: str, data: Any = None) -> Any:
-        """Ask until there is an answer, or no hope, or no time."""
-        request, start = Request(method, self.url, path), time.monotonic()
-        end, attempt = start + self._deadline_s, 0
+    def _call(self, method: str, path: str, data: Any = None) -> Any:
+        """Try until there is a response, or no hope, or no time."""
+        request, attempt = Request(method, self.url, path), 0
+        end = time.monotonic() + self._deadline_s
         while True:
             attempt += 1
             try:
                 return self._exchange(request, data, end - time.monotonic())
-            except Again as again:
+            except RetryableError as error:
                 self._drop()
-                wait_s = _wait_s(again, attempt)
-                final = self._final(request, again, attempt, end - time.monotonic() - wait_s)
+                wait_s = _wait_s(error, attempt)
+                final = self._final(request, error, attempt, end - time.monotonic() - wait_s)
                 if final:
-                    raise TransientFailure(final) from again.__cause__
+                    raise TransientFailure(final) from error.__cause__
             self._sleep(wait_s)
 
-    def _final(self, request: Request, again: Again, attempt: int, spare_s: float) -> str | None:
-        """Say why it is not asked again; None when it is."""
-        said = f"{request}: Alyx {again}"
-        if request.method == "POST" and again.may_be_done:
-            return f"{said}; it may have been done, so look in Alyx before sending it again"
-        if again.wait_s is not None and again.wait_s > _LONGEST_THROTTLE_S:
-            return f"{said}; it asks us to wait {again.wait_s:.0f} s: try again then"
+    def _final(
+        self, request: Request, error: RetryableError, attempt: int, spare_s: float
+    ) -> str | None:
+        """Give the reason for no further try; None when there is one."""
+        failure = f"{request}: Alyx {error}"
+        if request.method == "POST" and error.may_be_done:
+            return f"{failure}; it may have been done, so look in Alyx before sending it again"
+        if error.wait_s is not None and error.wait_s > _LONGEST_THROTTLE_S:
+            return f"{failure}; it asks us to wait {error.wait_s:.0f} s: try again then"
         if attempt < self._tries and spare_s > 0:
             return None
         why = f"no time left of {self._deadline_s:.3g} s" if spare_s <= 0 else "the last one"
         return (
-            f"{said} (try {attempt}; {why}): see whether Alyx is up and this machine reaches it; "
-            f"if it never did, {MEND_URL}"
+            f"{failure} (try {attempt}; {why}): see whether Alyx is up and this machine reaches "
+            f"it; if it never did, {MEND_URL}"
         )
 
     def _exchange(self, request: Request, data: Any, left_s: float) -> Any:
-        """Make one request, judge its answer and give its JSON."""
-        wire, one = self._connection(is_fresh=request.method == "POST")
-
-        def send(url: str, *, headers: dict[str, str], data: Any, **_: Any) -> requests.Response:
-            self.n_requests += 1
-            response = wire.send(request.method, url, left_s=left_s, headers=headers, data=data)
-            self.date = http_date(response.headers.get("Date"))
-            text = response.content[:_ERROR_BYTES].decode("utf-8", "replace")
-            judge(request, Answer(response.status_code, response.headers, self._without(text)))
-            return response
-
+        """Make one request, judge its response and give its JSON."""
+        http = self._session(is_fresh=request.method == "POST")
+        body = None if data is None else json.dumps(data)
+        self.n_requests += 1
+        found = http.send(request.method, f"{self.url}{request.path}", body, left_s)
+        self.date = http_date(found.headers.get("Date"))
+        text = found.content[:_ERROR_BYTES].decode("utf-8", "replace")
+        # Without the token, which a proxy's error page may quote.
+        text = text.replace(self._token, "***") if self._token else text
+        check_response(request, Response(found.status_code, found.headers, text))
+        notice = found.headers.get("Alyx-API-Notice", self._notice)
+        if notice != self._notice:
+            _log.info("notice of Alyx at %s: %s", self.url, notice)
+            self._notice = notice
         try:
-            return one.ask(send, request.path, data)
-        except json.JSONDecodeError as error:
-            raise Again(f"sent broken JSON ({error})") from error
+            return None if found.status_code == 204 else json.loads(found.content)
+        except ValueError as error:
+            raise RetryableError(f"sent broken JSON ({error})") from error
 
-    def _connection(self, *, is_fresh: bool) -> tuple[Wire, OneRequests]:
+    def _session(self, *, is_fresh: bool) -> HttpSession:
         """Give this process's connection; a fork must not share its parent's."""
-        from neuro_assets.alyx.http import OneRequests, Wire
+        from neuro_assets.alyx.http import HttpSession
 
-        if self._one is None:
-            self._one = OneRequests(self.url)
         if self._pid != os.getpid():
-            self._wire, self._pid = None, os.getpid()
+            self._http, self._pid = None, os.getpid()
         if is_fresh:
             # Whether a request arrived over a kept connection that then turns out to be closed
             # cannot be known; over a new one it can.
             self._drop()
-        if self._wire is None:
-            self._wire = Wire(self._token, self._timeout_s)
-        return self._wire, self._one
+        if self._http is None:
+            self._http = HttpSession(self._token, self._timeout_s)
+        return self._http
 
     def _drop(self) -> None:
-        if self._wire is not None:
-            self._wire.close()
-        self._wire = None
-
-    def _without(self, text: str) -> str:
-        """Remove the token, which a proxy's error page may quote."""
-        return text.replace(self._token, "***") if self._token else text
+        if self._http is not None:
+            self._http.close()
+        self._http = None
 
 
-def _wait_s(again: Again, attempt: int) -> float:
+def _wait_s(error: RetryableError, attempt: int) -> float:
     """Give seconds to wait: what was asked for, or twice as long each time; never in step."""
-    if again.wait_s is not None:
-        return min(again.wait_s, _LONGEST_THROTTLE_S) + random.uniform(0.0, 1.0)
+    if error.wait_s is not None:
+        return min(error.wait_s, _LONGEST_THROTTLE_S) + random.uniform(0.0, 1.0)
     return min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
 
 

@@ -310,7 +310,7 @@ def test_the_deadline_holds_over_tls_with_the_labs_own_authority(tls, monkeypatc
 def test_an_endless_answer_is_not_read_to_the_end(make, monkeypatch):
     from neuro_assets.alyx import http as transport
 
-    monkeypatch.setattr(transport, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(transport, "MAX_BYTES", 1 << 20)
     client = make(says(200, b" " * (2 << 20)))
     with pytest.raises(PermanentFailure, match="more than 1 MiB: it is not an Alyx"):
         client.get("sessions")
