@@ -21,6 +21,7 @@ from neuro_assets.sensors.alyx_tasks import alyx_task_sensors
 from neuro_assets.sensors.discovery import discovery_sensor
 from neuro_assets.sensors.publish import publish_sensors, tables_sensors
 from neuro_assets.sensors.reconciliation import reconciliation_sensor
+from neuro_assets.sensors.retries import dropped_retries_sensor
 
 
 def build_defs(
@@ -81,6 +82,7 @@ def build_defs(
             discovery_sensor(config, process, config_error),
             reconciliation_sensor(config),
             *publish_sensors(process, publish),
+            dropped_retries_sensor(),
             *tables_sensors(publish, refresh),
             *alyx_task_sensors(config, steps, process),
         ],

@@ -23,6 +23,12 @@ from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._core.storage.tags import GRPC_INFO_TAG, HIDDEN_TAG_PREFIX
 
 from neuro_assets.executors.identity import Liveness, ProcessIdentity, existed_at
+from neuro_assets.executors.retries import (
+    keep_plan_of_parent,
+    note_progress,
+    retry_failed,
+    will_be_retried,
+)
 
 WORKER_TAG = f"{HIDDEN_TAG_PREFIX}neuro_worker"
 """Run tag with the run id and the identity of the process that executes it."""
@@ -140,6 +146,50 @@ def is_dead(instance: DagsterInstance, run: DagsterRun) -> bool:
     return worker is not None and worker.liveness() is Liveness.GONE
 
 
+def living_runs(instance: DagsterInstance) -> list[DagsterRun]:
+    """List the runs in progress whose process lives on this machine.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+        Where the runs are.
+
+    Returns
+    -------
+    list of DagsterRun
+        Without those that are being cancelled.
+    """
+    statuses = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED]
+    living = []
+    for run in instance.get_runs(RunsFilter(statuses=statuses)):
+        worker = worker_of(instance, run)
+        if worker is not None and worker.liveness() is Liveness.ALIVE:
+            living.append(run)
+    return living
+
+
+def counts_as_run(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Tell whether a run did, does or will do what was asked for: all but those that died.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+        Where the run is.
+    run : DagsterRun
+        The run, with its tags.
+
+    Returns
+    -------
+    bool
+        False when its process is gone and nobody has noticed, or its retry could not be started.
+        True also for a run that failed, was cancelled, or was retried without progress: asking
+        again would end in the same way.
+    """
+    if not run.is_finished:
+        return not is_dead(instance, run)
+    return will_be_retried(instance, run) or not retry_failed(instance, run)
+
+
 def reap_dead_runs(instance: DagsterInstance) -> list[str]:
     """Fail every run whose process is gone, and free its pool slots.
 
@@ -162,6 +212,7 @@ def reap_dead_runs(instance: DagsterInstance) -> list[str]:
         if is_dead(instance, run)
     ]
     for run in dead:
+        note_progress(instance, run)
         _log.warning("the process of run %s is gone: marking it as failed", run.run_id)
         instance.report_run_failed(run, "The process of this run is gone (killed, or power lost).")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
@@ -191,6 +242,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
         run_id = context.dagster_run.run_id
         # Before the process exists: were we killed in between, the boot id would still tell.
         claim(self._instance, run_id, ProcessIdentity.here())
+        keep_plan_of_parent(self._instance, context.dagster_run)
         super().launch_run(context)
         self._await_worker(run_id)
 
@@ -207,7 +259,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
             time.sleep(_PID_POLL_S)
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Tell whether the process of a run lives.
+        """Tell whether the process of a run lives, and note its progress for its retries.
 
         Parameters
         ----------
@@ -219,6 +271,8 @@ class WatchedRunLauncher(DefaultRunLauncher):
         CheckRunHealthResult
             `RUNNING`, or `FAILED` when the process is certainly gone.
         """
+        # Here, because whether a lost run is retried is decided right after this look at it.
+        note_progress(self._instance, run)
         if not _is_local(run):
             return _healthy("its code server is on another machine: cannot be judged from here")
         worker = worker_of(self._instance, run)
@@ -229,7 +283,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
             return _healthy(f"process {worker.pid} lives")
         if liveness is Liveness.UNKNOWN:
             return _healthy(f"runs on {worker.host}: cannot be judged from here")
-        return CheckRunHealthResult(WorkerStatus.FAILED, _obituary(worker))
+        return CheckRunHealthResult(WorkerStatus.FAILED, _gone_message(worker))
 
     def terminate(self, run_id: str) -> bool:
         """Ask a run to stop, through its code server or else by a signal to its process.
@@ -275,7 +329,7 @@ def _healthy(message: str) -> CheckRunHealthResult:
     return CheckRunHealthResult(WorkerStatus.RUNNING, message)
 
 
-def _obituary(worker: ProcessIdentity) -> str:
+def _gone_message(worker: ProcessIdentity) -> str:
     if not worker.machine_runs:
         return "the machine was restarted since"
     return f"process {worker.pid} is gone"

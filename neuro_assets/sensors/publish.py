@@ -6,6 +6,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from neuro_assets import names
+from neuro_assets.executors.retries import will_be_retried
 
 ENDED = (
     dg.DagsterRunStatus.SUCCESS,
@@ -20,7 +21,7 @@ COPIED_TAGS = ("neuro/session", "neuro/duration_s", "neuro/channels")
 def publish_sensors(
     process: UnresolvedAssetJobDefinition, publish: UnresolvedAssetJobDefinition
 ) -> list[dg.SensorDefinition]:
-    """Request `publish` once for each ended run of `process`, however it ended.
+    """Request `publish` once for each ended run of `process`, however it ended, after its retries.
 
     What failed or was skipped is in the store, and the NWB file says what it was made without.
     """
@@ -30,6 +31,8 @@ def publish_sensors(
         key = run.tags.get(PARTITION_TAG)
         if key is None:
             return dg.SkipReason(f"Run {run.run_id} has no partition")
+        if will_be_retried(context.instance, run):
+            return dg.SkipReason(f"Run {run.run_id} was lost and is retried: waiting for its end")
         tags = {name: run.tags[name] for name in COPIED_TAGS if name in run.tags}
         return dg.RunRequest(run_key=run.run_id, partition_key=key, tags=tags)
 

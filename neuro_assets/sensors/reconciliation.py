@@ -14,6 +14,7 @@ import dagster as dg
 
 from neuro_assets import names
 from neuro_assets.config import LabConfig
+from neuro_assets.executors.launcher import counts_as_run
 from neuro_assets.outcomes import NeuroAssetsError, TransientFailure
 from neuro_assets.registry.descriptions import Known
 from neuro_assets.registry.recheck_queue import write_revisits
@@ -190,7 +191,7 @@ def _may_be_lost(registry: Registry, record: RecordingRecord, now: datetime) -> 
 
 def _has_run(instance: dg.DagsterInstance, record: RecordingRecord) -> bool:
     tags = {"dagster/partition": record.key, RAW_VERSION_TAG: record.raw_version}
-    return bool(instance.get_run_records(dg.RunsFilter(tags=tags), limit=1))
+    return any(counts_as_run(instance, run) for run in instance.get_runs(dg.RunsFilter(tags=tags)))
 
 
 def _is_stuck(record: RecordingRecord, now: datetime, days: float) -> bool:

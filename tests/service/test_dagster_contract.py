@@ -128,7 +128,7 @@ def test_the_packaged_instance_loads_and_means_what_it_says(
         assert instance.run_monitoring_settings["free_slots_after_run_end_seconds"] == 30
         assert instance.run_monitoring_max_resume_run_attempts == 0
         assert instance.run_retries_enabled
-        assert instance.run_retries_max_retries == 3
+        assert instance.run_retries_max_retries == 1
         assert not instance.run_retries_retry_on_asset_or_op_failure
         assert not instance.telemetry_enabled
         assert not instance.nux_enabled

@@ -334,6 +334,8 @@ def test_a_run_that_was_killed_with_everything_is_found_freed_and_resumed(tmp_pa
             assert run is not None
             assert run.status is dg.DagsterRunStatus.STARTED
 
+            # The retry goes on with the configuration that its run began with.
+            (tmp_path / "lab.yaml").write_text("number: 2\n")
             up = tools.start_up(tmp_path, tools.free_port())
             tools.until(
                 lambda: instance.get_run_by_id(slow["run"]).status is dg.DagsterRunStatus.FAILURE,  # type: ignore[union-attr]
@@ -349,7 +351,7 @@ def test_a_run_that_was_killed_with_everything_is_found_freed_and_resumed(tmp_pa
             assert follower.wait() == 0
             # Resumed, not started again: what was done stays done.
             assert len(tools.lines(tmp_path, "first")) == 1
-            assert len(tools.lines(tmp_path, "last")) == 1
+            assert [line["text"] for line in tools.lines(tmp_path, "last")] == ["number: 1\n"]
             assert f"RESULT {second[0]['run']} SUCCESS True" in tools.log(tmp_path, "run.log")
             retried = instance.get_run_by_id(second[0]["run"])
             assert retried is not None

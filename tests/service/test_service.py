@@ -70,7 +70,7 @@ def test_an_unchanged_file_is_renewed_and_a_changed_one_is_left_alone(tmp_path: 
     prepare_home(tmp_path, cores=32)
     assert "max_concurrent_runs: 4" in path.read_text()
     ours = path.read_text()
-    path.write_text(ours.replace("max_retries: 3", "max_retries: 7"))
+    path.write_text(ours.replace("max_retries: 1", "max_retries: 7"))
     prepare_home(tmp_path, cores=2)
     assert "max_retries: 7" in path.read_text()
     assert "max_concurrent_runs: 4" in path.read_text()

@@ -67,7 +67,7 @@ def build(text: str, error: str | None) -> dg.Definitions:
 
     @dg.asset(partitions_def=PARTITIONS, deps=[slow])
     def last() -> None:
-        note("last")
+        note("last", text=text)
 
     @dg.asset
     def text_before() -> None:

@@ -1,0 +1,205 @@
+"""Which lost runs are started again, and with what: as long as they make progress.
+
+Dagster starts a failed run again while its group (the first run and all its retries) has at most
+`dagster/max_retries` members. That tag is raised here, so that twice without progress is final:
+a run that finished a step which is new to its group, and a run that was asked to stop with the
+platform, cost no retry.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+from dagster._core.errors import DagsterRunNotFoundError
+from dagster._core.events import RunFailureReason
+from dagster._core.execution.retries import auto_reexecution_should_retry_run
+from dagster._core.storage.tags import (
+    AUTO_RETRY_RUN_ID_TAG,
+    MAX_RETRIES_TAG,
+    RUN_FAILURE_REASON_TAG,
+    WILL_RETRY_TAG,
+)
+
+FAILED_RETRY_MESSAGE = "Failed to retry run"
+"""What Dagster's daemon records with a run whose retry it could not start, before it gives up."""
+MAX_START_ATTEMPTS = 10
+
+_log = logging.getLogger("dagster.neuro_assets.retries")
+
+
+def note_progress(instance: DagsterInstance, run: DagsterRun) -> None:
+    """Let a run that finished a step which is new to its group be resumed, however long that is.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+        Where the run is.
+    run : DagsterRun
+        In progress, or lost and not failed yet.
+    """
+    group = _group(instance, run)
+    if _max_retries(instance, run) <= len(group) and _made_progress(instance, run, group):
+        _allow(instance, run, len(group) + 1)
+
+
+def allow_for_stop(instance: DagsterInstance, run: DagsterRun) -> None:
+    """Let the polite stop of a run cost no retry; called before the stop.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+        Where the run is.
+    run : DagsterRun
+        In progress.
+    """
+    group, allowed = _group(instance, run), _max_retries(instance, run)
+    if _made_progress(instance, run, group):
+        _allow(instance, run, max(allowed, len(group) + 1))
+    else:
+        _allow(instance, run, allowed + 1)
+
+
+def will_be_retried(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Tell whether a run that ended was, or is going to be, executed again.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+        Where the run is.
+    run : DagsterRun
+        The run, with its tags.
+
+    Returns
+    -------
+    bool
+        Also true for a run whose retry could not be started for a moment, see `retry_dropped`.
+    """
+    if run.status is not DagsterRunStatus.FAILURE or not instance.run_retries_enabled:
+        return False
+    if any(other.parent_run_id == run.run_id for other in _group(instance, run)):
+        return True
+    if _start_attempts(instance, run) >= MAX_START_ATTEMPTS:
+        return False
+    reason = run.tags.get(RUN_FAILURE_REASON_TAG)
+    return auto_reexecution_should_retry_run(
+        instance, run, RunFailureReason(reason) if reason else None
+    )
+
+
+def retry_dropped(instance: DagsterInstance, since: datetime) -> list[str]:
+    """Have the daemon try again to start the retries that it gave up.
+
+    It gives up at the first error, as when a worker and the code server were killed together.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+        Where the runs are.
+    since : datetime
+        Only runs that changed after this.
+
+    Returns
+    -------
+    list of str
+        Ids of the failed runs whose retry is tried again, or given up after ten times.
+    """
+    dropped = RunsFilter(
+        statuses=[DagsterRunStatus.FAILURE], tags={WILL_RETRY_TAG: "false"}, updated_after=since
+    )
+    runs = [run for run in instance.get_runs(dropped) if _was_dropped(instance, run)]
+    for run in runs:
+        # A new failure event is what the daemon, and whoever waits for the end, reacts to.
+        instance.report_run_failed(run, "Its retry could not be started: trying again.")
+        _log.warning("run %s: its retry could not be started, trying again", run.run_id)
+    return [run.run_id for run in runs]
+
+
+def retry_failed(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Tell whether the daemon could not start the retry of a failed run.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+        Where the run is.
+    run : DagsterRun
+        The run, with its tags.
+
+    Returns
+    -------
+    bool
+        False once there is a retry.
+    """
+    return AUTO_RETRY_RUN_ID_TAG not in run.tags and _start_attempts(instance, run) > 0
+
+
+def keep_plan_of_parent(instance: DagsterInstance, run: DagsterRun) -> None:
+    """Let an automatic retry compute what its run set out to: with the configuration of then.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+        Where the run is.
+    run : DagsterRun
+        About to be launched. A run that a person re-executes takes the configuration of now.
+    """
+    parent = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+    if parent is None or parent.tags.get(AUTO_RETRY_RUN_ID_TAG) != run.run_id:
+        return
+    if not parent.execution_plan_snapshot_id or not run.execution_plan_snapshot_id:
+        return
+    first = instance.get_execution_plan_snapshot(parent.execution_plan_snapshot_id)
+    now = instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
+    if first.repository_load_data == now.repository_load_data or run.remote_job_origin is None:
+        return
+    plan = first._replace(
+        step_keys_to_execute=now.step_keys_to_execute, initial_known_state=now.initial_known_state
+    )
+    storage = instance.run_storage
+    kept = run._replace(
+        execution_plan_snapshot_id=storage.add_execution_plan_snapshot(plan),
+        job_snapshot_id=parent.job_snapshot_id,
+    )
+    # The one method of the storage that writes a whole run again.
+    storage.replace_job_origin(kept, run.remote_job_origin)
+
+
+def _group(instance: DagsterInstance, run: DagsterRun) -> list[DagsterRun]:
+    try:
+        found = instance.get_run_group(run.run_id)
+    except DagsterRunNotFoundError:
+        # The first run of the group was deleted.
+        return [run]
+    return list(found[1]) if found else [run]
+
+
+def _max_retries(instance: DagsterInstance, run: DagsterRun) -> int:
+    tag = run.tags.get(MAX_RETRIES_TAG, "")
+    return int(tag) if tag.isdecimal() else instance.run_retries_max_retries
+
+
+def _allow(instance: DagsterInstance, run: DagsterRun, max_retries: int) -> None:
+    instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: str(max_retries)})
+
+
+def _made_progress(instance: DagsterInstance, run: DagsterRun, group: list[DagsterRun]) -> bool:
+    earlier = (_finished_steps(instance, r) for r in group if r.run_id != run.run_id)
+    return bool(_finished_steps(instance, run).difference(*earlier))
+
+
+def _finished_steps(instance: DagsterInstance, run: DagsterRun) -> set[str]:
+    entries = instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_SUCCESS)
+    return {entry.step_key for entry in entries if entry.step_key is not None}
+
+
+def _start_attempts(instance: DagsterInstance, run: DagsterRun) -> int:
+    entries = instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
+    return sum(entry.message.startswith(FAILED_RETRY_MESSAGE) for entry in entries)
+
+
+def _was_dropped(instance: DagsterInstance, run: DagsterRun) -> bool:
+    if not retry_failed(instance, run):
+        return False
+    # At the last attempt too: the failure is reported once more, now as final.
+    return _start_attempts(instance, run) == MAX_START_ATTEMPTS or will_be_retried(instance, run)

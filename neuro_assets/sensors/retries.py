@@ -1,0 +1,31 @@
+"""Retries that Dagster's daemon could not start are started when the code server is back."""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from neuro_assets.executors.retries import retry_dropped
+
+LOOK_BACK = timedelta(days=2)
+
+
+def dropped_retries_sensor() -> dg.SensorDefinition:
+    """Build the sensor that has dropped retries tried again.
+
+    Returns
+    -------
+    dagster.SensorDefinition
+        Running from the start.
+    """
+
+    @dg.sensor(
+        name="dropped_retries",
+        description="Has the daemon retry lost runs whose retry it could not start.",
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def dropped_retries(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        found = retry_dropped(context.instance, datetime.now(UTC) - LOOK_BACK)
+        return dg.SkipReason(f"Tried again: {', '.join(found)}" if found else "None was dropped")
+
+    return dropped_retries

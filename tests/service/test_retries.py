@@ -1,0 +1,246 @@
+"""Lost runs are resumed as long as they make progress; decisions only, without processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.events import DagsterEvent
+from dagster._core.execution.plan.objects import StepSuccessData
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG, WILL_RETRY_TAG
+
+from neuro_assets.executors.identity import ProcessIdentity
+from neuro_assets.executors.launcher import claim, counts_as_run, living_runs, reap_dead_runs
+from neuro_assets.executors.retries import (
+    FAILED_RETRY_MESSAGE,
+    MAX_START_ATTEMPTS,
+    allow_for_stop,
+    note_progress,
+    retry_dropped,
+    will_be_retried,
+)
+from neuro_assets.sensors.publish import publish_sensors
+
+LONG_AGO = datetime.now(UTC) - timedelta(days=1)
+
+
+@dg.job
+def nothing() -> None: ...
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    launcher = {"module": "neuro_assets.executors.launcher", "class": "WatchedRunLauncher"}
+    retries = {"enabled": True, "max_retries": 1, "retry_on_asset_or_op_failure": False}
+    overrides = {"run_launcher": launcher, "run_retries": retries}
+    with dg.DagsterInstance.local_temp(str(tmp_path), overrides=overrides) as instance:
+        yield instance
+
+
+def reload(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRun:
+    again = instance.get_run_by_id(run.run_id)
+    assert again is not None
+    return again
+
+
+def start(instance: dg.DagsterInstance, lost: dg.DagsterRun | None = None) -> dg.DagsterRun:
+    """A first run, or what Dagster's daemon makes of one that was lost."""
+    if lost is None:
+        return instance.create_run_for_job(nothing, tags={"dagster/partition": "one"})
+    parent = reload(instance, lost)
+    root = parent.root_run_id or parent.run_id
+    group = {ROOT_RUN_ID_TAG: root, PARENT_RUN_ID_TAG: parent.run_id, WILL_RETRY_TAG: ""}
+    return instance.create_run_for_job(
+        nothing, tags={**parent.tags, **group}, root_run_id=root, parent_run_id=parent.run_id
+    )
+
+
+def finish_step(instance: dg.DagsterInstance, run: dg.DagsterRun, step: str) -> None:
+    event = DagsterEvent(
+        dg.DagsterEventType.STEP_SUCCESS.value,
+        run.job_name,
+        step_key=step,
+        event_specific_data=StepSuccessData(duration_ms=1.0),
+    )
+    instance.report_dagster_event(event, run.run_id)
+
+
+def die(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Find the process of a run gone, as the daemon does; whether Dagster retries it."""
+    gone = replace(ProcessIdentity.here(os.getpid()), start="0")
+    claim(instance, run.run_id, gone)
+    assert run.run_id in reap_dead_runs(instance)
+    again = reload(instance, run)
+    assert again.status is dg.DagsterRunStatus.FAILURE
+    assert will_be_retried(instance, again) is (again.tags[WILL_RETRY_TAG] == "true")
+    return again.tags[WILL_RETRY_TAG] == "true"
+
+
+def test_twice_without_progress_is_final(instance: dg.DagsterInstance) -> None:
+    first = start(instance)
+    assert die(instance, first)
+    assert not die(instance, start(instance, first))
+
+
+def test_a_run_is_resumed_for_as_long_as_it_makes_progress(instance: dg.DagsterInstance) -> None:
+    run = start(instance)
+    for number in range(6):
+        finish_step(instance, run, f"step {number}")
+        assert die(instance, run)
+        run = start(instance, run)
+    # A step that the group had finished already is no progress.
+    finish_step(instance, run, "step 0")
+    assert die(instance, run)
+    run = start(instance, run)
+    assert not die(instance, run)
+
+
+def test_one_death_without_progress_between_others_is_forgotten(
+    instance: dg.DagsterInstance,
+) -> None:
+    run = start(instance)
+    for number in range(3):
+        assert die(instance, run)
+        run = start(instance, run)
+        finish_step(instance, run, f"step {number}")
+        assert die(instance, run)
+        run = start(instance, run)
+
+
+def test_the_health_check_notes_progress_before_the_run_is_failed(
+    instance: dg.DagsterInstance,
+) -> None:
+    first = start(instance)
+    assert die(instance, first)
+    run = start(instance, first)
+    finish_step(instance, run, "new")
+    claim(instance, run.run_id, ProcessIdentity.here(os.getpid()))
+    instance.run_launcher.check_run_worker_health(reload(instance, run))
+    # A worker that reports its own end: nobody looks at it again before.
+    instance.report_run_failed(reload(instance, run))
+    assert will_be_retried(instance, reload(instance, run))
+
+
+@pytest.mark.parametrize("progress", [False, True])
+def test_polite_stops_cost_no_retry(instance: dg.DagsterInstance, progress: bool) -> None:
+    run = start(instance)
+    for number in range(5):
+        if progress:
+            finish_step(instance, run, f"step {number}")
+        allow_for_stop(instance, reload(instance, run))
+        instance.report_run_failed(reload(instance, run))
+        assert will_be_retried(instance, reload(instance, run))
+        run = start(instance, run)
+    assert die(instance, run)
+    assert not die(instance, start(instance, run))
+
+
+def test_noting_the_same_progress_again_changes_nothing(instance: dg.DagsterInstance) -> None:
+    run = start(instance)
+    finish_step(instance, run, "step")
+    for _ in range(3):
+        note_progress(instance, reload(instance, run))
+    assert reload(instance, run).tags["dagster/max_retries"] == "2"
+
+
+def test_only_runs_whose_process_lives_are_asked_to_stop(instance: dg.DagsterInstance) -> None:
+    living, dead, foreign = (start(instance) for _ in range(3))
+    claim(instance, living.run_id, ProcessIdentity.here(os.getpid()))
+    claim(instance, dead.run_id, replace(ProcessIdentity.here(os.getpid()), start="0"))
+    for run in (living, dead, foreign):
+        event = DagsterEvent(dg.DagsterEventType.RUN_START.value, run.job_name)
+        instance.report_dagster_event(event, run.run_id)
+    assert [run.run_id for run in living_runs(instance)] == [living.run_id]
+
+
+# --- a retry that the daemon could not start --------------------------------------------------
+
+
+def drop_retry(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """What the daemon does when the code server does not answer."""
+    instance.report_engine_event(FAILED_RETRY_MESSAGE, reload(instance, run))
+    instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
+
+
+def test_a_retry_that_was_dropped_is_tried_again_until_there_is_one(
+    instance: dg.DagsterInstance,
+) -> None:
+    lost = start(instance)
+    assert die(instance, lost)
+    assert retry_dropped(instance, LONG_AGO) == []
+    drop_retry(instance, lost)
+    assert retry_dropped(instance, LONG_AGO) == [lost.run_id]
+    # The daemon reads the new failure, with this:
+    assert reload(instance, lost).tags[WILL_RETRY_TAG] == "true"
+    drop_retry(instance, lost)
+    start(instance, lost)
+    instance.add_run_tags(lost.run_id, {"dagster/auto_retry_run_id": "the retry"})
+    assert retry_dropped(instance, LONG_AGO) == []
+
+
+def test_a_run_that_is_final_is_not_taken_for_dropped(instance: dg.DagsterInstance) -> None:
+    first = start(instance)
+    die(instance, first)
+    second = start(instance, first)
+    die(instance, second)
+    assert retry_dropped(instance, LONG_AGO) == []
+
+
+def test_a_retry_that_never_starts_is_given_up(instance: dg.DagsterInstance) -> None:
+    lost = start(instance)
+    die(instance, lost)
+    for attempt in range(MAX_START_ATTEMPTS):
+        assert will_be_retried(instance, reload(instance, lost)), attempt
+        drop_retry(instance, lost)
+        assert retry_dropped(instance, LONG_AGO) == [lost.run_id]
+    assert not will_be_retried(instance, reload(instance, lost))
+    drop_retry(instance, lost)
+    assert retry_dropped(instance, LONG_AGO) == []
+
+
+def test_a_dead_run_counts_as_none_and_a_failed_one_as_one(instance: dg.DagsterInstance) -> None:
+    dead, lost, dropped = (start(instance) for _ in range(3))
+    claim(instance, dead.run_id, replace(ProcessIdentity.here(os.getpid()), start="0"))
+    assert not counts_as_run(instance, reload(instance, dead))
+    assert die(instance, lost)
+    assert counts_as_run(instance, reload(instance, lost))
+    assert die(instance, dropped)
+    for _ in range(MAX_START_ATTEMPTS + 1):
+        drop_retry(instance, dropped)
+    assert not counts_as_run(instance, reload(instance, dropped))
+    final = start(instance, lost)
+    assert not die(instance, final)
+    assert counts_as_run(instance, reload(instance, final))
+
+
+# --- publish ------------------------------------------------------------------------------------
+
+
+def test_publish_waits_while_process_is_going_to_be_retried(instance: dg.DagsterInstance) -> None:
+    job = dg.define_asset_job("process")
+    (sensor,) = [s for s in publish_sensors(job, job) if s.name == "publish_after_failure"]
+
+    def ask(run: dg.DagsterRun) -> object:
+        event = DagsterEvent(dg.DagsterEventType.RUN_FAILURE.value, run.job_name)
+        context = dg.build_run_status_sensor_context(
+            sensor_name=sensor.name,
+            dagster_event=event,
+            dagster_instance=instance,
+            dagster_run=reload(instance, run),
+        )
+        return sensor(context)
+
+    first = start(instance)
+    assert die(instance, first)
+    assert isinstance(ask(first), dg.SkipReason)
+    second = start(instance, first)
+    assert isinstance(ask(first), dg.SkipReason)
+    assert not die(instance, second)
+    request = ask(second)
+    assert isinstance(request, dg.RunRequest)
+    assert request.partition_key == "one"
