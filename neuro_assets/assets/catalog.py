@@ -11,6 +11,7 @@ from types import ModuleType
 from neuro_assets import names
 from neuro_assets.assets import steps
 from neuro_assets.assets.step import Need, StepSpec
+from neuro_assets.checks.criteria import criteria_version
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.base import StepParameters
@@ -75,7 +76,7 @@ def in_order(specs: Iterable[StepSpec]) -> list[StepSpec]:
         See `all_steps`.
     """
     given = list(specs)
-    made = [spec.name for spec in given if spec.job == names.PROCESS_JOB]
+    made = [spec for spec in given if spec.job == names.PROCESS_JOB]
     by_name = {spec.name: _expanded(spec, made) for spec in given}
     if len(by_name) != len(given):
         raise PermanentFailure(f"two steps have one name: {sorted(s.name for s in given)}")
@@ -85,12 +86,17 @@ def in_order(specs: Iterable[StepSpec]) -> list[StepSpec]:
     return sorted(by_name.values(), key=lambda s: (depths[s.name], len(s.needs)))
 
 
-def _expanded(spec: StepSpec, made: list[str]) -> StepSpec:
-    """Replace the need of everything by the needs of each."""
+def _expanded(spec: StepSpec, made: list[StepSpec]) -> StepSpec:
+    """Replace the need of everything by the needs of each, and of the criteria that judge it."""
     if all(need.asset != names.EVERY_RESULT for need in spec.needs):
         return spec
     named = [need for need in spec.needs if need.asset != names.EVERY_RESULT]
-    return replace(spec, needs=(*named, *(Need(asset, optional=True) for asset in made)))
+    criteria = {each.name: criteria_version(each.criteria) for each in made}
+    return replace(
+        spec,
+        needs=(*named, *(Need(each.name, optional=True) for each in made)),
+        settings=lambda key: {**spec.settings(key), "criteria": criteria},
+    )
 
 
 def _depth(

@@ -62,6 +62,8 @@ def complete_results(criteria: Sequence[Criterion], judged: list[Judged]) -> Ite
     for family in _families(criteria):
         rows = [j for j in judged if j.criterion.family == family]
         worst = max((j.verdict for j in rows), default=Verdict.NOT_SET)
+        if not all(j.measured for j in rows):
+            worst = max(worst, Verdict.WARNING)
         yield _result(family, worst, _family_metadata(rows), "; ".join(_words(j) for j in rows))
 
 
@@ -121,7 +123,7 @@ def _family_metadata(rows: list[Judged]) -> dict[str, Any]:
             dg.TableRecord(
                 {
                     "metric": j.criterion.metric,
-                    "value": "not computed" if j.value is None else f"{j.value:.4g}",
+                    "value": _shown(j),
                     "limits": _limits(j.criterion),
                     "verdict": j.verdict.name,
                     "source": j.criterion.source,
@@ -131,6 +133,12 @@ def _family_metadata(rows: list[Judged]) -> dict[str, Any]:
         ]
     )
     return {**values, "criteria": table}
+
+
+def _shown(judged: Judged) -> str:
+    if judged.value is not None:
+        return f"{judged.value:.4g}"
+    return "not computed" if judged.measured else "not measured"
 
 
 def _limits(criterion: Criterion) -> str:
@@ -151,6 +159,11 @@ def _unit(criterion: Criterion) -> str:
 
 def _words(judged: Judged) -> str:
     metric = judged.criterion.metric
+    if not judged.measured:
+        return (
+            f"{metric} not measured: the output is older than this criterion; "
+            "`neuro-assets run KEY --only ASSET --force` makes it again"
+        )
     if judged.value is None:
         return f"{metric} not computed"
     value = f"{judged.value:.4g} {_unit(judged.criterion)}".strip()

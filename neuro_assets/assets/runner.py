@@ -25,7 +25,7 @@ from neuro_assets.assets.checks import (
     skipped_results,
 )
 from neuro_assets.assets.step import Input, Step, StepSpec
-from neuro_assets.checks.criteria import judge
+from neuro_assets.checks.criteria import criteria_version, judge
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import (
     Outcome,
@@ -43,6 +43,7 @@ from neuro_assets.resources.io_managers import (
 )
 from neuro_assets.science.result import Progress, StepResult
 from neuro_assets.store import Attempt, InputRef, Manifest, Store, Stored, version_of
+from neuro_assets.store.judgement import keep_judgement
 
 FORCE_TAG = "neuro/force"
 """Run tag: `true` computes again although the version is in the store."""
@@ -121,7 +122,7 @@ class _Runner:
             done = store.committed(self.spec.name, key, manifest.version)
             if done is not None:
                 context.log.info(f"{self.spec.name}: version {manifest.version} is stored; reused")
-                yield from self._reuse(done)
+                yield from self._reuse(store, done)
                 return
         try:
             with store.attempt(self.spec.name, key, manifest.version) as attempt:
@@ -157,6 +158,7 @@ class _Runner:
             outcome=Outcome.COMPLETE,
             metrics=result.metrics,
             applied=[asdict(step) for step in result.applied],
+            criteria=criteria_version(criteria),
             checks=[row.row() for row in judged],
             **_measured(began),
         )
@@ -189,14 +191,16 @@ class _Runner:
         compute = self.config.compute
         return compute.n_cores if self.spec.pool else compute.n_jobs
 
-    def _reuse(self, done: Stored) -> Iterator[Any]:
+    def _reuse(self, store: Store, done: Stored) -> Iterator[Any]:
         manifest, criteria = done.manifest, self.spec.criteria
         yield _output(manifest, Production(manifest, None, None, done), _numbers(manifest.metrics))
         if manifest.skip is not None:
             skip = manifest.skip
             yield from skipped_results(criteria, skip["reason"], skip["detail"], skip["origin"])
             return
-        yield from complete_results(criteria, judge(criteria, manifest.metrics))
+        judged = judge(criteria, manifest.metrics, stored=True)
+        keep_judgement(store, done, criteria_version(criteria), [row.row() for row in judged])
+        yield from complete_results(criteria, judged)
 
     def _fail(self, store: Store, manifest: Manifest, error: Exception) -> Iterator[Any]:
         words = {"type": type(error).__name__, "message": str(error)}

@@ -6,6 +6,8 @@ come from. The rows of an asset stand with its step.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
@@ -68,18 +70,32 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Judged:
-    """A criterion, the value it was applied to, and the verdict."""
+    """A criterion, the value it was applied to, and the verdict.
+
+    `measured` is false for an output that was made before there was such a metric: NOT_SET then
+    means that nobody looked.
+    """
 
     criterion: Criterion
     value: float | None
     verdict: Verdict
+    measured: bool = True
 
     def row(self) -> dict[str, Any]:
         """Flat form for the manifest and for tables."""
-        return {**asdict(self.criterion), "value": self.value, "verdict": self.verdict.name}
+        row = {**asdict(self.criterion), "value": self.value, "verdict": self.verdict.name}
+        return row if self.measured else {**row, "measured": False}
 
 
-def judge(criteria: Sequence[Criterion], metrics: Mapping[str, Any]) -> list[Judged]:
+def criteria_version(criteria: Sequence[Criterion]) -> str:
+    """Hash the rows: stored outputs are judged anew when it changes, and nothing is computed."""
+    rows = json.dumps([asdict(criterion) for criterion in criteria], sort_keys=True)
+    return hashlib.sha256(rows.encode()).hexdigest()[:8]
+
+
+def judge(
+    criteria: Sequence[Criterion], metrics: Mapping[str, Any], *, stored: bool = False
+) -> list[Judged]:
     """Apply every criterion to its metric.
 
     Parameters
@@ -88,6 +104,8 @@ def judge(criteria: Sequence[Criterion], metrics: Mapping[str, Any]) -> list[Jud
         Rows of one asset.
     metrics : mapping
         Metrics of the step's result.
+    stored : bool
+        Whether they are those of an output that was made earlier, perhaps before a criterion was.
 
     Returns
     -------
@@ -102,6 +120,9 @@ def judge(criteria: Sequence[Criterion], metrics: Mapping[str, Any]) -> list[Jud
     """
     judged = []
     for criterion in criteria:
+        if criterion.metric not in metrics and stored:
+            judged.append(Judged(criterion, None, Verdict.NOT_SET, measured=False))
+            continue
         if criterion.metric not in metrics:
             raise LookupError(
                 f"criterion {criterion.metric!r} has no such metric; "

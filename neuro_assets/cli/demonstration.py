@@ -20,6 +20,7 @@ from neuro_assets.cli.status import output_states, states_table
 from neuro_assets.config import CONFIG_NAME, CONFIG_VARIABLE, read_config
 from neuro_assets.outcomes import Outcome
 from neuro_assets.recording_key import RecordingKey
+from neuro_assets.store.judgement import judgement
 
 if TYPE_CHECKING:
     from spikeinterface.core import BaseSorting
@@ -191,7 +192,7 @@ def _check_table(lab: Lab, keys: list[str]) -> Table:
     for key in keys:
         counts: Counter[str] = Counter()
         for state in output_states(lab, key):
-            rows = state.stored.manifest.checks if state.stored else []
+            rows = judgement(state.stored) if state.stored else []
             counts.update(row["verdict"] for row in rows)
         verdicts = ("PASS", "WARNING", "FAIL", "CRITICAL", "NOT_SET")
         table.add_row(key, *(str(counts[verdict]) for verdict in verdicts))

@@ -240,8 +240,10 @@ class Manifest(_Record):
         `reason`, `detail`, `origin`.
     error : dict or None
         `type`, `message`.
+    criteria : str
+        Version of the criteria by which `checks` were judged.
     checks : list of dict
-        Quality criteria with values and verdicts.
+        Quality criteria with values and verdicts; see also `neuro_assets.store.judgement`.
     files : list of FileEntry
         Filled in at commit.
     extra : dict
@@ -267,6 +269,7 @@ class Manifest(_Record):
     run_id: str | None = None
     skip: Annotated[dict[str, Any] | None, Plain] = None
     error: Annotated[dict[str, Any] | None, Plain] = None
+    criteria: str = ""
     checks: Annotated[list[dict[str, Any]], Plain] = []
     files: list[FileEntry] = []
     extra: Annotated[dict[str, Any], Plain] = {}

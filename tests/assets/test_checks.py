@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import nan
 
 import dagster as dg
@@ -14,7 +15,7 @@ from neuro_assets.assets.checks import (
     failed_result,
     skipped_results,
 )
-from neuro_assets.checks.criteria import Criterion, Verdict, judge
+from neuro_assets.checks.criteria import Criterion, Verdict, criteria_version, judge
 from neuro_assets.config import LabConfig
 from neuro_assets.partitions import SESSION_PROBE
 
@@ -49,6 +50,20 @@ def test_a_criterion_from_below():
 def test_a_metric_that_the_step_does_not_report_is_a_bug_and_not_a_pass():
     with pytest.raises(LookupError, match="line_db"):
         judge(ROWS, {"rms_uv": 1.0, "yield": 1.0})
+
+
+def test_an_output_that_is_older_than_a_criterion_is_amber_and_not_judged():
+    judged = judge(ROWS, {"rms_uv": 1.0, "yield": 1.0}, stored=True)
+    assert [row.verdict for row in judged] == [Verdict.PASS, Verdict.PASS, Verdict.NOT_SET]
+    noise = next(r for r in complete_results(ROWS, judged) if r.check_name == "noise")
+    assert (noise.passed, noise.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "line_db not measured" in noise.description and "run KEY" in noise.description
+
+
+def test_the_criteria_have_a_version_that_every_limit_changes():
+    other = (*ROWS[:2], replace(ROWS[2], warning=7))
+    assert criteria_version(ROWS) == criteria_version(tuple(ROWS))
+    assert len({criteria_version(rows) for rows in (ROWS, other, ROWS[:2])}) == 3
 
 
 def names(results: list[dg.AssetCheckResult]) -> set[str | None]:

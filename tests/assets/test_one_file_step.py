@@ -18,6 +18,9 @@ from neuro_assets.config import ConfigError, LabConfig, parse_config
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.base import StepParameters
 from neuro_assets.science.result import StepResult
+from neuro_assets.store.judgement import judgement
+
+WARN = dg.AssetCheckSeverity.WARN
 
 TOY = '''
 """A derived asset in one file: how long a recording is, in a unit of one's own."""
@@ -98,6 +101,39 @@ def test_a_new_file_is_an_asset_with_checks_parameters_and_a_state(tmp_path, toy
     }  # fmt: skip
     changed = lab.with_text("store: {url: store}").states(key)["toy"]
     assert "parameters: unit_s from 60.0 to 1.0" in changed.out_of_date
+
+
+def test_a_changed_or_new_criterion_judges_what_is_stored_and_computes_nothing(tmp_path, toy):
+    write(tmp_path / "raw" / "M1_g0" / "M1_g0_t0.imec0.ap.bin", n=3000)
+    before = SmallLab(tmp_path, "store: {url: store}")
+    (key,) = before.register(tmp_path / "raw")
+    assert before.run("process", key, only=["toy"]).success
+    made = before.store.current("toy", key)
+    assert [row["verdict"] for row in judgement(made)] == ["PASS"]
+
+    new = 'warning=5, above=False), Criterion("width", "form", "1", fail=1))'
+    broken = TOY.replace("warning=1e-6, above=False),)", new)
+    (toy / "toy.py").write_text(broken.replace("return StepResult(", "raise AssertionError("))
+    sys.modules.pop(f"{steps.__name__}.toy")
+    after = before.with_text("store: {url: store}  # read again")
+    result = after.run("process", key, only=["toy"])
+
+    assert result.success
+    now = after.store.current("toy", key)
+    assert now.attempt == made.attempt
+    assert {row["metric"]: row["verdict"] for row in judgement(now)} == {
+        "length": "WARNING", "width": "NOT_SET",
+    }  # fmt: skip
+    checks = {name: check for (asset, name), check in after.checks(result).items()}
+    assert checks["outcome"].passed and checks["usable"].passed
+    assert (checks["extent"].passed, checks["extent"].severity) == (False, WARN)
+    assert (checks["form"].passed, checks["form"].severity) == (False, WARN)
+    assert "width not measured: the output is older" in checks["form"].description
+
+    (toy / "toy.py").write_text(TOY)
+    sys.modules.pop(f"{steps.__name__}.toy")
+    assert before.with_text("store: {url: store}  #").run("process", key, only=["toy"]).success
+    assert [row["verdict"] for row in judgement(now)] == ["PASS"]
 
 
 def test_its_parameters_are_checked_as_those_of_any_step(toy):

@@ -14,6 +14,7 @@ from neuro_assets import __version__
 from neuro_assets.alyx.registration.merge import own_prefix
 from neuro_assets.checks.criteria import Verdict
 from neuro_assets.outcomes import Outcome
+from neuro_assets.store.judgement import judgement
 
 if TYPE_CHECKING:
     from neuro_assets.store import Manifest, Store, Stored
@@ -108,9 +109,9 @@ def judged(made: Iterable[Made]) -> list[dict[str, Any]]:
     """
     rows = []
     for each in made:
-        if each.manifest is None or not is_complete(each):
+        if each.stored is None or not is_complete(each):
             continue
-        for check in each.manifest.checks:
+        for check in judgement(each.stored):
             row = {name: check.get(name) for name in CRITERION_FIELDS}
             rows.append({"asset": each.asset, "criterion": check["metric"], **row})
     return rows
