@@ -41,7 +41,12 @@ def ask(
     """Send one request; header names with `_` for `-`; `host` is ours unless given."""
     given = {"host": HOST, **{name.replace("_", "-"): value for name, value in headers.items()}}
     scope = {
-        **{"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http"},
+        **{
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": "1.1",
+            "scheme": "http",
+        },
         **{"method": method, "path": path, "raw_path": path.encode(), "root_path": ""},
         "query_string": query.encode(),
         "headers": [(name.encode(), value.encode()) for name, value in given.items()],
@@ -49,8 +54,10 @@ def ask(
     }
     sent: list[dict[str, Any]] = []
 
+    received = iter([{"type": "http.request", "body": body, "more_body": False}])
+
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
+        return next(received, {"type": "http.disconnect"})
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
@@ -65,7 +72,11 @@ def socket_accepted(app: Any, **headers: str) -> bool:
     """Open a web socket as a browser does; whether it was let in."""
     given = {"host": HOST, **headers}
     scope = {
-        **{"type": "websocket", "asgi": {"version": "3.0"}, "http_version": "1.1"},
+        **{
+            "type": "websocket",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": "1.1",
+        },
         **{"scheme": "ws", "path": "/graphql", "raw_path": b"/graphql", "root_path": ""},
         **{"query_string": b"", "subprotocols": ["graphql-ws"]},
         "headers": [(name.encode(), value.encode()) for name, value in given.items()],
