@@ -17,6 +17,7 @@ from neuro_assets.executors.frozen_config import frozen_config
 from neuro_assets.executors.multiprocess import multiprocess_config
 from neuro_assets.partitions import SESSION_PROBE
 from neuro_assets.resources.io_managers import io_managers
+from neuro_assets.resources.store import StoreResource
 from neuro_assets.sensors.alyx_tasks import alyx_task_sensors
 from neuro_assets.sensors.discovery import discovery_sensor
 from neuro_assets.sensors.publish import publish_sensors, tables_sensors
@@ -86,7 +87,10 @@ def build_defs(
             *tables_sensors(publish, refresh),
             *alyx_task_sensors(config, steps, process),
         ],
-        resources={**io_managers(config.store, config.compute.scratch), **(resources or {})},
+        resources={
+            **io_managers(StoreResource(config.store, config.compute.scratch)),
+            **(resources or {}),
+        },
         executor=dg.multiprocess_executor.configured(multiprocess_config(config.compute.n_steps)),
         metadata={"lab": config.lab, "config_error": config_error or "none"},
     )

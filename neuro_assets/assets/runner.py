@@ -82,7 +82,9 @@ def step_asset(spec: StepSpec, config: LabConfig) -> dg.AssetsDefinition:
     """
     runner = _Runner(spec, config)
 
-    def run(context: dg.AssetExecutionContext, store: StoreResource, **inputs: Any) -> Any:
+    def run(
+        context: dg.AssetExecutionContext, store: dg.ResourceParam[StoreResource], **inputs: Any
+    ) -> Any:
         yield from runner.run(context, store.store(), inputs)
 
     return dg.asset(

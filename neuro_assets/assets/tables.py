@@ -101,7 +101,9 @@ def _table(name: str, deps: Sequence[str]) -> Any:
     """Turn a function of the store into an unpartitioned asset that is written like any other."""
 
     def decorate(compute: Any) -> dg.AssetsDefinition:
-        def asset(context: dg.AssetExecutionContext, store: StoreResource) -> Iterator[Any]:
+        def asset(
+            context: dg.AssetExecutionContext, store: dg.ResourceParam[StoreResource]
+        ) -> Iterator[Any]:
             began, opened = datetime.now(UTC), store.store()
             result, refs = compute(opened)
             # Outcomes can change without any output changing, so every refresh is a version.

@@ -24,7 +24,6 @@ from neuro_assets.store.formats import check_opens, write_tables
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from neuro_assets.config import StoreConfig
     from neuro_assets.formats.stream import RawStream
     from neuro_assets.registry.metadata import RecordingMetadata
 
@@ -52,6 +51,9 @@ NWB_FILE = "nwb_io"
 
 STORE = "store"
 """Resource key of the store itself."""
+
+_DEFAULT = "io_manager"
+"""Where Dagster would put its own manager, which pickles, in a folder that a launch may choose."""
 
 RAW_RECORDING = "raw_recording"
 """The external asset that is read where the lab keeps it, not from the store."""
@@ -151,11 +153,13 @@ class MetadataInput:
     version: str
 
 
-class _StoreIOManager(dg.ConfigurableIOManager):
+class _StoreIOManager(dg.IOManager):
     """What all formats share; any of them may hold tables besides its own format."""
 
-    store: StoreResource
     required: ClassVar[str]
+
+    def __init__(self, store: StoreResource) -> None:
+        self.store = store
 
     def handle_output(self, context: dg.OutputContext, obj: Production) -> None:
         """Write the tables, check that all opens, commit, and tell Dagster the numbers."""
@@ -235,26 +239,8 @@ class ZarrAnalyzerIOManager(_StoreIOManager):
     required = ".zarr"
 
 
-def io_managers(config: StoreConfig, scratch: str | None = None) -> dict[str, Any]:
-    """Make the store and the IO managers of a configuration, by resource key.
-
-    Parameters
-    ----------
-    config : StoreConfig
-        Where outputs are kept.
-    scratch : str, optional
-        Local folder for temporary files.
-
-    Returns
-    -------
-    dict
-        For `dagster.Definitions(resources=...)`.
-    """
-    return io_managers_of(StoreResource.of(config, scratch))
-
-
-def io_managers_of(store: StoreResource) -> dict[str, Any]:
-    """Make the IO managers of a store, by resource key.
+def io_managers(store: StoreResource) -> dict[str, Any]:
+    """Make the IO managers of a store, by resource key; none takes a launch's configuration.
 
     Parameters
     ----------
@@ -268,10 +254,11 @@ def io_managers_of(store: StoreResource) -> dict[str, Any]:
     """
     return {
         STORE: store,
-        PARQUET: ParquetIOManager(store=store),
-        ZARR_RECORDING: ZarrRecordingIOManager(store=store),
-        ZARR_ANALYZER: ZarrAnalyzerIOManager(store=store),
-        NWB_FILE: NwbIOManager(store=store),
+        _DEFAULT: ParquetIOManager(store),
+        PARQUET: ParquetIOManager(store),
+        ZARR_RECORDING: ZarrRecordingIOManager(store),
+        ZARR_ANALYZER: ZarrAnalyzerIOManager(store),
+        NWB_FILE: NwbIOManager(store),
     }
 
 

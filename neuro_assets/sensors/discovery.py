@@ -59,7 +59,7 @@ def discovery_sensor(
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def discovery(
-        context: dg.SensorEvaluationContext, store: StoreResource
+        context: dg.SensorEvaluationContext, store: dg.ResourceParam[StoreResource]
     ) -> dg.SensorResult | dg.SkipReason:
         if config_error:
             context.log.error(config_error)

@@ -54,7 +54,7 @@ def reconciliation_sensor(config: LabConfig) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def reconciliation(
-        context: dg.SensorEvaluationContext, store: StoreResource
+        context: dg.SensorEvaluationContext, store: dg.ResourceParam[StoreResource]
     ) -> dg.SensorResult | dg.SkipReason:
         sources = sources_of(config)
         if not sources:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from datetime import UTC, date, datetime
@@ -14,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
-from dagster_aws.s3 import S3Resource
 
+from neuro_assets.config import StoreConfig
 from neuro_assets.formats.model import Identity, RawRecording, Stream
 from neuro_assets.outcomes import Outcome, PermanentFailure, TransientFailure
 from neuro_assets.partitions import SESSION_PROBE
@@ -29,11 +30,11 @@ from neuro_assets.resources.io_managers import (
     Production,
     RawInput,
     StoreResource,
-    io_managers_of,
+    io_managers,
 )
-from neuro_assets.resources.store import storage_options
 from neuro_assets.science.result import StepResult
 from neuro_assets.store import WHOLE_LAB, Attempt, Manifest, Store, Stored
+from neuro_assets.store.opening import s3_options
 
 K1, K2 = "M1_20240512_1_probe00", "M2_20240512_1_probe00"
 FRAME = pd.DataFrame({"unit": [1, 2, 3], "snr": [1.5, np.nan, 3.0], "name": ["a", None, "c"]})
@@ -41,7 +42,7 @@ FRAME = pd.DataFrame({"unit": [1, 2, 3], "snr": [1.5, np.nan, 3.0], "name": ["a"
 
 @pytest.fixture
 def resource(tmp_path: Path) -> StoreResource:
-    return StoreResource(url=str(tmp_path / "store"), scratch=str(tmp_path / "scratch"))
+    return StoreResource(StoreConfig(url=str(tmp_path / "store")), str(tmp_path / "scratch"))
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def produce(context, store: StoreResource, write, version="aa", **more):
 
 
 def asset_of(name, manager, write, *, ins=(), partitioned=True, see=None, version="aa", **more):
-    def run(context, store: StoreResource, **inputs):
+    def run(context, store: dg.ResourceParam[StoreResource], **inputs):
         if see is not None:
             see(inputs)
         yield from produce(context, store, write, version=version, **more)
@@ -90,7 +91,7 @@ def tables(**frames):
 
 
 def execute(resource, instance, assets, key=K1, **more):
-    defs = dg.Definitions(assets=assets, resources=io_managers_of(resource))
+    defs = dg.Definitions(assets=assets, resources=io_managers(resource))
     job = defs.resolve_implicit_global_asset_job_def()
     return job.execute_in_process(instance=instance, partition_key=key, **more)
 
@@ -231,7 +232,7 @@ def test_what_does_not_open_is_not_committed_and_is_recorded_as_failed(
     policy = dg.RetryPolicy(max_retries=3)
     tried = []
 
-    def run(context, store: StoreResource):
+    def run(context, store: dg.ResourceParam[StoreResource]):
         tried.append(1)
         yield from produce(context, store, write)
 
@@ -270,7 +271,7 @@ def test_a_transient_failure_of_the_store_is_tried_again(resource, store, instan
 
     monkeypatch.setattr(Attempt, "commit", commit)
 
-    def run(context, store: StoreResource):
+    def run(context, store: dg.ResourceParam[StoreResource]):
         yield from produce(context, store, tables(a=FRAME))
 
     retried = dg.asset(
@@ -337,7 +338,7 @@ def test_this_runs_output_goes_before_what_another_run_committed_meanwhile(
         seen.update(inputs)
 
     @dg.asset(io_manager_key=PARQUET, partitions_def=SESSION_PROBE, deps=["a"])
-    def other(context, store: StoreResource):
+    def other(context, store: dg.ResourceParam[StoreResource]):
         put(store.store(), "a", "theirs", run_id="another-run")
         yield from produce(context, store, tables(x=FRAME))
 
@@ -378,7 +379,7 @@ def test_a_re_execution_takes_what_its_ancestors_made(resource, store, instance)
     a = asset_of("a", PARQUET, tables(a=FRAME), version="first")
     b = asset_of("b", PARQUET, tables(b=FRAME), ins=["a"], see=see)
     defs = dg.Definitions(
-        assets=[a, b], resources=io_managers_of(resource), executor=dg.in_process_executor
+        assets=[a, b], resources=io_managers(resource), executor=dg.in_process_executor
     )
     job = defs.resolve_implicit_global_asset_job_def()
     first = job.execute_in_process(instance=instance, partition_key=K1, raise_on_error=False)
@@ -444,7 +445,7 @@ def test_a_reused_output_counts_for_the_run_and_is_not_written_again(resource, s
     seen = {}
 
     @dg.asset(io_manager_key=PARQUET, partitions_def=SESSION_PROBE)
-    def a(context, store: StoreResource):
+    def a(context, store: dg.ResourceParam[StoreResource]):
         done = store.store().committed("a", K1, "v1")
         yield dg.Output(Production(done.manifest, reused=done))
 
@@ -473,32 +474,58 @@ def test_an_input_deleted_behind_the_back_is_named_when_it_is_used(resource, sto
 
 
 def test_secrets_come_from_the_environment_and_are_never_shown(monkeypatch):
-    monkeypatch.setenv("LAB_S3_SECRET", "hush-hush")
-    resource = StoreResource(
-        url="s3://bucket/lab",
-        endpoint_url="http://127.0.0.1:1",
-        region_name="eu-west-1",
-        aws_access_key_id="id",
-        aws_secret_access_key=dg.EnvVar("LAB_S3_SECRET"),
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
+    config = StoreConfig(
+        url="s3://bucket/lab", endpoint_url="http://127.0.0.1:1", region="eu-west-1"
     )
-    assert "hush-hush" not in repr(resource)
-    seen = []
-
-    @dg.asset
-    def it(store: StoreResource) -> None:
-        found = Store(store.url, storage_options=store.s3_options())
-        seen.append(found._options)
-        assert "hush-hush" not in f"{found!r} {found.stored('a', 'k', 'v', 'x')!r}"
-
-    assert dg.materialize([it], resources={"store": resource}).success
-    assert seen[0]["secret"] == "hush-hush"
-    assert seen[0]["endpoint_url"] == "http://127.0.0.1:1"
-    assert seen[0]["client_kwargs"] == {"region_name": "eu-west-1"}
+    assert s3_options(config) == {
+        "max_attempts": 5,
+        "endpoint_url": "http://127.0.0.1:1",
+        "client_kwargs": {"region_name": "eu-west-1"},
+    }
+    assert "hush-hush" not in repr(StoreResource(config))
 
 
-def test_without_any_credentials_the_usual_chain_is_left_to_work():
-    assert set(storage_options(S3Resource())) == {"max_attempts"}
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"resources": {"store": {"config": {"url": "ELSEWHERE"}}}},
+        {"resources": {"store": {"config": {"config": {"url": "ELSEWHERE"}}}}},
+        {"resources": {PARQUET: {"config": {"store": {"url": "ELSEWHERE"}}}}},
+        {"resources": {"io_manager": {"config": {"base_dir": "ELSEWHERE"}}}},
+    ],
+)
+def test_a_launch_cannot_move_the_store(resource, store, instance, tmp_path, config):
+    elsewhere = tmp_path / "elsewhere"
+    config = json.loads(json.dumps(config).replace("ELSEWHERE", str(elsewhere)))
+    a = asset_of("a", PARQUET, tables(a=FRAME))
+
+    @dg.asset(partitions_def=SESSION_PROBE, deps=[a])
+    def without_a_manager() -> None:
+        pass
+
+    with contextlib.suppress(dg.DagsterInvalidConfigError):
+        execute(resource, instance, [a, without_a_manager], run_config=config)
+        assert store.current("a", K1) is not None
+    assert not elsewhere.exists()
 
 
-def test_a_folder_needs_no_credentials(tmp_path):
-    assert StoreResource(url=str(tmp_path)).store().is_local
+@pytest.mark.parametrize("value", ["made up", {"pickle": {"path": "evil"}}, {"value": 3}])
+def test_a_launch_cannot_make_up_an_input(resource, store, instance, value):
+    seen = {}
+    a = asset_of("a", PARQUET, tables(a=FRAME))
+    b = asset_of("b", PARQUET, tables(b=FRAME), ins=["a"], see=seen.update)
+    config = {"ops": {"b": {"inputs": {"a": value}}}}
+    for selection in (None, [dg.AssetKey("b")]):
+        execute(resource, instance, [a, b], run_config=config, asset_selection=selection)
+        assert seen.pop("a") == store.current("a", K1)
+
+
+def test_what_an_asset_without_a_manager_returns_is_never_pickled(resource, instance, tmp_path):
+    @dg.asset(partitions_def=SESSION_PROBE)
+    def careless() -> int:
+        return 3
+
+    with pytest.raises(dg.Failure, match="not a Production"):
+        execute(resource, instance, [careless])
+    assert not list(tmp_path.rglob("careless"))

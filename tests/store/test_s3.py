@@ -33,6 +33,7 @@ from test_io_managers import (
     write_sorting_and_analyzer,
 )
 
+from neuro_assets.config import StoreConfig
 from neuro_assets.formats.model import Identity, RawRecording, Stream
 from neuro_assets.outcomes import Outcome, PermanentFailure, TransientFailure
 from neuro_assets.registry.registry import Registry, SessionInfo
@@ -510,9 +511,8 @@ def test_every_format_goes_to_s3_through_dagster_and_opens_from_there(
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", LAB_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    resource = StoreResource(
-        url=url, scratch=str(tmp_path), endpoint_url=moto.endpoint, region_name="us-east-1"
-    )
+    config = StoreConfig(url=url, endpoint_url=moto.endpoint, region="us-east-1")
+    resource = StoreResource(config, str(tmp_path))
     seen: dict = {}
     assets = [
         asset_of("units", PARQUET, tables(units=FRAME)),
