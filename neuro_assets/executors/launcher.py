@@ -20,7 +20,7 @@ from dagster._core.errors import DagsterUserCodeProcessError, DagsterUserCodeUnr
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._core.launcher.base import LaunchRunContext
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
-from dagster._core.storage.tags import GRPC_INFO_TAG, HIDDEN_TAG_PREFIX
+from dagster._core.storage.tags import GRPC_INFO_TAG, HIDDEN_TAG_PREFIX, MAX_RETRIES_TAG
 
 from neuro_assets.executors.identity import Liveness, ProcessIdentity, existed_at
 from neuro_assets.executors.retries import (
@@ -29,6 +29,7 @@ from neuro_assets.executors.retries import (
     retry_failed,
     will_be_retried,
 )
+from neuro_assets.executors.run_tags import refused_tags
 
 WORKER_TAG = f"{HIDDEN_TAG_PREFIX}neuro_worker"
 """Run tag with the run id and the identity of the process that executes it."""
@@ -240,11 +241,21 @@ class WatchedRunLauncher(DefaultRunLauncher):
             The run and the workspace that holds its code location.
         """
         run_id = context.dagster_run.run_id
+        if refused := refused_tags(context.dagster_run.tags):
+            self._refuse(context.dagster_run, refused)
+            return
         # Before the process exists: were we killed in between, the boot id would still tell.
         claim(self._instance, run_id, ProcessIdentity.here())
         keep_plan_of_parent(self._instance, context.dagster_run)
         super().launch_run(context)
         self._await_worker(run_id)
+
+    def _refuse(self, run: DagsterRun, refused: list[str]) -> None:
+        """End a run before it has a process; started again as it is, it would end the same way."""
+        self._instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: "0"})
+        self._instance.report_run_failed(
+            run, f"Not started: these run tags are not allowed here: {', '.join(refused)}"
+        )
 
     def _await_worker(self, run_id: str) -> None:
         """Wait a moment for the process to report its number; else the health check finds it."""
