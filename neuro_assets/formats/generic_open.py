@@ -10,8 +10,10 @@ import numpy as np
 
 from neuro_assets.formats.attach import attach_probe
 from neuro_assets.formats.broken import Broken
+from neuro_assets.formats.code_in_data import refuse_code
 from neuro_assets.formats.model import RawRecording, Stream, Wiring
 from neuro_assets.formats.stream import RawStream
+from neuro_assets.outcomes import PermanentFailure
 
 _NOT_FILES = {"numpy"}
 """Readers that take no path."""
@@ -56,12 +58,16 @@ def call_reader(reader: str, path_argument: str | None, options: dict[str, Any],
     Raises
     ------
     Broken
-        `reader_failed` with what the reader said.
+        `reader_failed` with what the reader said; `runs_code` where the data hold a program.
     """
     classes = _readers()
     if reader not in classes or reader in _NOT_FILES:
         raise Broken("unknown_reader", f"SpikeInterface has no reader {reader!r}; correct lab.yaml")
     argument = path_argument or _path_argument(classes[reader])
+    try:
+        refuse_code(path)
+    except PermanentFailure as error:
+        raise Broken("runs_code", str(error)) from error
     try:
         return classes[reader](**{argument: str(path)}, **options)
     except (KeyboardInterrupt, MemoryError):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from neuro_assets.formats.code_in_data import refuse_code
 from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure
 from neuro_assets.store.errors import explain
 from neuro_assets.store.model import Manifest, checked_name
@@ -76,8 +77,9 @@ def check_opens(folder: Path, required: str, asset: str) -> None:
     Raises
     ------
     PermanentFailure
-        Names the file that does not open, or says what is missing.
+        Names the file that does not open or would run code, or says what is missing.
     """
+    refuse_code(folder)
     found = list(_known_formats(folder))
     if not any(path.suffix == required for path in found):
         raise PermanentFailure(f"{asset} is complete but holds no {required} file: a step's fault")

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from neuro_assets.formats.code_in_data import refuse_code, refuse_code_in
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store.errors import explained
 from neuro_assets.store.files import StoreFiles
@@ -141,7 +142,9 @@ class Stored:
         PermanentFailure
             When the output never had it, or it was removed or cut since.
         """
-        self._require(self._below(name))
+        entries = self._below(name)
+        self._require(entries)
+        self._refuse_code(name, entries)
         return self.store.backend.locate(f"{self.path}/{name}")
 
     def has(self, name: str) -> bool:
@@ -181,6 +184,7 @@ class Stored:
         root = self.store.backend.local_root
         if root is not None:
             self.check()
+            refuse_code(root / self.path)
             return root / self.path
         own = process_folder(self.store.scratch) / "downloads" / _bucket_name(self.store.url)
         target = own / self.path
@@ -189,6 +193,7 @@ class Stored:
         with lock:
             if not (target / MANIFEST).is_file():
                 self._fetch(target)
+                refuse_code(target)
         return target
 
     def table(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
@@ -212,6 +217,15 @@ class Stored:
         path = f"{self.path}/{name}.parquet"
         with explained(self.store.url), self.store.backend.open(path) as file:
             return pd.read_parquet(file, columns=columns)
+
+    def _refuse_code(self, name: str, entries: list[FileEntry]) -> None:
+        """Refuse what would run code when it is opened where it is stored."""
+        backend, folder = self.store.backend, f"{self.path}/{name}"
+        if len(entries) == 1 and entries[0].path == name:
+            refuse_code_in([name], lambda one: backend.open(f"{self.path}/{one}"), self.path)
+        else:
+            found = backend.entries(folder)
+            refuse_code_in(found, lambda one: backend.open(f"{folder}/{one}"), folder)
 
     def _below(self, name: str) -> list[FileEntry]:
         try:
