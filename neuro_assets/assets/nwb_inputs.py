@@ -29,6 +29,7 @@ def nwb_inputs(step: Step) -> NwbInputs:
     NwbInputs
         Lazy where it is large.
     """
+    from neuro_assets.formats.timeline import timeline_of
     from neuro_assets.science.compression import open_compressed
     from neuro_assets.science.nwb.inputs import NwbInputs, channels_of
 
@@ -56,6 +57,7 @@ def nwb_inputs(step: Step) -> NwbInputs:
         sampling_frequency=recording.main.sampling_frequency,
         n_samples=recording.main.n_samples,
         channels=channels_of(traces, labels),
+        timeline=timeline_of(traces),
         units=units,
         spikes=spikes,
         templates=templates,

@@ -21,6 +21,8 @@ ANNOTATION = "pieces"
 `probe_sample` counts samples from the recording's first one, those missing in gaps included.
 """
 
+_COLUMNS = ("start_sample", "probe_sample", "file")
+
 MAX_PIECES = 10_000
 """More than this are no clock but damage; a recording that loses data every 0.4 s for an hour."""
 
@@ -76,15 +78,16 @@ class Timeline:
 
         Parameters
         ----------
-        samples : array of int
+        samples : array of int or float
             Sample indices of the recording.
 
         Returns
         -------
-        ndarray of int64
+        ndarray of int64 or float64
             Samples since the recording's first one, gaps included.
         """
-        samples = np.asarray(samples, dtype=np.int64)
+        samples = np.asarray(samples)
+        samples = samples.astype(np.float64 if samples.dtype.kind == "f" else np.int64)
         if not self.has_gaps:
             return samples
         before = np.asarray(self.clock, np.int64) - np.asarray(self.starts, np.int64)
@@ -102,27 +105,32 @@ class Timeline:
         own = places - np.asarray(self.clock)[piece] + np.asarray(self.starts)[piece]
         return np.minimum(own, ends[piece])
 
-    def inside(self, start: int, stop: int, n_samples: int) -> tuple[int, int]:
-        """Move a stretch of samples so that no gap lies in it; cut it where no piece is so long."""
-        if not np.any((self.bounds > start) & (self.bounds < stop)):
-            return start, stop
-        length = stop - start
-        spans = self.spans(n_samples)
-        fitting = [span for span in spans if span[1] - span[0] >= length]
-        if not fitting:
-            return max(spans, key=lambda span: span[1] - span[0])
-        places = [min(max(start, first), last - length) for first, last in fitting]
-        nearest = min(places, key=lambda place: abs(place - start))
-        return nearest, nearest + length
+    def longest(self, n_samples: int) -> int:
+        """Length of the longest piece in a recording of that length, samples."""
+        return max(stop - start for start, stop in self.spans(n_samples))
+
+    def inside(self, start: int, length: int, n_samples: int) -> int:
+        """Nearest place for a stretch (no longer than the longest piece) without a gap in it."""
+        if not np.any((self.bounds > start) & (self.bounds < start + length)):
+            return start
+        places = [
+            min(max(start, first), last - length)
+            for first, last in self.spans(n_samples)
+            if last - first >= length
+        ]
+        return min(places, key=lambda place: abs(place - start))
+
+    @property
+    def annotation(self) -> dict[str, Any]:
+        """The annotation that carries the gaps, JSON values; empty without gaps."""
+        if not self.has_gaps:
+            return {}
+        values = zip(_COLUMNS, (self.starts, self.clock, self.files), strict=True)
+        return {ANNOTATION: {name: [int(x) for x in column] for name, column in values}}
 
     def annotate(self, extractor: Any) -> None:
         """Let a recording (or sorting) carry its gaps; nothing is added where it has none."""
-        if self.has_gaps:
-            values = (self.starts, self.clock, self.files)
-            names = ("start_sample", "probe_sample", "file")
-            extractor.annotate(
-                **{ANNOTATION: {k: [int(x) for x in v] for k, v in zip(names, values, strict=True)}}
-            )
+        extractor.annotate(**self.annotation)
 
 
 def timeline_of(extractor: Any) -> Timeline:
@@ -141,7 +149,7 @@ def timeline_of(extractor: Any) -> Timeline:
     pieces = extractor.get_annotation(ANNOTATION)
     if not pieces:
         return Timeline()
-    return Timeline(*(tuple(pieces[k]) for k in ("start_sample", "probe_sample", "file")))
+    return Timeline(*(tuple(pieces[name]) for name in _COLUMNS))
 
 
 def timeline_of_files(first_samples: Sequence[int], lengths: Sequence[int]) -> Timeline:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.bad_channels import BadChannelsParameters
+from neuro_assets.science.gaps import per_piece
 from neuro_assets.science.geometry import channel_table
 from neuro_assets.science.pictures import depth_picture
 from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
@@ -177,7 +179,7 @@ def _prepared(
         applied.append(Applied("phase_shift", {}))
     values = {"freq_min": parameters.highpass_hz, "filter_order": parameters.highpass_order}
     applied.append(Applied("highpass_filter", values))
-    return highpass_filter(recording, dtype="float32", **values), applied
+    return per_piece(recording, highpass_filter, dtype="float32", **values), applied
 
 
 def _method_for(shank: pd.DataFrame, scaled: bool, parameters: BadChannelsParameters) -> str:
@@ -190,12 +192,14 @@ def _pieces(recording: BaseRecording, parameters: BadChannelsParameters) -> list
     """Places of the pieces: one at random in each of equal parts of the recording."""
     n_samples = int(recording.get_num_samples())
     fs = recording.sampling_frequency
-    length = min(n_samples, round(parameters.chunk_duration_s * fs))
+    timeline = timeline_of(recording)
+    length = min(timeline.longest(n_samples), round(parameters.chunk_duration_s * fs))
     n_pieces = max(1, min(parameters.n_chunks, n_samples // length))
     part = n_samples / n_pieces
     shift = np.random.default_rng(parameters.seed).uniform(0, part - length, n_pieces)
     starts = (np.arange(n_pieces) * part + shift).astype(int)
-    return [(int(start), int(start) + length) for start in starts]
+    starts = [timeline.inside(int(start), length, n_samples) for start in starts]
+    return [(start, start + length) for start in starts]
 
 
 def _measure(

@@ -100,8 +100,13 @@ def _edge_levels(
     return np.stack([known if before is None else before, known if after is None else after])
 
 
-def masked_periods(saturation: pd.DataFrame | None, n_samples: int, pad_samples: int) -> np.ndarray:
-    """Merge saturated periods into sorted, separate ones.
+def masked_periods(
+    saturation: pd.DataFrame | None,
+    n_samples: int,
+    pad_samples: int,
+    gaps: np.ndarray | tuple[int, ...] = (),
+) -> np.ndarray:
+    """Merge saturated periods and the surroundings of gaps into sorted, separate periods.
 
     Parameters
     ----------
@@ -111,15 +116,18 @@ def masked_periods(saturation: pd.DataFrame | None, n_samples: int, pad_samples:
         Samples of the recording; periods are cut to it.
     pad_samples : int
         Added to both ends.
+    gaps : array of int
+        First sample after each gap.
 
     Returns
     -------
     ndarray of int64, shape (n_periods, 2)
         First sample, and one past the last one.
     """
-    if saturation is None or len(saturation) == 0:
-        return np.zeros((0, 2), dtype=np.int64)
-    periods = saturation[["start_sample", "stop_sample"]].to_numpy(dtype=np.int64)
+    periods = np.repeat(np.asarray(gaps, dtype=np.int64)[:, np.newaxis], 2, axis=1)
+    if saturation is not None:
+        saturated = saturation[["start_sample", "stop_sample"]].to_numpy(dtype=np.int64)
+        periods = np.concatenate([saturated, periods])
     periods = periods[np.argsort(periods[:, 0])] + np.array([-pad_samples, pad_samples])
     periods = np.clip(periods, 0, n_samples)
     merged: list[list[int]] = []

@@ -15,9 +15,11 @@ import pandas as pd
 from spikeinterface.core import BaseRecording
 from spikeinterface.core.motion import Motion
 
+from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.motion import MotionParameters
 from neuro_assets.science.compiled import PEAK_KERNELS, keep_compiled
+from neuro_assets.science.gaps import retimed
 from neuro_assets.science.preprocessing import Chain, good_channels, spike_band_chain
 from neuro_assets.science.result import Applied, Picture, Progress, StepResult, no_progress
 
@@ -45,7 +47,8 @@ def estimate_motion(
     channels : DataFrame
         Columns `channel_id` and `label`; only `good` channels are used.
     folder : Path
-        Gets `motion/`, SpikeInterface's own format (`.npy` and JSON): `Motion.load` opens it.
+        Gets `motion/`, SpikeInterface's own format (`.npy` and JSON): `Motion.load` opens it; its
+        times are on the clock `probe`.
     parameters : MotionParameters
         Method and resolution.
     saturation : DataFrame or None
@@ -58,10 +61,10 @@ def estimate_motion(
     Returns
     -------
     StepResult
-        Table `motion`: `sample_index` (centre of the temporal bin), `depth_um` (centre of the
-        window), `displacement_um` (of the tissue along the probe). Metrics `drift_ptp_um`,
-        `drift_rms_um`, `max_jump_um` (between two bins), `n_peaks`, `peak_rate_hz`,
-        `n_depth_windows`, `n_time_bins`. A picture.
+        Table `motion`: `sample_index` (centre of the temporal bin), `probe_time_s` (on the clock
+        `probe`), `depth_um` (centre of the window), `displacement_um` (of the tissue along the
+        probe). Metrics `drift_ptp_um`, `drift_rms_um`, `max_jump_um` (between two bins),
+        `n_peaks`, `peak_rate_hz`, `n_depth_windows`, `n_time_bins`. A picture.
 
     Raises
     ------
@@ -76,8 +79,10 @@ def estimate_motion(
     progress(0.05, f"peaks of {chain.recording.get_num_channels()} channels")
     motion, n_peaks = _compute(chain, parameters, n_jobs)
     progress(0.9, "writing")
-    motion.save(folder / MOTION_NAME)
     table = motion_table(motion, recording)
+    timeline, rate = timeline_of(recording), recording.sampling_frequency
+    motion = retimed(motion, timeline, lambda times: timeline.seconds(times * rate, rate))
+    motion.save(folder / MOTION_NAME)
     duration = recording.get_total_duration()
     return StepResult(
         metrics=_metrics(motion)
@@ -205,13 +210,17 @@ def motion_table(motion: Motion, recording: BaseRecording) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `sample_index` (int64), `depth_um`, `displacement_um`, in the order of time, then depth.
+        `sample_index` (int64), `probe_time_s`, `depth_um`, `displacement_um`, in the order of
+        time, then depth.
     """
     times, depths = motion.temporal_bins_s[0], motion.spatial_bins_um
     samples = np.round((times - recording.get_start_time(0)) * recording.sampling_frequency)
     return pd.DataFrame(
         {
             "sample_index": np.repeat(samples.astype(np.int64), len(depths)),
+            "probe_time_s": np.repeat(
+                timeline_of(recording).seconds(samples, recording.sampling_frequency), len(depths)
+            ),
             "depth_um": np.tile(depths.astype(float), len(times)),
             "displacement_um": motion.displacement[0].astype(float).ravel(),
         }

@@ -16,8 +16,10 @@ import numpy as np
 import pandas as pd
 from spikeinterface.core import BaseRecording
 
+from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.preprocessing import SpikeBand
+from neuro_assets.science.gaps import LevelledPiecesRecording, per_piece, retimed
 from neuro_assets.science.masking import BridgedPeriodsRecording, masked_periods
 from neuro_assets.science.result import Applied
 
@@ -36,7 +38,8 @@ class Chain:
     applied : list of Applied
         In the order in which the traces pass through them.
     masked : ndarray of int64, shape (n_periods, 2)
-        Bridged periods, padding included: first sample, and one past the last one.
+        Periods that are no signal (saturation, and the surroundings of gaps), padding included:
+        first sample, and one past the last one.
     """
 
     recording: BaseRecording
@@ -128,22 +131,31 @@ def base_chain(
 
 
 def _bridge(chain: Chain, saturation: pd.DataFrame | None, band: SpikeBand) -> None:
-    fs = chain.recording.sampling_frequency
-    chain.masked = masked_periods(
-        saturation, chain.recording.get_num_samples(), round(band.mask_pad_ms * fs / 1000)
-    )
-    if len(chain.masked) == 0:
-        return
-    starts, stops = chain.masked.T.tolist()
+    """Bridge saturated periods, level the pieces between gaps, and say where both are."""
+    fs, n_samples = chain.recording.sampling_frequency, chain.recording.get_num_samples()
+    pad = round(band.mask_pad_ms * fs / 1000)
     edge = max(1, round(band.mask_edge_ms * fs / 1000))
-    chain.add(
-        BridgedPeriodsRecording(chain.recording, starts, stops, edge),
-        "bridge_saturated_periods",
-        n_periods=len(starts),
-        total_s=float(np.diff(chain.masked).sum() / fs),
-        pad_ms=band.mask_pad_ms,
-        edge_ms=band.mask_edge_ms,
-    )
+    bounds = timeline_of(chain.recording).bounds
+    chain.masked = masked_periods(saturation, n_samples, pad, bounds)
+    bridged = masked_periods(saturation, n_samples, pad)
+    if len(bridged):
+        starts, stops = bridged.T.tolist()
+        chain.add(
+            BridgedPeriodsRecording(chain.recording, starts, stops, edge),
+            "bridge_saturated_periods",
+            n_periods=len(starts),
+            total_s=float(np.diff(bridged).sum() / fs),
+            pad_ms=band.mask_pad_ms,
+            edge_ms=band.mask_edge_ms,
+        )
+    if len(bounds):
+        chain.add(
+            LevelledPiecesRecording(chain.recording, edge),
+            "level_pieces",
+            gaps_at_samples=bounds.tolist(),
+            edge_ms=band.mask_edge_ms,
+            masked_ms=band.mask_pad_ms,
+        )
 
 
 def _shift_phase(chain: Chain, band: SpikeBand) -> None:
@@ -164,7 +176,7 @@ def _shift_phase(chain: Chain, band: SpikeBand) -> None:
 
 
 def filter_band(chain: Chain, band: SpikeBand) -> None:
-    """Add the zero-phase filter, in float32.
+    """Add the zero-phase filter, in float32; it begins anew after a gap.
 
     Parameters
     ----------
@@ -177,15 +189,12 @@ def filter_band(chain: Chain, band: SpikeBand) -> None:
 
     common = {"filter_order": band.filter_order, "ftype": "butter", "dtype": "float32"}
     if band.lowpass_hz is None:
-        filtered = highpass_filter(chain.recording, freq_min=band.highpass_hz, **common)
+        filtered = per_piece(chain.recording, highpass_filter, freq_min=band.highpass_hz, **common)
         chain.add(filtered, "highpass_filter", freq_min=band.highpass_hz, **common)
         return
-    filtered = bandpass_filter(
-        chain.recording, freq_min=band.highpass_hz, freq_max=band.lowpass_hz, **common
-    )
-    chain.add(
-        filtered, "bandpass_filter", freq_min=band.highpass_hz, freq_max=band.lowpass_hz, **common
-    )
+    corners = {"freq_min": band.highpass_hz, "freq_max": band.lowpass_hz}
+    filtered = per_piece(chain.recording, bandpass_filter, **corners, **common)
+    chain.add(filtered, "bandpass_filter", **corners, **common)
 
 
 def shank_groups(recording: BaseRecording, minimum: int) -> list[list[Any]] | None:
@@ -283,8 +292,10 @@ def correct_motion(chain: Chain, motion: Any) -> None:
     chain : Chain
         Is extended; filtered already.
     motion : spikeinterface.core.motion.Motion
-        The estimate.
+        The estimate; its times are on the clock `probe`.
     """
+    timeline, rate = timeline_of(chain.recording), chain.recording.sampling_frequency
+    motion = retimed(motion, timeline, lambda times: timeline.from_clock(times * rate) / rate)
     from spikeinterface.sortingcomponents.motion import InterpolateMotionRecording
 
     options = {

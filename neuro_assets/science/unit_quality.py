@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from spikeinterface.core import SortingAnalyzer
 
+from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.unit_quality import AIND_DEFAULT_QC, Limits, UnitQualityParameters
 from neuro_assets.science import spike_metrics
@@ -67,7 +68,10 @@ def unit_quality(
     _require(analyzer)
     fs = analyzer.sampling_frequency
     masked = masked_periods(
-        saturation, analyzer.get_total_samples(), round(parameters.mask_pad_ms * fs / 1000)
+        saturation,
+        analyzer.get_total_samples(),
+        round(parameters.mask_pad_ms * fs / 1000),
+        timeline_of(analyzer.sorting).bounds,
     )
     valid_samples = analyzer.get_total_samples() - int(np.diff(masked).sum())
     ours = _spike_rows(analyzer, masked, valid_samples, parameters, progress)
@@ -159,7 +163,7 @@ def _spike_rows(
     """Metrics of spike times and amplitudes, over valid time."""
     fs = analyzer.sampling_frequency
     amplitudes = analyzer.get_extension("spike_amplitudes").get_data(outputs="by_unit")[0]
-    scales = peak_to_peak_scale(analyzer)
+    scales, timeline = peak_to_peak_scale(analyzer), timeline_of(analyzer.sorting)
     rows = []
     for i, unit in enumerate(analyzer.unit_ids):
         samples = analyzer.sorting.get_unit_spike_train(unit, segment_index=0)
@@ -167,7 +171,10 @@ def _spike_rows(
         samples, heights = samples[kept], np.abs(amplitudes[unit][kept]) * scales[i]
         valid = spike_metrics.valid_samples(samples, masked)
         test = spike_metrics.sliding_rp(
-            samples, fs, parameters.ibl_contamination_percent, parameters.ibl_min_confidence
+            timeline.on_clock(samples),
+            fs,
+            parameters.ibl_contamination_percent,
+            parameters.ibl_min_confidence,
         )
         rows.append(
             {

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from spikeinterface.core import SortingAnalyzer
 
+from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.units import UnitsParameters
 from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
@@ -70,9 +71,10 @@ def choose_units(
     -------
     StepResult
         Table `units`: `uuid`, `unit_index`, `source`, and the columns of the quality table. Table
-        `spikes`, in time order: `sample_index` (int64), `unit_index` (row of `units`),
-        `amplitude_uv` and `depth_um` where the analyzer has them. Metrics `n_units`,
-        `n_units_good`, `n_spikes`, `n_candidates`, `source`, `sorting_version`.
+        `spikes`, in time order: `sample_index` (int64), `probe_time_s` (seconds on the clock
+        `probe`, gaps included), `unit_index` (row of `units`), `amplitude_uv` and `depth_um`
+        where the analyzer has them. Metrics `n_units`, `n_units_good`, `n_spikes`,
+        `n_candidates`, `source`, `sorting_version`.
 
     Raises
     ------
@@ -159,9 +161,12 @@ def spikes_table(analyzer: SortingAnalyzer, units: pd.DataFrame) -> pd.DataFrame
     spikes = analyzer.sorting.to_spike_vector()
     index_of = dict(zip(units["unit_id"], units["unit_index"], strict=True))
     rows = np.array([index_of.get(unit, -1) for unit in analyzer.unit_ids], dtype=np.int32)
+    samples = spikes["sample_index"].astype(np.int64)
+    times = timeline_of(analyzer.sorting).seconds(samples, analyzer.sampling_frequency)
     table = pd.DataFrame(
         {
-            "sample_index": spikes["sample_index"].astype(np.int64),
+            "sample_index": samples,
+            "probe_time_s": times,
             "unit_index": rows[spikes["unit_index"]],
         }
     )

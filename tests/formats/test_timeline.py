@@ -101,10 +101,10 @@ def test_places_on_the_clock_and_back():
 
 def test_stretches_are_moved_out_of_gaps():
     timeline = Timeline((0, 100, 130), (0, 500, 1000), (0, 0, 0))
-    assert timeline.inside(20, 60, 1000) == (20, 60)
-    assert timeline.inside(80, 120, 1000) == (60, 100)
-    assert timeline.inside(110, 150, 1000) == (130, 170)
-    assert timeline.inside(0, 900, 1000) == (130, 1000)  # no piece is so long: the longest
+    assert timeline.inside(20, 40, 1000) == 20
+    assert timeline.inside(80, 40, 1000) == 60
+    assert timeline.inside(110, 40, 1000) == 130
+    assert timeline.longest(1000) == 870
 
 
 def test_the_annotation_survives_selection_and_json():

@@ -268,6 +268,9 @@ def test_pieces_are_ibls_for_long_recordings_and_spread_for_short_ones(duration_
         def get_num_samples(self):
             return round(duration_s * 1000)
 
+        def get_annotation(self, name):
+            return None
+
     pieces = module._pieces(Fake(), DEFAULT)
     if starts is not None:
         assert [start / 1000 for start, _ in pieces] == starts

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neuro_assets.formats.timeline import timeline_of
+
 if TYPE_CHECKING:
     from spikeinterface.core import BaseRecording
 
@@ -142,6 +144,9 @@ def _write_properties(recording: BaseRecording, group: Any) -> None:
 def _write_times(recording: BaseRecording, root: Any) -> None:
     """Keep explicit times, or the start of each segment where times are regular."""
     n_segments = recording.get_num_segments()
+    if timeline_of(recording).has_gaps and not recording.has_time_vector(0):
+        _write_gapped_times(recording, root)
+        return
     starts = np.full(n_segments, np.nan)
     for segment in range(n_segments):
         if recording.has_time_vector(segment):
@@ -152,3 +157,17 @@ def _write_times(recording: BaseRecording, root: Any) -> None:
             starts[segment] = recording.get_start_time(segment)
     if np.any(np.nan_to_num(starts) != 0):
         root.create_dataset("t_starts", data=starts, compressor=None)
+
+
+def _write_gapped_times(recording: BaseRecording, root: Any) -> None:
+    """Write the time of every sample on the clock `probe`, for readers that know no annotation."""
+    from numcodecs import PCodec
+
+    timeline, n_samples = timeline_of(recording), int(recording.get_num_samples())
+    # pcodec sees that the times are multiples of one number: some bytes a chunk are left.
+    times = root.create_dataset(
+        "times_seg0", shape=n_samples, chunks=1 << 20, dtype="float64", compressor=PCodec()
+    )
+    for start in range(0, n_samples, 1 << 20):
+        stop = min(start + (1 << 20), n_samples)
+        times[start:stop] = timeline.seconds(np.arange(start, stop), recording.sampling_frequency)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.compression import CompressionParameters
 from neuro_assets.science.compression.cbin import write_cbin
@@ -58,7 +59,8 @@ def compress_recording(
     -------
     StepResult
         Metrics over all streams and, with the stream's name before them, of each; table
-        `streams`.
+        `streams`; table `gaps` where time jumps: `start_sample` is the first sample after a gap,
+        `probe_sample` its place on the clock.
 
     Raises
     ------
@@ -79,6 +81,9 @@ def compress_recording(
             rows.append(_compress_stream(name, stream, folder, parameters, n_jobs, watch, result))
         done += _n_samples(stream.recording) * width
     result.tables["streams"] = pd.DataFrame(rows)
+    gaps = pd.concat([_gaps(name, stream) for name, stream in streams.items()])
+    if len(gaps):
+        result.tables["gaps"] = gaps.reset_index(drop=True)
     result.metrics.update(_summary(rows))
     result.applied.append(Applied("verify_every_sample", {"against": "source", "equal": True}))
     if parameters.write_cbin:
@@ -104,7 +109,8 @@ def open_compressed(folder: Path, stream: str = "ap") -> BaseRecording:
     Returns
     -------
     BaseRecording
-        Lazy recording.
+        Lazy recording, its samples side by side; where it has gaps, `timeline_of` tells the time
+        of a sample (plain `read_zarr` gives times as well, one number a sample).
 
     Raises
     ------
@@ -115,7 +121,10 @@ def open_compressed(folder: Path, stream: str = "ap") -> BaseRecording:
 
     for name in (stream, stream.replace("ap", "wideband", 1)):
         if (folder / f"{name}.zarr").is_dir():
-            return read_zarr(folder / f"{name}.zarr")
+            recording = read_zarr(folder / f"{name}.zarr")
+            if timeline_of(recording).has_gaps:
+                recording.reset_times()
+            return recording
     present = ", ".join(sorted(path.stem for path in folder.glob("*.zarr"))) or "none"
     raise PermanentFailure(f"No stream {stream!r} in the compressed recording (streams: {present})")
 
@@ -194,6 +203,20 @@ def _compress_stream(
         "sha1_matches": matches,
         "seconds": time.perf_counter() - started,
     }
+
+
+def _gaps(name: str, stream: RawStream) -> pd.DataFrame:
+    """List the gaps of a stream: where, how long, and whether the rig lost data within a file."""
+    timeline = timeline_of(stream.recording)
+    return pd.DataFrame(
+        {
+            "stream": name,
+            "start_sample": timeline.bounds,
+            "probe_sample": np.asarray(timeline.clock[1:], np.int64),
+            "missing_samples": timeline.missing.astype(np.int64),
+            "within_file": np.diff(timeline.files) == 0,
+        }
+    )
 
 
 def split_channels(name: str, stream: RawStream, folder: Path) -> list[Target]:

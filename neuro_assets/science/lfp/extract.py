@@ -7,6 +7,7 @@ LFP (ripples, theta, current source density) has its own modules.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from neuro_assets.formats.timeline import Timeline, timeline_of
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.lfp import LfpParameters
 from neuro_assets.science.lfp import metrics as lfp_metrics
@@ -22,6 +24,7 @@ from neuro_assets.science.lfp.filters import (
     GaussianHighpass,
     Lowpass,
     Resampler,
+    count_outputs,
     rational_ratio,
     stream,
 )
@@ -48,8 +51,10 @@ def extract_lfp(
 ) -> StepResult:
     """Make `folder/lfp.zarr`: band-limited, resampled, zero-phase, on the clock `probe`.
 
-    Sample k of the result lies exactly k / rate seconds after the AP stream's first sample, where
-    rate = source rate x up / down (both in `applied`). Memory does not grow with the recording.
+    Samples lie at multiples of 1 / rate after the AP stream's first sample, where rate = source
+    rate x up / down (both in `applied`): sample k exactly at k / rate, or where `timeline_of` the
+    result says if the source has gaps, each piece of which is filtered by itself. Memory does not
+    grow with the recording.
 
     Parameters
     ----------
@@ -89,31 +94,36 @@ def extract_lfp(
     table = match_channels(source.recording, ap, channels)
     repair = _interpolation(table, parameters)
     table["interpolated"] = repair.replaced
-    resampler, filtering = _resampler(source, parameters)
+    filtering = _filtering(source, parameters)
+    pieces = _pieces(source, filtering["up"], filtering["down"])
+    timeline = _timeline(pieces)
+    n_out = sum(piece.n_out for piece in pieces)
 
+    rate = filtering["rate_hz"]
     writer = LfpWriter(
-        folder / "lfp.zarr",
-        table,
-        (resampler.n_out, resampler.n_channels),
-        filtering["rate_hz"],
-        parameters,
-        scaled=scaling.known,
+        folder / "lfp.zarr", table, (n_out, len(table)), rate, parameters, scaled=scaling.known
     )
-    highpass = _highpass(filtering["rate_hz"], resampler.n_out, parameters)
-    sums = _Sums(resampler.n_channels)
-    for block in stream(
-        resampler,
-        writer.chunk,
-        highpass,
-        n_jobs=n_jobs,
-        report=lambda done: progress(0.95 * done, "filtering the LFP"),
-    ):
-        microvolts = repair.apply(block.traces * scaling.gains + scaling.level)
-        sums.add(writer.write(block.start, microvolts), block.n_missing)
+    sums = _Sums(len(table))
+    for piece, first in zip(pieces, timeline.starts, strict=True):
+
+        def report(done: float, first: int = first, piece: _Piece = piece) -> None:
+            progress(0.95 * (first + done * piece.n_out) / n_out, "filtering the LFP")
+
+        for block in stream(
+            _resampler(source, piece, filtering, parameters),
+            writer.chunk,
+            _highpass(rate, piece.n_out, parameters),
+            n_jobs=n_jobs,
+            report=report,
+        ):
+            microvolts = repair.apply(block.traces * scaling.gains + scaling.level)
+            sums.add(writer.write(first + block.start, microvolts), block.n_missing)
 
     holder = probe_holder(source.recording, ap)
     writer.finish(
-        None if holder is None else holder.get_probegroup(), _annotations(source, parameters)
+        None if holder is None else holder.get_probegroup(),
+        _annotations(source, parameters),
+        timeline,
     )
     result = _describe(folder, table, sums, writer, source, parameters)
     result.applied = _applied(source, parameters, filtering, table)
@@ -121,15 +131,12 @@ def extract_lfp(
     return result
 
 
-def _resampler(source: Source, parameters: LfpParameters) -> tuple[Resampler, dict[str, Any]]:
-    """Make the resampler, and the numbers that say what it does."""
+def _filtering(source: Source, parameters: LfpParameters) -> dict[str, Any]:
+    """Decide the numbers that say what the resampler does."""
     up, down = rational_ratio(
         source.rate, parameters.sampling_frequency_hz, parameters.rate_tolerance
     )
-    lowpass = Lowpass(
-        source.rate, parameters.lowpass_hz, parameters.stop_hz, parameters.stopband_db
-    )
-    filtering = {
+    return {
         "source_stream": source.name,
         "source_rate_hz": source.rate,
         "up": up,
@@ -140,8 +147,52 @@ def _resampler(source: Source, parameters: LfpParameters) -> tuple[Resampler, di
         "stopband_db": parameters.stopband_db,
         "delay_samples": source.delay,
     }
-    resampler = Resampler(source.recording, lowpass, up, down, source.shifts, source.delay)
-    return resampler, filtering
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A piece of the source without gaps, and the outputs that are made of it."""
+
+    start: int
+    stop: int
+    delay: float
+    first_output: int
+    n_out: int
+    file: int
+
+
+def _pieces(source: Source, up: int, down: int) -> list[_Piece]:
+    timeline, pieces = timeline_of(source.recording), []
+    spans = timeline.spans(source.recording.get_num_samples())
+    for (start, stop), place, file in zip(spans, timeline.clock, timeline.files, strict=True):
+        # Outputs lie at multiples of down / up: the first one that is not before the piece.
+        first = math.ceil((place + source.delay) * up / down - 1e-9) if place else 0
+        delay = source.delay + (place * up - first * down) / up
+        n_out = count_outputs(stop - start, delay, up, down)
+        if n_out or not place:
+            pieces.append(_Piece(start, stop, delay, first, n_out, file))
+    return pieces
+
+
+def _timeline(pieces: list[_Piece]) -> Timeline:
+    """Where the outputs are in time."""
+    ends = np.cumsum([piece.n_out for piece in pieces]).tolist()
+    clock = tuple(piece.first_output for piece in pieces)
+    return Timeline((0, *ends[:-1]), clock, tuple(piece.file for piece in pieces))
+
+
+def _resampler(
+    source: Source, piece: _Piece, filtering: dict[str, Any], parameters: LfpParameters
+) -> Resampler:
+    lowpass = Lowpass(
+        source.rate, parameters.lowpass_hz, parameters.stop_hz, parameters.stopband_db
+    )
+    recording = source.recording
+    if timeline_of(recording).has_gaps:
+        recording = recording.frame_slice(piece.start, piece.stop)
+    return Resampler(
+        recording, lowpass, filtering["up"], filtering["down"], source.shifts, piece.delay
+    )
 
 
 def _highpass(rate: float, n_samples: int, parameters: LfpParameters) -> GaussianHighpass | None:

@@ -67,6 +67,11 @@ def rational_ratio(rate_in: float, rate_out: float, tolerance: float) -> tuple[i
     raise ValueError(f"no ratio of small integers leads from {rate_in} Hz to {rate_out} Hz")
 
 
+def count_outputs(n_in: int, delay: float, up: int, down: int) -> int:
+    """Count the outputs, the first at time 0, that lie before the last of `n_in` samples."""
+    return max(0, math.floor((n_in - 1 + delay) * up / down + 1e-9) + 1)
+
+
 @dataclass(frozen=True)
 class Lowpass:
     """Kaiser-windowed sinc as a function of continuous time.
@@ -116,7 +121,8 @@ class Resampler:
         Sampling time of each channel after the sample's nominal time, in samples of the input;
         shape (n_channels,).
     delay : float
-        Time of the recording's first sample on the output's clock, in samples of the input.
+        Time of the recording's first sample on the output's clock, in samples of the input; may
+        be negative, down to one output.
     """
 
     def __init__(
@@ -132,7 +138,7 @@ class Resampler:
         self.up, self.down = up, down
         self.n_in = int(recording.get_num_samples(0))
         self.n_channels = int(recording.get_num_channels())
-        self.n_out = max(0, math.floor((self.n_in - 1 + delay) * up / down + 1e-9) + 1)
+        self.n_out = count_outputs(self.n_in, delay, up, down)
         self.whole_delay = math.floor(delay)
         self.margin = math.ceil(lowpass.half_length) + 2
         # About as many outputs in a block as one output has weights: half of each matrix is full.

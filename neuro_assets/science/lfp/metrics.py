@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import signal
 
+from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.science.result import Picture
 
 SEGMENT_S = 2.0
@@ -38,10 +39,12 @@ def channel_spectra(recording: Any) -> tuple[NDArray[np.float64], NDArray[np.flo
         (n_frequencies, n_channels); NaN below eight samples.
     """
     rate, n = recording.get_sampling_frequency(), recording.get_num_samples(0)
-    length = min(n, round(SEGMENT_S * rate))
+    timeline = timeline_of(recording)
+    length = min(timeline.longest(n), round(SEGMENT_S * rate))
     if length < 8:
         return np.zeros(1), np.full((1, recording.get_num_channels()), np.nan)
-    starts = np.unique(np.linspace(0, n - length, N_SEGMENTS).astype(int))
+    wanted = np.linspace(0, n - length, N_SEGMENTS).astype(int)
+    starts = np.unique([timeline.inside(int(start), length, n) for start in wanted])
     total = 0.0
     for start in starts:
         traces = read_scaled(recording, int(start), int(start) + length)
@@ -125,15 +128,17 @@ def picture(
 
     rate, n = recording.get_sampling_frequency(), recording.get_num_samples(0)
     order = channels.sort_values(["shank", "y_um"], kind="stable").index.to_numpy()
-    length = min(n, round(rate))
-    start = (n - length) // 2
+    timeline = timeline_of(recording)
+    length = min(timeline.longest(n), round(rate))
+    start = timeline.inside((n - length) // 2, length, n)
+    begin = float(timeline.seconds(start, rate))
     traces = read_scaled(recording, start, start + length)[:, order]
     limit = float(np.percentile(np.abs(traces), 99)) or 1.0
     figure = Figure(figsize=(8, 3), dpi=80)
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.08, right=0.98, bottom=0.17, top=0.95, wspace=0.12)
-    extent = (start / rate, (start + length) / rate, 0, len(order))
+    extent = (begin, begin + length / rate, 0, len(order))
     image = left.imshow(
         traces.T,
         aspect="auto",

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from neuro_assets.formats.timeline import Timeline
 from neuro_assets.parameters.lfp import LfpParameters
 
 INT16_LIMIT = 32767
@@ -61,7 +62,7 @@ class LfpWriter:
         self.parameters, self.rate = parameters, rate
         self.is_integer = scaled and parameters.dtype == "int16"
         self.chunk = even_chunk(shape[0], max(1, round(parameters.chunk_s * rate)))
-        self.n_clipped = 0
+        self.n_samples, self.n_clipped = shape[0], 0
         self._root = zarr.open(str(folder), mode="w")
         self._traces = self._root.create_dataset(
             "traces_seg0",
@@ -84,7 +85,9 @@ class LfpWriter:
         self._traces[start : start + len(values)] = steps.astype(np.int16)
         return steps * np.float32(self.parameters.resolution_uv)
 
-    def finish(self, probegroup: Any | None, annotations: dict[str, Any]) -> None:
+    def finish(
+        self, probegroup: Any | None, annotations: dict[str, Any], timeline: Timeline
+    ) -> None:
         """Write what describes the traces, after which the folder can be opened.
 
         Parameters
@@ -93,8 +96,11 @@ class LfpWriter:
             Contacts in the order of the traces' channels.
         annotations : dict
             JSON values: clock, source, band.
+        timeline : Timeline
+            Pieces of the LFP.
         """
         import zarr
+        from numcodecs.pcodec import PCodec
         from spikeinterface.core.core_tools import check_json
 
         root, n = self._root, self._traces.shape[1]
@@ -105,7 +111,11 @@ class LfpWriter:
             "channel_ids", data=np.array(self.channels["channel_id"].tolist()), compressor=None
         )
         # The clock `probe` begins at the AP stream's first sample.
-        root.create_dataset("t_starts", data=np.zeros(1), compressor=None)
+        if timeline.has_gaps:
+            times = timeline.seconds(np.arange(self.n_samples), self.rate)
+            root.create_dataset("times_seg0", data=times, chunks=1 << 20, compressor=PCodec())
+        else:
+            root.create_dataset("t_starts", data=np.zeros(1), compressor=None)
         properties: dict[str, NDArray[Any]] = {
             name: np.array(self.channels[name].astype(str).tolist())
             for name in ("label", "ap_channel_id")
@@ -121,7 +131,7 @@ class LfpWriter:
         group = root.create_group("properties")
         for name, values in properties.items():
             group.create_dataset(name, data=values, compressor=None)
-        root.attrs["annotations"] = check_json(annotations)
+        root.attrs["annotations"] = check_json(annotations | timeline.annotation)
         zarr.consolidate_metadata(str(self.folder))
 
     @property

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from neuro_assets.formats.timeline import Timeline
+
 
 @dataclass(frozen=True)
 class SubjectInfo:
@@ -117,6 +119,8 @@ class NwbInputs:
         Free text.
     session_aliases : mapping
         Other names of the session (`eid`, `pid`), written as notes.
+    timeline : Timeline
+        Gaps of the sorted recording.
     missing : list of str
         What the file had to do without, each with its reason.
     """
@@ -144,6 +148,7 @@ class NwbInputs:
     experimenters: tuple[str, ...] = ()
     experiment_description: str | None = None
     session_aliases: Mapping[str, str] = field(default_factory=dict)
+    timeline: Timeline = Timeline()
     missing: list[str] = field(default_factory=list)
 
     @property

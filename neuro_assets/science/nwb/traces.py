@@ -12,11 +12,13 @@ import numpy as np
 from hdmf.data_utils import GenericDataChunkIterator
 from numpy.typing import NDArray
 
+from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.nwb import NwbParameters
 from neuro_assets.science.result import Progress
 
 MAX_CHUNK_CHANNELS = 64
+TIMES_PER_CHUNK = 1 << 18
 
 
 class TraceIterator(GenericDataChunkIterator):
@@ -68,6 +70,26 @@ class TraceIterator(GenericDataChunkIterator):
 
     def _get_dtype(self) -> np.dtype[Any]:
         return np.dtype("float32") if self.microvolts else np.dtype(self.recording.get_dtype())
+
+
+class TimeIterator(GenericDataChunkIterator):
+    """Times of a recording with gaps, s on the clock `probe`, in pieces."""
+
+    def __init__(self, recording: Any) -> None:
+        self.timeline, self.rate = timeline_of(recording), recording.get_sampling_frequency()
+        self.n_samples = int(recording.get_num_samples(0))
+        chunk = min(self.n_samples, TIMES_PER_CHUNK)
+        super().__init__(chunk_shape=(chunk,), buffer_shape=(chunk,), display_progress=False)
+
+    def _get_data(self, selection: tuple[slice, ...]) -> NDArray[Any]:
+        samples = np.arange(selection[0].start, selection[0].stop)
+        return self.timeline.seconds(samples, self.rate)
+
+    def _get_maxshape(self) -> tuple[int]:
+        return (self.n_samples,)
+
+    def _get_dtype(self) -> np.dtype[Any]:
+        return np.dtype("float64")
 
 
 def scaling(recording: Any) -> tuple[bool, float, NDArray[np.float64] | None, float]:
@@ -139,7 +161,7 @@ def electrical_series(
     Returns
     -------
     pynwb.ecephys.ElectricalSeries
-        With `starting_time` and `rate`, or `timestamps` when the recording has a time vector.
+        With `starting_time` and `rate`, or `timestamps` when the recording has gaps or times.
     """
     from pynwb.ecephys import ElectricalSeries
 
@@ -151,13 +173,6 @@ def electrical_series(
         buffer_mb=parameters.buffer_mb,
         report=lambda done: progress(done, f"writing {name}"),
     )
-    # The clock `probe` begins at the first sample, whatever start the acquisition counted from.
-    clock: dict[str, Any] = {
-        "starting_time": 0.0,
-        "rate": float(recording.get_sampling_frequency()),
-    }
-    if recording.has_time_vector():
-        clock = {"timestamps": wrap(np.asarray(recording.get_times(), dtype=np.float64))}
     return ElectricalSeries(
         name=name,
         description=description,
@@ -167,5 +182,14 @@ def electrical_series(
         channel_conversion=channel_conversion,
         offset=offset,
         filtering=filtering,
-        **clock,
+        **_clock(recording, wrap),
     )
+
+
+def _clock(recording: Any, wrap: Callable[[Any], Any]) -> dict[str, Any]:
+    if timeline_of(recording).has_gaps:
+        return {"timestamps": wrap(TimeIterator(recording))}
+    if recording.has_time_vector():
+        return {"timestamps": wrap(np.asarray(recording.get_times(), dtype=np.float64))}
+    # The clock `probe` begins at the first sample, whatever start the acquisition counted from.
+    return {"starting_time": 0.0, "rate": float(recording.get_sampling_frequency())}

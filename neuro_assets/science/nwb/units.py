@@ -164,7 +164,7 @@ def _spike_times(inputs: NwbInputs, ids: list[str], wrap: Wrap) -> list[Any]:
             f"spikes reach from sample {samples.min()} to {samples.max()} in a recording of "
             f"{inputs.n_samples} samples; make the sorting again"
         )
-    times = samples.astype(np.float64) / inputs.sampling_frequency
+    times = inputs.timeline.seconds(samples, inputs.sampling_frequency)
     values = VectorData(
         name="spike_times",
         description="sample index / sampling frequency, seconds on the clock `probe`",
@@ -181,12 +181,15 @@ def _ends(pieces: list[Any]) -> list[int]:
 def _observed(inputs: NwbInputs, n_units: int) -> list[Any]:
     from hdmf.common import VectorData, VectorIndex
 
+    spans = np.asarray(inputs.timeline.spans(inputs.n_samples), dtype=np.int64)
+    begin = inputs.timeline.seconds(spans[:, 0], inputs.sampling_frequency)
+    lengths = np.diff(spans, axis=1) / inputs.sampling_frequency
     values = VectorData(
         name="obs_intervals",
         description="the whole recording, seconds on the clock `probe`",
-        data=np.tile([[0.0, inputs.duration_s]], (n_units, 1)),
+        data=np.tile(np.column_stack([begin, begin + lengths[:, 0]]), (n_units, 1)),
     )
-    index = list(range(1, n_units + 1))
+    index = [len(spans) * (unit + 1) for unit in range(n_units)]
     return [values, VectorIndex(name="obs_intervals_index", data=index, target=values)]
 
 

@@ -160,6 +160,7 @@ def build_nwb(
         wrap = _compressor(parameters)
         nwbfile = _session(inputs, parameters, missing or [])
         nwbfile.subject = _subject(inputs, parameters)
+        _add_gaps(inputs, nwbfile)
         _electrodes(inputs, nwbfile)
         if _has_units(inputs):
             nwbfile.units = units_table(inputs, nwbfile, parameters, wrap)
@@ -185,6 +186,8 @@ def _session(inputs: NwbInputs, parameters: NwbParameters, missing: list[str]) -
     )
     if missing:
         description += f" Made without: {'; '.join(missing)}."
+    if inputs.timeline.has_gaps:
+        description += f" Times jump at {len(inputs.timeline.bounds)} gaps (see invalid_times)."
     if inputs.start_time is not None and inputs.start_time.tzinfo is None:
         description += f" The start time had no time zone; {parameters.timezone} is assumed."
     notes = "; ".join(f"{name}: {value}" for name, value in sorted(inputs.session_aliases.items()))
@@ -201,6 +204,16 @@ def _session(inputs: NwbInputs, parameters: NwbParameters, missing: list[str]) -
         notes=notes or None,
         was_generated_by=[["neuro_assets", __version__]],
     )
+
+
+def _add_gaps(inputs: NwbInputs, nwbfile: Any) -> None:
+    """List the times between the pieces of a recording: nothing was recorded then."""
+    gaps, rate = inputs.timeline, inputs.sampling_frequency
+    files = np.diff(gaps.files)
+    for start, length, between in zip(gaps.bounds, gaps.missing, files, strict=True):
+        stop = float(gaps.seconds(start, rate))
+        reason = "pause between files" if between else "lost samples"
+        nwbfile.add_invalid_time_interval(stop - int(length) / rate, stop, tags=["gap", reason])
 
 
 def _holds(inputs: NwbInputs) -> dict[str, bool]:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from neuro_assets.parameters.recording_quality import RecordingQualityParameters
+from neuro_assets.science.gaps import per_piece
 from neuro_assets.science.result import Applied
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ class Destriper:
         self._channels = channels.reset_index(drop=True)
         values = {"freq_min": parameters.highpass_hz, "filter_order": parameters.highpass_order}
         # Half a second on both sides: the filter's and the shift's borders stay outside.
-        chain = highpass_filter(scale_to_uV(recording), dtype="float32", margin_ms=100.0, **values)
+        chain = per_piece(
+            scale_to_uV(recording), highpass_filter, dtype="float32", margin_ms=100.0, **values
+        )
         self.applied.append(Applied("highpass_filter", values))
         self.highpassed = chain
         if recording.get_property("inter_sample_shift") is not None:

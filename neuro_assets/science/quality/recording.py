@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.bad_channels import BadChannelsParameters
 from neuro_assets.parameters.recording_quality import RecordingQualityParameters
@@ -110,6 +111,7 @@ def recording_quality(
     )
     result.tables |= {"channel_quality": quality, "spectrum": spectra, "saturation": saturation}
     result.metrics |= _metrics(quality, main, saturation, n_saturated, limits.range_uv)
+    result.metrics |= _continuity(main)
     result.metrics["examined_s"] = sum(b - a for a, b in pieces) / main.sampling_frequency
     result.picture = _picture(quality, spectra)
     return result
@@ -152,7 +154,8 @@ def _pieces(
     n_samples = int(recording.get_num_samples())
     if n_samples == 0:
         raise PermanentFailure("The recording has no samples: nothing can be measured")
-    length = min(n_samples, round(parameters.piece_s * fs))
+    timeline = timeline_of(recording)
+    length = min(timeline.longest(n_samples), round(parameters.piece_s * fs))
     last = n_samples - length
     first, step = round(parameters.first_piece_s * fs), round(parameters.piece_interval_s * fs)
     starts = np.arange(first, last + 1, step)
@@ -160,7 +163,8 @@ def _pieces(
         n_pieces = min(parameters.min_pieces, n_samples // length)
         gaps = (n_samples - n_pieces * length) / (n_pieces + 1)
         starts = np.floor(gaps + np.arange(n_pieces) * (length + gaps)).astype(int)
-    return [(int(start), int(start) + length) for start in starts]
+    starts = [timeline.inside(int(start), length, n_samples) for start in starts]
+    return [(start, start + length) for start in starts]
 
 
 def _measure_main(
@@ -318,6 +322,18 @@ def _metrics(
         "n_channels": len(quality),
     }
     return {name: float(v) if isinstance(v, np.floating) else v for name, v in numbers.items()}
+
+
+def _continuity(main: BaseRecording) -> dict[str, Any]:
+    """Gaps in time, and what of them is lost data: pauses between triggers are meant."""
+    timeline, n_samples = timeline_of(main), int(main.get_num_samples())
+    dropped = int(timeline.dropped.sum())
+    return {
+        "n_gaps": len(timeline.missing),
+        "gap_s": float(timeline.missing.sum() / main.sampling_frequency),
+        "dropped_samples": dropped,
+        "dropped_fraction": dropped / (dropped + n_samples),
+    }
 
 
 def _picture(quality: pd.DataFrame, spectra: pd.DataFrame) -> Picture:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.parameters.recording_quality import RecordingQualityParameters
 
 if TYPE_CHECKING:
@@ -205,16 +206,21 @@ def find_saturation(
                 jumping[start - 1] = flag_block(np.stack([previous, block.first]), limits)[1][0]
             previous = block.last
             watch(stop / n_samples)
-    table = _intervals(clipped, jumping, gap_samples, recording.sampling_frequency)
+    bounds = timeline_of(recording).bounds
+    jumping[bounds - 1] = False  # what lies between two samples on either side of a gap is unknown
+    table = _intervals(clipped, jumping, gap_samples, recording.sampling_frequency, bounds)
     return table, int(np.count_nonzero(clipped | jumping))
 
 
 def _intervals(
-    clipped: np.ndarray, jumping: np.ndarray, gap_samples: int, fs: float
+    clipped: np.ndarray, jumping: np.ndarray, gap_samples: int, fs: float, bounds: np.ndarray
 ) -> pd.DataFrame:
-    """Join flagged samples to intervals."""
+    """Join flagged samples to intervals, none of them across a gap in time."""
     flagged = np.flatnonzero(clipped | jumping)
-    runs = np.split(flagged, np.flatnonzero(np.diff(flagged) > gap_samples + 1) + 1)
+    apart = (np.diff(flagged) > gap_samples + 1) | np.diff(
+        np.searchsorted(bounds, flagged, "right")
+    )
+    runs = np.split(flagged, np.flatnonzero(apart) + 1)
     rows = [
         {
             "start_sample": int(run[0]),

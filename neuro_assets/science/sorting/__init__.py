@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from spikeinterface.core import BaseRecording, BaseSorting, NumpySorting
 
+from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.sorting import SortingParameters
 from neuro_assets.science.preprocessing import (
@@ -110,6 +111,7 @@ def sort_recording(
             f"{parameters.min_spikes} spikes, in {recording.get_total_duration():.0f} s of "
             f"{chain.recording.get_num_channels()} channels",
         )
+    timeline_of(recording).annotate(sorting)
     sorting.save(folder=folder / SORTING_NAME, format="zarr")
     progress(1.0, f"{sorting.get_num_units()} units")
     return _result(recording, sorting, chain, parameters, effective, {**usage, **dropped})
