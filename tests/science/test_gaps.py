@@ -15,6 +15,8 @@ from scipy import signal
 from spikeglx_files import N_NEURAL, write
 from spikeinterface.preprocessing import highpass_filter
 
+from neuro_assets.assets.steps.recording_quality import CRITERIA
+from neuro_assets.checks.criteria import Verdict, judge
 from neuro_assets.formats import scan_session
 from neuro_assets.formats.opening import open_raw
 from neuro_assets.formats.timeline import Timeline, timeline_of
@@ -285,6 +287,8 @@ def test_lost_samples_are_a_metric_and_pauses_are_none(made, tmp_path):
     lost = 36_030 if made.timeline.files == (0, 0, 0) else 0
     assert metrics["dropped_samples"] == lost
     assert metrics["dropped_fraction"] == lost / (lost + 144_000)
+    (judged,) = [j for j in judge(CRITERIA, metrics) if j.criterion.metric == "dropped_fraction"]
+    assert judged.verdict is (Verdict.FAIL if lost else Verdict.PASS)
 
 
 def stepped(bounds=(6_000, 9_000)):

@@ -158,7 +158,7 @@ def test_the_checks_of_a_recording_are_listed_with_their_values(
 ) -> None:
     page.goto(f"{url}/assets/recording_quality?view=checks&checkDetail=saturation")
     page.get_by_text("Evaluation result").wait_for()
-    for check in ("outcome", "usable", "noise", "saturation"):
+    for check in ("outcome", "usable", "noise", "saturation", "continuity"):
         page.get_by_text(check, exact=True).first.wait_for()
     page.get_by_text(KEY).first.wait_for()
     text = page.inner_text("body")

@@ -1,4 +1,4 @@
-"""Noise, spectrum, line noise and saturation of every channel."""
+"""Noise, spectrum, line noise and saturation of every channel, and gaps in time."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ CRITERIA = (
         "saturated_fraction", "saturation", "1", warning=0.001, fail=0.05, critical=0.5,
         source="saturation as in IBL ibllib qc, ephysqc.py, more than 20 % of the channels",
     ),
+    Criterion(
+        "dropped_fraction", "continuity", "1", warning=0, fail=0.001,
+        source="neuro_assets: a rig loses nothing; 0.1 % is IBL's limit for frames, qc/camera.py",
+    ),
 )  # fmt: skip
 
 
@@ -38,7 +42,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
         criteria=CRITERIA,
     )
     def recording_quality(step: Step) -> StepResult:
-        """Noise, spectrum, line noise and saturation of every channel."""
+        """Noise, spectrum, line noise and saturation of every channel, and gaps in time."""
         from neuro_assets.science.compression import open_recordings
         from neuro_assets.science.quality.recording import recording_quality as measure
 

@@ -163,8 +163,8 @@ def _pieces(
         n_pieces = min(parameters.min_pieces, n_samples // length)
         gaps = (n_samples - n_pieces * length) / (n_pieces + 1)
         starts = np.floor(gaps + np.arange(n_pieces) * (length + gaps)).astype(int)
-    starts = [timeline.inside(int(start), length, n_samples) for start in starts]
-    return [(start, start + length) for start in starts]
+    places = [timeline.inside(int(start), length, n_samples) for start in starts]
+    return [(place, place + length) for place in places]
 
 
 def _measure_main(
