@@ -9,7 +9,7 @@ import dagster as dg
 
 from neuro_assets import names
 from neuro_assets.assets.catalog import all_steps
-from neuro_assets.assets.raw import raw_recording, recording_metadata
+from neuro_assets.assets.raw import external_assets
 from neuro_assets.assets.runner import step_asset
 from neuro_assets.assets.tables import table_assets
 from neuro_assets.config import LabConfig, config_path, parse_config
@@ -73,8 +73,7 @@ def build_defs(
     )
     return dg.Definitions(
         assets=[
-            raw_recording(),
-            recording_metadata(),
+            *external_assets(),
             *(step_asset(step, config) for step in steps),
             *tables,
         ],
@@ -88,7 +87,7 @@ def build_defs(
             *alyx_task_sensors(config, steps, process),
         ],
         resources={
-            **io_managers(StoreResource(config.store, config.compute.scratch)),
+            **io_managers(StoreResource(config.store, config.compute.scratch), config.roots),
             **(resources or {}),
         },
         executor=dg.multiprocess_executor.configured(multiprocess_config(config.compute.n_steps)),

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from neuro_assets import names
 from neuro_assets.assets.step import StepSpec
 from neuro_assets.outcomes import Outcome
 from neuro_assets.registry.registry import RecordingRecord
+from neuro_assets.sources.raw_input import externals
 from neuro_assets.store import InputRef, Manifest, Store, Stored, version_of
 
 
@@ -159,10 +159,8 @@ def _differences(
 
 
 def _ref_now(asset: str, record: RecordingRecord, done: Mapping[str, OutputState]) -> InputRef:
-    if asset == names.RAW_RECORDING:
-        return InputRef(asset=asset, version=record.raw_version, attempt="")
-    if asset == names.RECORDING_METADATA and record.metadata is not None:
-        return InputRef(asset=asset, version=record.metadata.version, attempt="")
+    if (external := externals().get(asset)) is not None:
+        return InputRef(asset=asset, version=external.version(record) or "missing", attempt="")
     state = done.get(asset)
     if state is None or state.stored is None:
         return InputRef(asset=asset, version="missing", attempt="")

@@ -40,7 +40,7 @@ def nwb_inputs(step: Step) -> NwbInputs:
     traces = (
         open_compressed(compressed.local())
         if compressed is not None
-        else next(iter(raw.open([recording.main.name]).values())).neural
+        else next(iter(raw.open(streams=[recording.main.name]).values())).neural
     )
     labels = _table(step, names.BAD_CHANNELS, "channels")
     units, spikes, templates = _units(step)

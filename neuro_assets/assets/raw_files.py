@@ -35,7 +35,7 @@ def raw_files(step: Step, config: LabConfig) -> Iterator[None]:
     TransientFailure
         When its server does not answer.
     """
-    files = step.raw.record.remote_files
+    files = step.raw.remote_files
     if not files:
         yield
         return

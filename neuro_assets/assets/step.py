@@ -16,13 +16,14 @@ from neuro_assets.checks.criteria import Criterion
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.parameters.base import StepParameters
 from neuro_assets.registry.metadata import RecordingMetadata
-from neuro_assets.resources.io_managers import MetadataInput, Missing, RawInput
+from neuro_assets.resources.io_managers import Missing
 from neuro_assets.science.result import Progress, StepResult
+from neuro_assets.sources.raw_input import RawInput
 from neuro_assets.store import Store, Stored
 
 Scope = Literal["recording", "session"]
 
-Input = Stored | RawInput | MetadataInput | Missing
+Input = Stored | RawInput | Missing
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Step:
     def metadata(self) -> RecordingMetadata | None:
         """What the lab's database says of the recording; None where there is none."""
         found = self.inputs.get(names.RECORDING_METADATA)
-        return found.metadata if isinstance(found, MetadataInput) else None
+        return found.metadata if isinstance(found, RawInput) else None
 
 
 Compute = Callable[[Step], StepResult]

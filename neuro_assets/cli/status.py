@@ -80,6 +80,9 @@ def _print_states(lab: Lab, states: list[OutputState]) -> None:
         title = name
         if record is not None and record.reason:
             title = f"{name}: raw data {record.state.replace('_', ' ')}: {escape(record.reason)}"
+        for modality, data in record.modalities.items() if record is not None else ():
+            waits = f"waits: {'; '.join(data.missing)}" if data.missing else "complete"
+            title += f"\n  {modality} {escape(waits)}"
         console.print(states_table(title, [state for state in states if state.key == name]))
 
 
@@ -144,7 +147,7 @@ def delete_raw(
     from neuro_assets.registry.raw_deletion import deletable_files
 
     lab = open_lab()
-    files = deletable_files(lab.store(), lab.registry(), key)
+    files = deletable_files(lab.store(), lab.registry(), key, lab.config.roots)
     for path in files:
         console.print(str(path))
     console.print(f"{len(files)} raw files are stored bit for bit.")

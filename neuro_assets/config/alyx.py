@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import PurePath
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
@@ -71,6 +72,34 @@ class AlyxConfig(Strict):
     dagster_url: str | None = Field(
         None, description="Address of this platform's interface, for the links in Alyx's tasks"
     )
+
+    @property
+    def roots(self) -> dict[str, str]:
+        """Folders in which sessions of this source are read, by the names in the registry."""
+        places = {**self.repositories, "cache": self.cache}
+        return {
+            f"{self.name}/{name}": place
+            for name, place in places.items()
+            if place != DOWNLOAD and "://" not in place
+        }
+
+    def below_root(self, folder: str) -> tuple[str, str]:
+        """Find the root that a session folder is below.
+
+        Parameters
+        ----------
+        folder : str
+            Absolute path.
+
+        Returns
+        -------
+        root, path : str
+            Name in `roots` and the path below it; no root and the folder itself elsewhere.
+        """
+        for name, place in self.roots.items():
+            if PurePath(folder).is_relative_to(place):
+                return name, PurePath(folder).relative_to(place).as_posix()
+        return "", folder
 
     @field_validator("url")
     @classmethod

@@ -91,6 +91,11 @@ class LabConfig(Strict):
                 raise ConfigError(f"steps: there is no step {name!r}{nearest(name, models)}")
             self.step(models[name])
 
+    @property
+    def roots(self) -> dict[str, str]:
+        """Folders below which raw data are, by the names that the registry's records use."""
+        return {**{source.name: source.path for source in self.sources}, **self.alyx.roots}
+
     def to_text(self) -> str:
         """Render the resolved configuration as JSON, which is YAML."""
         return self.model_dump_json(indent=1)

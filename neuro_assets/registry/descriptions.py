@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
+from neuro_assets.formats.modalities import RawFiles
 from neuro_assets.formats.model import Dataset, Frozen, Problem, RawRecording
 from neuro_assets.registry.metadata import RecordingMetadata, RemoteFile
 
@@ -26,8 +27,13 @@ class SessionDescription(Frozen):
         Name of the source.
     folder : str
         Absolute path of the session folder on this machine.
+    root, path : str
+        Where it is, as the registry keeps it: a name under `LabConfig.roots` and the path below
+        that; without a root, `folder` itself.
     recordings : tuple of RawRecording
         Recordings that were found, with distinct labels.
+    modalities : dict of str to RawFiles
+        What the session holds of the other raw modalities, by name.
     datasets : tuple of Dataset
         Every file, with its size and, where known, its hash.
     ready : bool
@@ -38,7 +44,7 @@ class SessionDescription(Frozen):
     settled : bool
         Whether nothing has changed for the settle time.
     waiting : dict of str to tuple of str
-        By recording label, what that recording waits for.
+        By recording label, or name of a modality, what that waits for.
     problems : tuple of Problem
         What is there and is no recording, and why.
     eid : str or None
@@ -50,10 +56,10 @@ class SessionDescription(Frozen):
     serials : dict of str to str
         Serial numbers that the source has for its probes, by probe name.
     versions : dict of str to str
-        Versions of the raw data by recording label, where the source has hashes of the files;
-        without one it is made from the files themselves.
+        Versions of the raw data by recording label or modality, where the source has hashes of
+        the files; without one it is made from the files themselves.
     remote_files : dict of str to tuple of RemoteFile
-        By recording label, files that have to be fetched before it can be opened.
+        By recording label or modality, files that have to be fetched before it can be opened.
     metadata : dict of str to RecordingMetadata
         What a database says, by probe name.
     hold : str
@@ -71,7 +77,10 @@ class SessionDescription(Frozen):
     session_id: str
     source: str
     folder: str
+    root: str = ""
+    path: str = ""
     recordings: tuple[RawRecording, ...] = ()
+    modalities: dict[str, RawFiles] = {}
     datasets: tuple[Dataset, ...] = ()
     ready: bool
     missing: tuple[str, ...] = ()

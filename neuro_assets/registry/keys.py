@@ -43,7 +43,7 @@ class Claim:
             kind="key_collision",
             path="",
             detail=f"the key {self.collision.key} belongs to subject {other.subject!r} of lab "
-            f"{other.lab!r} ({other.folder}); this recording is {self.key}: rename one subject "
+            f"{other.lab!r} ({other.place}); this recording is {self.key}: rename one subject "
             "at its source if they should be told apart more easily",
         )
 

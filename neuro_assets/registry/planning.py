@@ -14,7 +14,7 @@ from typing import Any
 from neuro_assets.formats.model import RawRecording
 from neuro_assets.registry.descriptions import SessionDescription
 from neuro_assets.registry.keys import Claim, RecordIndex, claim_announced, claim_key
-from neuro_assets.registry.records import RecordingRecord, SessionInfo
+from neuro_assets.registry.records import RawData, RecordingRecord, SessionInfo
 
 
 class ActionKind(StrEnum):
@@ -50,6 +50,8 @@ class Action:
         Whether the version of the raw data has to be reported.
     tell_metadata : bool
         Whether what the database says has to be reported.
+    tell_modalities : tuple of str
+        Other raw modalities of which the version has to be reported.
     news : bool
         Whether people see anything new.
     """
@@ -60,6 +62,7 @@ class Action:
     words: str
     tell: bool = False
     tell_metadata: bool = False
+    tell_modalities: tuple[str, ...] = ()
     news: bool = False
 
 
@@ -140,7 +143,8 @@ def session_info(description: SessionDescription) -> SessionInfo:
         date=description.date,
         number=description.number,
         source=description.source,
-        folder=str(description.folder),
+        root=description.root,
+        path=description.path if description.root else description.folder,
         session_id=description.session_id,
     )
 
@@ -161,7 +165,7 @@ class _Planner:
                 continue
             in_alyx = record.eid == session_id
             words = "its session was deleted in Alyx" if in_alyx else (
-                f"raw data are no longer at {record.session.folder}"
+                f"raw data are no longer at {record.session.place}"
             )  # fmt: skip
             self._lose(record, words)
         self._hold_attached(source, session_id, "its session was deleted in Alyx")
@@ -248,6 +252,7 @@ class _Planner:
         of_database = list(metadata.problems) if metadata else []
         said: dict[str, Any] = {"problems": [*description.problems, *of_database, *own]}
         said["remote_files"] = description.remote_files.get(label, ())
+        said["modalities"] = _modalities(session)
         if description.eid is not None:
             said.update(
                 eid=description.eid,
@@ -291,14 +296,16 @@ class _Planner:
         """Add what a database says to a recording that a folder source found first."""
         if description.eid is None:
             if found.eid is not None and found.session.session_id == found.eid:
-                place = str(description.folder)
+                place = session_info(description).place
                 aliases = list(dict.fromkeys([*found.aliases, place]))
                 words = f"{found.key} is also in {place}"
                 self._judge(
                     ActionKind.KEEP, found, found.model_copy(update={"aliases": aliases}), words
                 )
                 return
-            self._copy(found, description, f"{description.folder} holds the same recording")
+            self._copy(
+                found, description, f"{session_info(description).place} holds the same recording"
+            )
             return
         twin = found.eid not in (None, description.eid)
         if found.session.source == description.source or (twin and not description.hold):
@@ -334,9 +341,9 @@ class _Planner:
         if recording is not None:
             version, known_as = _version(found, info, recording, session.versions[label])
             new.update(recording=recording, raw_version=version, known_as=known_as)
-        old_folder = found.session.folder
-        if old_folder and old_folder != info.folder and old_folder not in found.aliases:
-            new["aliases"] = [*found.aliases, old_folder]
+        before = found.session.place
+        if before and before != info.place and before not in found.aliases:
+            new["aliases"] = [*found.aliases, before]
         record = found.model_copy(update=new)
         kind, words = _what_happened(found, record)
         if kind is ActionKind.CHANGE and self.reprocess_changed:
@@ -380,6 +387,7 @@ class _Planner:
             run=run,
             tell=tell,
             tell_metadata=bool(said) and (tell or said != _metadata_version(found)),
+            tell_modalities=_changed_modalities(None if tell else found, record),
             news=news or kind not in (ActionKind.KEEP, ActionKind.NOT_READY, ActionKind.HOLD),
         )
 
@@ -391,7 +399,7 @@ class _Planner:
             return False
         return self.now - record.requested_at < ASK_AGAIN
 
-    def _do(self, kind: ActionKind, record: RecordingRecord, words: str, **more: bool) -> None:
+    def _do(self, kind: ActionKind, record: RecordingRecord, words: str, **more: Any) -> None:
         record = record.model_copy(update={"updated": self.now})
         self.index.put(record)
         self.actions.append(Action(kind, record, **{"run": False, **more}, words=words))
@@ -438,12 +446,35 @@ def _what_happened(found: RecordingRecord, record: RecordingRecord) -> tuple[Act
         return ActionKind.CHANGE, f"raw data of {record.key} changed"
     if found.recording is None and record.recording is not None:
         return ActionKind.ADD, f"raw data of {record.key} found in {_place(record.session)}"
-    if found.session.folder != record.session.folder:
+    if found.session.place != record.session.place:
         return ActionKind.MOVE, f"{record.key} moved to {_place(record.session)}"
     if found.state == "vanished":
         return ActionKind.RETURN, f"raw data of {record.key} are back"
     return ActionKind.KEEP, f"{record.key} is known"
 
 
+def _modalities(session: Seen) -> dict[str, RawData]:
+    description = session.description
+    return {
+        name: RawData(
+            item=item,
+            version=session.versions[name],
+            missing=description.waiting.get(name, ()),
+            remote_files=description.remote_files.get(name, ()),
+        )
+        for name, item in description.modalities.items()
+    }
+
+
+def _changed_modalities(found: RecordingRecord | None, record: RecordingRecord) -> tuple[str, ...]:
+    """Name the complete modalities of which a version was not reported yet."""
+    before = {n: d.version for n, d in found.modalities.items() if not d.missing} if found else {}
+    return tuple(
+        name
+        for name, data in record.modalities.items()
+        if not data.missing and data.version != before.get(name)
+    )
+
+
 def _place(session: SessionInfo) -> str:
-    return session.folder or f"{session.source}: {session.session_id}"
+    return session.place or f"{session.source}: {session.session_id}"

@@ -5,6 +5,7 @@ Nothing here deletes; that is a command of its own, off unless a lab turns it on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from neuro_assets.outcomes import Outcome, PermanentFailure
@@ -14,7 +15,9 @@ from neuro_assets.store import Store
 COMPRESSED_RECORDING = "compressed_recording"
 
 
-def deletable_files(store: Store, registry: Registry, key: str) -> list[Path]:
+def deletable_files(
+    store: Store, registry: Registry, key: str, roots: Mapping[str, str]
+) -> list[Path]:
     """Compare the stored copy with the raw files, sample by sample, and list those files.
 
     Parameters
@@ -25,6 +28,8 @@ def deletable_files(store: Store, registry: Registry, key: str) -> list[Path]:
         The lab's registry.
     key : str
         The recording.
+    roots : mapping of str to str
+        As in `LabConfig.roots`: where the raw data of this lab are.
 
     Returns
     -------
@@ -44,10 +49,15 @@ def deletable_files(store: Store, registry: Registry, key: str) -> list[Path]:
     record = registry.get(key)
     if record is None:
         raise PermanentFailure(f"{key} is not in the registry; `neuro-assets status` lists what is")
+    if not record.session.root:
+        raise PermanentFailure(
+            f"{record.session.path} is below no source of lab.yaml, so nobody can tell whether its "
+            "files are this store's to delete; add it under `sources` and let it be found there"
+        )
+    folder = record.session.folder(roots)
     stored = store.current(COMPRESSED_RECORDING, key)
     if stored is None or stored.outcome is not Outcome.COMPLETE:
         raise PermanentFailure(f"{key} has no complete {COMPRESSED_RECORDING}; make it first")
-    folder = Path(record.session.folder)
     used = {ref.asset: ref.version for ref in stored.manifest.inputs}.get("raw_recording")
     if used not in {
         raw_version(record.raw, folder),

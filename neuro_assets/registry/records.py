@@ -5,12 +5,14 @@ Reading and writing records is done by `neuro_assets.registry.registry`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from neuro_assets.formats.modalities import MODALITIES, RECORDING, RawFiles
 from neuro_assets.formats.model import Identity, Problem, RawRecording
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.recording_key import RecordingKey
@@ -40,8 +42,10 @@ class SessionInfo(_Record):
         Number of the day.
     source : str
         Name of the source in `lab.yaml`.
-    folder : str
-        Where its files are now.
+    root, path : str
+        Where its files are: a name under `LabConfig.roots`, and the path below that. The roots
+        themselves are in `lab.yaml` only, so that a copied store does not point at the files of
+        the original. Without a root (a folder named on the command line) the path is absolute.
     session_id : str
         The source's own name for it; stays when the folder moves, where the source can tell.
     """
@@ -51,8 +55,73 @@ class SessionInfo(_Record):
     date: date
     number: Annotated[str, BeforeValidator(str)]
     source: str = "local"
-    folder: str = ""
+    root: str = ""
+    path: str = ""
     session_id: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _was_absolute(cls, values: Any) -> Any:
+        """Read records of the first format: their folder was absolute and ended with the id."""
+        if isinstance(values, dict) and values.get("folder") and "path" not in values:
+            folder, below = str(values["folder"]), str(values.get("session_id") or "")
+            is_below = bool(below) and folder.endswith(f"/{below}")
+            root = values.get("source", "local") if is_below else ""
+            return {**values, "root": root, "path": below if is_below else folder}
+        return values
+
+    @property
+    def place(self) -> str:
+        """Root and path, for people; empty where no files are known."""
+        return f"{self.root}:{self.path}" if self.root else self.path
+
+    def folder(self, roots: Mapping[str, str]) -> Path:
+        """Give the session folder on this machine.
+
+        Parameters
+        ----------
+        roots : mapping of str to str
+            As in `LabConfig.roots`.
+
+        Returns
+        -------
+        Path
+            Absolute.
+
+        Raises
+        ------
+        PermanentFailure
+            When `lab.yaml` has no such root.
+        """
+        if not self.root:
+            return Path(self.path)
+        if self.root not in roots:
+            raise PermanentFailure(
+                f"lab.yaml names no source {self.root!r}: add it with the folder that holds "
+                f"{self.path}"
+            )
+        return Path(roots[self.root], self.path)
+
+
+class RawData(_Record):
+    """Raw data of one modality.
+
+    Parameters
+    ----------
+    item : RawRecording or RawFiles
+        How to open them.
+    version : str
+        Changes when the data do.
+    missing : tuple of str
+        What they wait for; empty when complete.
+    remote_files : tuple of RemoteFile
+        Files that have to be fetched before they can be opened.
+    """
+
+    item: RawRecording | RawFiles
+    version: str
+    missing: tuple[str, ...] = ()
+    remote_files: tuple[RemoteFile, ...] = ()
 
 
 class RecordingRecord(_Record):
@@ -70,6 +139,8 @@ class RecordingRecord(_Record):
         Label under which a database announced it, before there was a recording.
     raw_version : str
         Version of the raw data; empty without any.
+    modalities : dict of str to RawData
+        What its session holds of the other raw modalities, by name.
     state : str
         `ready`, `not_ready` (still being copied), `vanished` (its files, or its session in the
         database, are gone), `held` (see `hold`).
@@ -111,6 +182,7 @@ class RecordingRecord(_Record):
     recording: RawRecording | None = None
     announced: str = ""
     raw_version: str = ""
+    modalities: dict[str, RawData] = {}
     state: State = "ready"
     missing: list[str] = []
     hold: str = ""
@@ -133,7 +205,7 @@ class RecordingRecord(_Record):
     @property
     def identity(self) -> Identity | None:
         """What the recording says of itself; None before there are raw data."""
-        return self.recording.identity if self.recording else None
+        return MODALITIES[RECORDING].identify(self.recording) if self.recording else None
 
     @property
     def label(self) -> str:
@@ -157,6 +229,30 @@ class RecordingRecord(_Record):
             raise PermanentFailure(f"{self.key} has no raw data yet: {waits}")
         return self.recording
 
+    def raw_data(self, modality: str) -> RawData | None:
+        """Give what there is of a raw modality.
+
+        Parameters
+        ----------
+        modality : str
+            Its name.
+
+        Returns
+        -------
+        RawData or None
+            None without any.
+        """
+        if modality != RECORDING:
+            return self.modalities.get(modality)
+        if self.recording is None:
+            return None
+        return RawData(
+            item=self.recording,
+            version=self.raw_version,
+            missing=tuple(self.missing),
+            remote_files=self.remote_files,
+        )
+
     @property
     def reason(self) -> str:
         """Why it is not ready, one line; empty when it is."""
@@ -175,7 +271,8 @@ _COLUMNS = {
     "qualifier": "string",
     "source": "string",
     "session_id": "string",
-    "folder": "string",
+    "root": "string",
+    "path": "string",
     "state": "string",
     "reason": "string",
     "projects": "string",

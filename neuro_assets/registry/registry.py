@@ -276,7 +276,7 @@ def _path(key: str) -> str:
 
 def _moved(known: RecordingRecord, values: Mapping[str, Any]) -> dict[str, Any]:
     """Fields to set in a known record; an old folder is remembered as an alias."""
-    old, new = known.session.folder, values["session"].folder
+    old, new = known.session.place, values["session"].place
     aliases = list(values.get("aliases", known.aliases))
     if old and old != new and old not in aliases:
         aliases.append(old)

@@ -9,35 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import dagster as dg
 
 from neuro_assets.outcomes import Outcome, PermanentFailure
-from neuro_assets.registry.registry import RecordingRecord, Registry
+from neuro_assets.registry.registry import Registry
 from neuro_assets.resources.store import StoreResource
 from neuro_assets.science.result import StepResult
+from neuro_assets.sources.raw_input import RawInput, externals
 from neuro_assets.store import WHOLE_LAB, Attempt, Manifest, Store, Stored
 from neuro_assets.store.formats import check_opens, write_tables
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from neuro_assets.formats.stream import RawStream
-    from neuro_assets.registry.metadata import RecordingMetadata
 
 __all__ = [
     "NWB_FILE",
     "PARQUET",
     "ZARR_ANALYZER",
     "ZARR_RECORDING",
-    "MetadataInput",
     "Missing",
     "NwbIOManager",
     "ParquetIOManager",
     "Production",
-    "RawInput",
     "StoreResource",
     "ZarrAnalyzerIOManager",
     "ZarrRecordingIOManager",
@@ -54,12 +46,6 @@ STORE = "store"
 
 _DEFAULT = "io_manager"
 """Where Dagster would put its own manager, which pickles, in a folder that a launch may choose."""
-
-RAW_RECORDING = "raw_recording"
-"""The external asset that is read where the lab keeps it, not from the store."""
-
-RECORDING_METADATA = "recording_metadata"
-"""What a database says of a recording: an external asset that is kept in the registry."""
 
 _MOST_ANCESTORS = 50
 _THREADS = 8
@@ -104,62 +90,14 @@ class Missing:
     reason: str
 
 
-@dataclass(frozen=True)
-class RawInput:
-    """The raw data of a recording, where the lab keeps them.
-
-    Parameters
-    ----------
-    key : str
-        Partition key.
-    record : RecordingRecord
-        The registry's record.
-    version : str
-        Version of the raw data.
-    """
-
-    key: str
-    record: RecordingRecord
-    version: str
-
-    @property
-    def folder(self) -> Path:
-        """The session's folder as it is now."""
-        return Path(self.record.session.folder)
-
-    def open(self, streams: Sequence[str] | None = None) -> dict[str, RawStream]:
-        """Open for reading; see `neuro_assets.formats.opening.open_raw`."""
-        from neuro_assets.formats.opening import open_raw
-
-        return open_raw(self.record.raw, self.folder, streams=streams)
-
-
-@dataclass(frozen=True)
-class MetadataInput:
-    """What the lab's database says of a recording.
-
-    Parameters
-    ----------
-    key : str
-        Partition key.
-    metadata : RecordingMetadata
-        From the registry's record.
-    version : str
-        Version of what results are made of.
-    """
-
-    key: str
-    metadata: RecordingMetadata
-    version: str
-
-
 class _StoreIOManager(dg.IOManager):
     """What all formats share; any of them may hold tables besides its own format."""
 
     required: ClassVar[str]
 
-    def __init__(self, store: StoreResource) -> None:
+    def __init__(self, store: StoreResource, roots: Mapping[str, str] | None = None) -> None:
         self.store = store
+        self.roots = dict(roots or {})
 
     def handle_output(self, context: dg.OutputContext, obj: Production) -> None:
         """Write the tables, check that all opens, commit, and tell Dagster the numbers."""
@@ -190,12 +128,12 @@ class _StoreIOManager(dg.IOManager):
         store = self.store.store()
         runs = list(_runs(context))
         if not context.has_asset_partitions:
-            return _resolve(store, asset, WHOLE_LAB, runs)
+            return _resolve(store, asset, WHOLE_LAB, runs, self.roots)
         keys = list(context.asset_partition_keys)
         if context.has_partition_key and len(keys) == 1:
-            return _resolve(store, asset, keys[0], runs)
+            return _resolve(store, asset, keys[0], runs, self.roots)
         with ThreadPoolExecutor(_THREADS) as pool:
-            found = list(pool.map(lambda key: _resolve(store, asset, key, runs), keys))
+            found = list(pool.map(lambda key: _resolve(store, asset, key, runs, self.roots), keys))
         return {
             key: each
             for key, each in zip(keys, found, strict=True)
@@ -239,26 +177,29 @@ class ZarrAnalyzerIOManager(_StoreIOManager):
     required = ".zarr"
 
 
-def io_managers(store: StoreResource) -> dict[str, Any]:
+def io_managers(store: StoreResource, roots: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Make the IO managers of a store, by resource key; none takes a launch's configuration.
 
     Parameters
     ----------
     store : StoreResource
         The store.
+    roots : mapping of str to str, optional
+        Where raw data are; see `LabConfig.roots`.
 
     Returns
     -------
     dict
         For `dagster.Definitions(resources=...)`.
     """
+    common = (store, roots)
     return {
         STORE: store,
-        _DEFAULT: ParquetIOManager(store),
-        PARQUET: ParquetIOManager(store),
-        ZARR_RECORDING: ZarrRecordingIOManager(store),
-        ZARR_ANALYZER: ZarrAnalyzerIOManager(store),
-        NWB_FILE: NwbIOManager(store),
+        _DEFAULT: ParquetIOManager(*common),
+        PARQUET: ParquetIOManager(*common),
+        ZARR_RECORDING: ZarrRecordingIOManager(*common),
+        ZARR_ANALYZER: ZarrAnalyzerIOManager(*common),
+        NWB_FILE: NwbIOManager(*common),
     }
 
 
@@ -275,24 +216,15 @@ def _give_up(store: Store, obj: Production, error: Exception) -> None:
         error.add_note(f"The failure could not be recorded in the store: {second}")
 
 
-def _said_by_database(record: RecordingRecord | None, key: str) -> MetadataInput | Missing:
-    if record is None or record.metadata is None:
-        return Missing(RECORDING_METADATA, key, "no database has said anything of it")
-    return MetadataInput(key, record.metadata, record.metadata.version)
-
-
 def _resolve(
-    store: Store, asset: str, key: str, runs: list[str]
-) -> Stored | RawInput | MetadataInput | Missing:
-    if asset == RAW_RECORDING:
+    store: Store, asset: str, key: str, runs: list[str], roots: Mapping[str, str]
+) -> Stored | RawInput | Missing:
+    if (external := externals().get(asset)) is not None:
         record = Registry(store).get(key)
-        if record is None:
-            return Missing(asset, key, "the recording is not in the registry")
-        if record.recording is None:
-            return Missing(asset, key, f"raw data are waited for: {record.reason}")
-        return RawInput(key, record, record.raw_version)
-    if asset == RECORDING_METADATA:
-        return _said_by_database(Registry(store).get(key), key)
+        why = external.why_missing(record)
+        if record is None or why:
+            return Missing(asset, key, why)
+        return RawInput(key, record, external.version(record), external, roots)
     for run in runs:
         if found := store.produced_by(run, asset, key):
             return found

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from neuro_assets import names
+from neuro_assets.formats.modalities import MODALITIES, RECORDING
 from neuro_assets.registry.planning import Action
 from neuro_assets.registry.registry import RecordingRecord
 
@@ -45,6 +46,10 @@ def raw_events(action: Action) -> list[RawEvent]:
     if (action.tell_metadata or action.news) and record.metadata is not None:
         said = _shown_metadata(record)
         events += _both(names.RECORDING_METADATA, record, record.metadata.version, said)
+    for name in action.tell_modalities:
+        modality, data = MODALITIES[name], record.modalities[name]
+        said = {"folder": record.session.place, **modality.shown(data.item)}
+        events += _both(modality.asset, record, data.version, said)
     return events
 
 
@@ -109,18 +114,10 @@ def shown(record: RecordingRecord) -> dict[str, Any]:
         values["reason"] = record.reason
     values.update(_shown_of_database(record))
     values.update(lab=session.lab, subject=session.subject, source=session.source)
-    if session.folder:
-        values["folder"] = dg.MetadataValue.path(session.folder)
-    recording = record.recording
-    if recording is not None:
-        values.update(
-            format=recording.format,
-            probe_model=recording.probe_model or "unknown",
-            duration_s=recording.duration_s,
-            channels=recording.main.n_channels,
-            size_bytes=recording.identity.size_bytes,
-            streams=", ".join(recording.streams),
-        )
+    if session.place:
+        values["folder"] = session.place
+    if record.recording is not None:
+        values.update(MODALITIES[RECORDING].shown(record.recording))
     values["problems"] = "; ".join(p.detail for p in record.problems) or "none"
     return values
 

@@ -15,8 +15,8 @@ from typing import Any
 import dagster as dg
 
 from neuro_assets.config import LabConfig, SourceConfig
+from neuro_assets.formats.modalities import MODALITIES, RECORDING, Item
 from neuro_assets.formats.model import Problem
-from neuro_assets.formats.versions import raw_version
 from neuro_assets.outcomes import NeuroAssetsError
 from neuro_assets.partitions import SET_NAME
 from neuro_assets.registry.descriptions import SessionDescription
@@ -79,24 +79,22 @@ def seen(description: SessionDescription, *, use_hash: bool) -> Seen:
     A recording whose files cannot be read becomes a problem of the session: it must not hide the
     others.
     """
-    folder, versions, readable, problems = Path(description.folder), {}, [], []
-    for recording in description.recordings:
+    folder, problems = Path(description.folder), list(description.problems)
+    versions: dict[str, str] = {}
+
+    def has_version(modality: str, name: str, item: Item) -> bool:
         try:
-            said = description.versions.get(recording.label)
-            versions[recording.label] = said or raw_version(
-                recording, folder, use_file_hash=use_hash
+            versions[name] = description.versions.get(name) or MODALITIES[modality].version(
+                item, folder, use_file_hash=use_hash
             )
         except NeuroAssetsError as error:
-            problems.append(Problem(kind="unreadable", path=recording.label, detail=str(error)))
-        else:
-            readable.append(recording)
-    checked = description.model_copy(
-        update={
-            "recordings": tuple(readable),
-            "problems": (*description.problems, *problems),
-        }
-    )
-    return Seen(checked, versions)
+            problems.append(Problem(kind="unreadable", path=name, detail=str(error)))
+        return name in versions
+
+    readable = tuple(r for r in description.recordings if has_version(RECORDING, r.label, r))
+    others = {n: item for n, item in description.modalities.items() if has_version(n, n, item)}
+    update = {"recordings": readable, "modalities": others, "problems": tuple(problems)}
+    return Seen(description.model_copy(update=update), versions)
 
 
 def carry_out(registry: Registry, actions: Iterable[Action]) -> None:
@@ -225,8 +223,11 @@ def _describe(config: LabConfig, folder: Path) -> list[SessionDescription]:
     source = LocalSessionSource(
         folder, name=name, readers=tuple(config.readers), settle_s=0, bare_root=True
     )
-    root = Path(inside[0].path) if inside else Path("/")
-    return [
-        session.model_copy(update={"session_id": Path(session.folder).relative_to(root).as_posix()})
-        for session in source.describe_all()
-    ]
+    top = Path(inside[0].path) if inside else Path("/")
+    root = name if inside else ""
+    sessions = []
+    for session in source.describe_all():
+        below = Path(session.folder).relative_to(top).as_posix()
+        update = {"session_id": below, "root": root, "path": below}
+        sessions.append(session.model_copy(update=update))
+    return sessions

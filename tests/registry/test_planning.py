@@ -117,7 +117,7 @@ def test_a_renamed_folder_and_subject_keep_the_key(known):
     later = plan(after(actions, known), [seen(session())], [], NOW + timedelta(days=1))
     assert [action.run for action in later] == [False]
     assert actions[1].record.key == "M1_20260115_1_probe00"
-    assert actions[1].record.session.folder == "/data/M-one/1"
+    assert actions[1].record.session.place == "/data/M-one/1"
 
 
 def test_a_copy_beside_the_original_is_held_and_not_processed_twice(known):

@@ -247,7 +247,7 @@ def test_a_renumbered_session_keeps_its_key_and_its_folder_is_followed():
     assert kinds(moved)[0][0] is ActionKind.MOVE
     record = records(moved)[KEY]
     assert (record.session.subject, record.session.number) == ("M-one", "3")
-    assert record.session.folder == "/server/M1/x/003"
+    assert record.session.place == "/server/M1/x/003"
     assert record.aliases == ["/server/M1/2026-01-15/001"]
 
 

@@ -28,7 +28,6 @@ from neuro_assets.resources.io_managers import (
     ZARR_RECORDING,
     Missing,
     Production,
-    RawInput,
     StoreResource,
     io_managers,
 )
@@ -433,7 +432,7 @@ def test_raw_data_come_from_the_registry(resource, store, instance):
     raw = dg.AssetSpec("raw_recording", partitions_def=SESSION_PROBE)
     b = asset_of("b", PARQUET, tables(b=FRAME), ins=["raw_recording"], see=seen.update)
     execute(resource, instance, [raw, b])
-    assert seen["raw_recording"] == RawInput(K1, record, "raw-v1")
+    assert (seen["raw_recording"].record, seen["raw_recording"].version) == (record, "raw-v1")
     assert seen["raw_recording"].folder == Path("/data/M1")
     execute(resource, instance, [raw, b], key=K2)
     assert isinstance(seen["raw_recording"], Missing)

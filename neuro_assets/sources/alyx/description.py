@@ -6,16 +6,16 @@ reads both a folder and a session that Alyx knows.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from neuro_assets.alyx.files.repositories import Repositories, SessionPlace
 from neuro_assets.alyx.rows import DatasetRow, SessionDetail, SessionRow, parse
+from neuro_assets.formats.modalities import MODALITIES, RECORDING, RawFiles, of_session
 from neuro_assets.formats.model import Problem, RawRecording
 from neuro_assets.formats.options import ReaderEntry
-from neuro_assets.formats.readiness import what_is_missing as files_missing
-from neuro_assets.formats.scan import scan_listing
 from neuro_assets.registry.descriptions import SessionDescription
 from neuro_assets.registry.metadata import RecordingMetadata, RemoteFile
 from neuro_assets.sources.alyx.exclusion import why_not
@@ -181,6 +181,9 @@ class _Session:
         recordings, waiting = self._recordings(complete)
         found = {self._probe_label(recording) for recording in recordings}
         metadata = self._metadata(recordings, experiment)
+        modalities = self._modalities(waiting)
+        folder = str(self.place.folder) if self.place else ""
+        root, path = self.describer.config.below_root(folder)
         inserted = {p.probe: p.insertion for p in self.probes if p.insertion is not None}
         return SessionDescription(
             lab=detail.lab,
@@ -189,8 +192,11 @@ class _Session:
             number=str(detail.number or 0),
             session_id=detail.id,
             source=self.describer.config.name,
-            folder=str(self.place.folder) if self.place else "",
+            folder=folder,
+            root=root,
+            path=path,
             recordings=tuple(recordings),
+            modalities=modalities,
             ready=False,
             missing=("a second look has to confirm its datasets",),
             settled=False,
@@ -204,8 +210,14 @@ class _Session:
                 if probe.label not in found
             },
             serials={name: insertion.serial for name, insertion in inserted.items()},
-            versions={r.label: raw_version(self._rows_of(r)) for r in recordings},
-            remote_files={r.label: self._remote_files(r) for r in recordings},
+            versions={r.label: raw_version(self._rows_of(r)) for r in recordings}
+            | {name: raw_version(self._rows_at(item.files)) for name, item in modalities.items()},
+            remote_files={r.label: self._remote_files(_files_of(r)) for r in recordings}
+            | {
+                each.name: self._remote_files(set(each.files(modalities[each.name])))
+                for each in of_session()
+                if each.name in modalities
+            },
             metadata=metadata,
             hold=self._hold(),
             holds=_holds(metadata),
@@ -252,14 +264,14 @@ class _Session:
         with repositories.hold(self.place.folder):
             self.problems += repositories.fetch_small(self.place).problems
             listing = repositories.listing(self.place)
-            scan = scan_listing(self.place.folder, listing, self.describer.readers)
-            recordings = [r for r in scan.recordings if self._probe_label(r) in complete]
+            scan = MODALITIES[RECORDING].scan(self.place.folder, listing, self.describer.readers)
+            recordings = [r for r in scan.items if self._probe_label(r) in complete]
             waiting = {r.label: self._waits_for(r, lacking) for r in recordings}
         self.problems += scan.problems
         self.problems += serial_problems(self.probes, recordings)
         expected = {probe.probe for probe in self.probes}
         self.problems += [
-            self._unknown(name) for name in sorted({r.probe for r in scan.recordings} - expected)
+            self._unknown(name) for name in sorted({r.probe for r in scan.items} - expected)
         ]
         if lacking and not recordings:
             self.problems += lacking
@@ -277,7 +289,7 @@ class _Session:
         own = _files_of(recording)
         lines = [problem.detail for problem in lacking if problem.path in own]
         if self.place is not None and not self.place.is_remote:
-            lines += files_missing(recording, self.place.folder)
+            lines += MODALITIES[RECORDING].ready(recording, self.place.folder)
         return tuple(dict.fromkeys(lines))
 
     def _not_found(self, probe: ExpectedProbe) -> tuple[str, ...]:
@@ -310,10 +322,33 @@ class _Session:
         ]
         return [row for row in raw if paths.get(row.id, row.path) in own] or raw
 
-    def _remote_files(self, recording: RawRecording) -> tuple[RemoteFile, ...]:
+    def _rows_at(self, files: Collection[str]) -> list[DatasetRow]:
+        paths = self._paths
+        return [row for row in self.datasets if paths.get(row.id, row.path) in files]
+
+    def _modalities(self, waiting: dict[str, tuple[str, ...]]) -> dict[str, RawFiles]:
+        """Find what the session holds of the other modalities, among its registered files."""
+        place, found = self.place, {}
+        if place is None or not of_session():
+            return {}
+        repositories = self.describer.repositories
+        with repositories.hold(place.folder):
+            listing = repositories.listing(place)
+            for modality in of_session():
+                scan = modality.scan(place.folder, listing, self.describer.readers)
+                self.problems += scan.problems
+                for item in scan.items:
+                    if not self._rows_at(item.files):
+                        continue  # on the disk only: Alyx does not know it
+                    found[modality.name] = item
+                    missing = () if place.is_remote else modality.ready(item, place.folder)
+                    waiting.update({modality.name: missing} if missing else {})
+        return found
+
+    def _remote_files(self, files: set[str]) -> tuple[RemoteFile, ...]:
         if self.place is None or not self.place.is_remote:
             return ()
-        return self.describer.repositories.remote_files(self.place, _files_of(recording))
+        return self.describer.repositories.remote_files(self.place, files)
 
     def _metadata(
         self, recordings: list[RawRecording], experiment: Experiment | None
@@ -339,10 +374,7 @@ def _holds(metadata: dict[str, RecordingMetadata]) -> dict[str, str]:
 
 
 def _files_of(recording: RawRecording) -> set[str]:
-    """Paths of all files that opening a recording needs, tables of compressed chunks included."""
-    files = {name for s in recording.streams.values() for name in (*s.files, *s.metas)}
-    chunks = {f"{name.removesuffix('.cbin')}.ch" for name in files if name.endswith(".cbin")}
-    return files | chunks
+    return set(MODALITIES[RECORDING].files(recording))
 
 
 def _day_of(place: SessionPlace | None) -> date | None:

@@ -7,13 +7,14 @@ be read is an error or a problem by name, never a session that vanished.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuro_assets.formats.model import Dataset, Scan
+from neuro_assets.formats.modalities import MODALITIES, RECORDING, Found, of_session
+from neuro_assets.formats.model import Dataset, RawRecording
 from neuro_assets.formats.options import ReaderEntry
-from neuro_assets.formats.readiness import has_flag, partial_copies, what_is_missing
+from neuro_assets.formats.readiness import has_flag, partial_copies
 from neuro_assets.formats.session_fields import bare_fields, several_dates
 from neuro_assets.formats.walk import Listing, UnreadableFolder, list_files
 from neuro_assets.outcomes import PermanentFailure
@@ -211,15 +212,17 @@ class LocalSessionSource:
     def _describe(
         self, session: FoundSession, listing: Listing, settled: bool
     ) -> SessionDescription:
-        from neuro_assets.formats.scan import scan_listing
-
-        scan = scan_listing(session.folder, listing, self.readers)
-        fields = session.fields or bare_fields(session.folder, scan.recordings, listing)
-        problems = list(scan.problems)
-        mixed = several_dates(scan.recordings) if session.fields is None else None
+        found = {
+            name: modality.scan(session.folder, listing, self.readers)
+            for name, modality in MODALITIES.items()
+        }
+        recordings: tuple[RawRecording, ...] = found[RECORDING].items
+        fields = session.fields or bare_fields(session.folder, recordings, listing)
+        problems = [problem for each in found.values() for problem in each.problems]
+        mixed = several_dates(recordings) if session.fields is None else None
         if mixed is not None:
             problems.append(mixed)
-        waiting, missing = self._missing(session, listing, scan, settled)
+        waiting, missing = self._missing(session, listing, found, settled)
         return SessionDescription(
             lab=fields.lab,
             subject=fields.subject,
@@ -228,8 +231,11 @@ class LocalSessionSource:
             session_id=session.session_id,
             source=self.name,
             folder=str(session.folder),
-            recordings=scan.recordings,
-            datasets=_datasets(listing, scan),
+            root=self.name,
+            path=session.session_id,
+            recordings=recordings,
+            modalities={each.name: i for each in of_session() for i in found[each.name].items},
+            datasets=_datasets(listing, recordings),
             ready=not missing,
             missing=missing,
             settled=settled,
@@ -238,16 +244,17 @@ class LocalSessionSource:
         )
 
     def _missing(
-        self, session: FoundSession, listing: Listing, scan: Scan, settled: bool
+        self, session: FoundSession, listing: Listing, found: Mapping[str, Found], settled: bool
     ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
         """List what each recording, and the session as a whole, still waits for."""
         if has_flag(listing):
             return {}, ()
         waiting: dict[str, tuple[str, ...]] = {}
-        for recording in scan.recordings:
-            reasons = what_is_missing(recording, session.folder)
-            if reasons:
-                waiting[recording.label] = reasons
+        for name, each in found.items():
+            for item in each.items:
+                reasons = MODALITIES[name].ready(item, session.folder)
+                if reasons:
+                    waiting[item.label if name == RECORDING else name] = reasons
         missing = [reason for reasons in waiting.values() for reason in reasons]
         missing += [f"{path} is a copy in progress" for path in partial_copies(listing)]
         if not settled:
@@ -288,14 +295,14 @@ def _state(description: SessionDescription) -> State:
 
 def _is_nothing(session: FoundSession, description: SessionDescription) -> bool:
     """Tell a folder without ONE's place and without a recording: it is no session."""
-    found = (*description.recordings, *description.problems)
+    found = (*description.recordings, *description.modalities, *description.problems)
     return session.fields is None and not found
 
 
-def _datasets(listing: Listing, scan: Scan) -> tuple[Dataset, ...]:
+def _datasets(listing: Listing, recordings: Sequence[RawRecording]) -> tuple[Dataset, ...]:
     hashes = {
         path: sha1
-        for recording in scan.recordings
+        for recording in recordings
         for stream in recording.streams.values()
         if len(stream.sha1) == len(stream.files)
         for path, sha1 in zip(stream.files, stream.sha1, strict=True)

@@ -1,0 +1,177 @@
+"""The raw modalities: what rigs write, one descriptor each. A new one is an entry of `MODALITIES`.
+
+`recording` gives the partition keys. The others (video, behaviour) are found once a session and
+stand on the keys of all its recordings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from neuro_assets.formats.model import Frozen, Problem, RawRecording
+from neuro_assets.formats.options import ReaderEntry
+from neuro_assets.formats.walk import Listing
+
+RECORDING = "recording"
+
+
+class RawFiles(Frozen):
+    """What a session holds of one modality: everything that is needed to open it again.
+
+    Parameters
+    ----------
+    format : str
+        Which reader opens it.
+    files : tuple of str
+        Relative to the session folder, with `/`.
+    sizes : tuple of int
+        Size of each file when it was described, bytes.
+    details : dict
+        What else its reader needs, JSON values only.
+    """
+
+    format: str
+    files: tuple[str, ...]
+    sizes: tuple[int, ...] = ()
+    details: dict[str, JsonValue] = {}
+
+
+Item = RawRecording | RawFiles
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one modality's scan found in a session folder.
+
+    Parameters
+    ----------
+    items : tuple
+        Recordings with distinct labels, or at most one `RawFiles`.
+    problems : tuple of Problem
+        What looks like such data and is none.
+    """
+
+    items: tuple[Any, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One kind of raw data.
+
+    Parameters
+    ----------
+    name : str
+        `recording`, `video`, ...; its external asset is `raw_<name>`.
+    description : str
+        Of the asset, for people.
+    kinds : frozenset of str
+        Of the asset in the user interface.
+    scan : callable
+        `scan(folder, listing, readers) -> Found`; reads headers, never samples.
+    identify : callable
+        `identify(item) -> object`: equal for the same data wherever they are.
+    version : callable
+        `version(item, folder, use_file_hash=False) -> str`: changes when the data do.
+    ready : callable
+        `ready(item, folder) -> tuple of str`: what is missing, one line each.
+    files : callable
+        `files(item) -> tuple of str`: relative paths to fetch before it can be opened.
+    open : callable
+        `open(item, folder, **options)`: what the steps get.
+    shown : callable
+        `shown(item) -> dict`: figures for the user interface.
+    """
+
+    name: str
+    description: str
+    kinds: frozenset[str]
+    scan: Callable[[Path, Listing, Sequence[ReaderEntry]], Found]
+    identify: Callable[[Any], Any]
+    version: Callable[..., str]
+    ready: Callable[[Any, Path], tuple[str, ...]]
+    files: Callable[[Any], tuple[str, ...]]
+    open: Callable[..., Any]
+    shown: Callable[[Any], dict[str, Any]]
+
+    @property
+    def asset(self) -> str:
+        """Name of its external asset."""
+        return f"raw_{self.name}"
+
+
+def of_session() -> list[Modality]:
+    """List the modalities that are found once a session.
+
+    Returns
+    -------
+    list of Modality
+        All but the recording.
+    """
+    return [each for each in MODALITIES.values() if each.name != RECORDING]
+
+
+def _scan_recordings(folder: Path, listing: Listing, readers: Sequence[ReaderEntry]) -> Found:
+    from neuro_assets.formats.scan import scan_listing
+
+    scan = scan_listing(folder, listing, readers)
+    return Found(scan.recordings, scan.problems)
+
+
+def _version_of_recording(item: RawRecording, folder: Path, *, use_file_hash: bool = False) -> str:
+    from neuro_assets.formats.versions import raw_version
+
+    return raw_version(item, folder, use_file_hash=use_file_hash)
+
+
+def _missing_of_recording(item: RawRecording, folder: Path) -> tuple[str, ...]:
+    from neuro_assets.formats.readiness import what_is_missing
+
+    return what_is_missing(item, folder)
+
+
+def _files_of_recording(item: RawRecording) -> tuple[str, ...]:
+    every = [path for s in item.streams.values() for path in (*s.files, *s.metas)]
+    # mtscomp's table of chunks stands beside the compressed file.
+    every += [f"{p.removesuffix('.cbin')}.ch" for p in every if p.endswith(".cbin")]
+    return tuple(dict.fromkeys(every))
+
+
+def _open_recording(item: RawRecording, folder: Path, **options: Any) -> Any:
+    from neuro_assets.formats.opening import open_raw
+
+    return open_raw(item, folder, **options)
+
+
+def _shown_of_recording(item: RawRecording) -> dict[str, Any]:
+    return {
+        "format": item.format,
+        "probe_model": item.probe_model or "unknown",
+        "duration_s": item.duration_s,
+        "channels": item.main.n_channels,
+        "size_bytes": item.identity.size_bytes,
+        "streams": ", ".join(item.streams),
+    }
+
+
+MODALITIES: dict[str, Modality] = {
+    RECORDING: Modality(
+        name=RECORDING,
+        description="One recording of one probe as the rig wrote it (SpikeGLX, Open Ephys, NWB or "
+        "any SpikeInterface reader). Its data version comes from the files' sizes and hashes.",
+        kinds=frozenset({"binary"}),
+        scan=_scan_recordings,
+        identify=lambda item: item.identity,
+        version=_version_of_recording,
+        ready=_missing_of_recording,
+        files=_files_of_recording,
+        open=_open_recording,
+        shown=_shown_of_recording,
+    ),
+}
+"""By name. Sources, registry, events, `status` and the IO managers read this, and nothing else."""
