@@ -5,7 +5,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := .uv/bin/uv
-STAMP  := $(VENV)/.installed
+# KILOSORT=0 leaves out what stands under the GPL: kilosort, and ffmpeg for simulated video.
+KILOSORT ?= 1
+GPL    := kilosort|faiss-cpu|imageio-ffmpeg
+KIND   := $(if $(filter 0,$(KILOSORT)),-without-gpl)
+STAMP  := $(VENV)/.installed$(KIND)
+LOCK   := $(VENV)/requirements$(KIND).lock
 PORT   ?= 3000
 # Folder with lab.yaml: this one, or the demonstration's.
 LAB    ?= $(if $(wildcard lab.yaml),.,demo_lab)
@@ -21,16 +26,20 @@ export DAGSTER_DISABLE_TELEMETRY := yes
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-setup: $(STAMP)  ## install everything into .venv (the second call does nothing)
+setup: $(STAMP)  ## install everything into .venv (the second call does nothing); KILOSORT=0: no GPL
 
 $(UV):
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv uv
 
-$(STAMP): requirements.lock pyproject.toml | $(UV)
-	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
-	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
+$(LOCK): requirements.lock
+	@mkdir -p $(@D)
+	@awk -v gpl='$(if $(KIND),^($(GPL))==,^$$)' '/^[^ #]/ {skip = $$0 ~ gpl} !skip' $< > $@
+
+$(STAMP): $(LOCK) pyproject.toml | $(UV)
+	@test -x $(BIN)/python || $(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode $(LOCK)
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
-	@touch $@
+	@rm -f $(VENV)/.installed* && touch $@
 
 demo: setup  ## simulate a session, process it, print what came out
 	$(BIN)/neuro-assets demo demo_lab

@@ -13,6 +13,11 @@ class StoreConfig(Strict):
     url: str = Field("neuro_store", description="A folder, or s3://bucket/prefix")
     endpoint_url: str | None = Field(None, description="S3 endpoint, for stores other than AWS")
     region: str | None = Field(None, description="S3 region")
+    private: bool = Field(
+        True,
+        description="New store and home folders are closed to other users of the machine (0700); "
+        "false where a group works in them",
+    )
     id: str = Field(
         "", description="Identity that store.json must have; the lab remembers it when empty"
     )

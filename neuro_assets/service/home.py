@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from neuro_assets.executors.multiprocess import usable_cores
+from neuro_assets.outcomes import PermanentFailure
 
 HOME_NAME = ".dagster_home"
 HOME_VARIABLE = "DAGSTER_HOME"
@@ -57,7 +58,8 @@ class CodeLocation:
 def prepare_home(workdir: Path, *, cores: int | None = None) -> Path:
     """Make the home folder of a lab's Dagster, and its `dagster.yaml`.
 
-    An existing file that a person has written or changed is left alone; one that we wrote and
+    A new home is closed to other users unless `store.private` of `lab.yaml` is false. An existing
+    file that a person has written or changed is left alone; one that we wrote and
     nobody changed is renewed. `DAGSTER_HOME` is set for this process and its children.
 
     Parameters
@@ -73,12 +75,24 @@ def prepare_home(workdir: Path, *, cores: int | None = None) -> Path:
         The home, absolute.
     """
     home = Path(os.environ.get(HOME_VARIABLE) or workdir / HOME_NAME).expanduser().resolve()
-    home.mkdir(parents=True, exist_ok=True)
+    if not home.exists():
+        home.parent.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700 if _is_private(workdir) else 0o777, exist_ok=True)
     path = home / "dagster.yaml"
     if not path.exists() or _is_ours(path.read_text(encoding="utf-8")):
         write_text(path, _signed(instance_yaml(cores or usable_cores())))
     os.environ[HOME_VARIABLE] = str(home)
     return home
+
+
+def _is_private(workdir: Path) -> bool:
+    """Whether the lab wants its folders closed; also where its file is not usable (yet)."""
+    from neuro_assets.config import config_path, read_config
+
+    try:
+        return read_config(config_path(workdir)).store.private
+    except PermanentFailure:
+        return True
 
 
 def instance_yaml(cores: int) -> str:

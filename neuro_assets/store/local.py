@@ -160,6 +160,14 @@ class LocalBackend:
         self._root = self.local_root
         self.url = str(self._root)
         self.guarded = False
+        self.private = False
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder; the store's own closed to other users where the lab wants it so."""
+        if self.private and not self._root.exists():
+            make_folders(self._root.parent)
+            self._root.mkdir(mode=0o700, exist_ok=True)
+        make_folders(folder)
 
     def require(self) -> None:
         """See `Backend.require`."""
@@ -185,14 +193,14 @@ class LocalBackend:
         """See `Backend.write`."""
         with explained(self.url):
             self.require()
-            make_folders(self._path(path).parent)
+            self._make(self._path(path).parent)
             write_durable(self._path(path), data)
 
     def create(self, path: str, data: bytes) -> bool:
         """See `Backend.create`."""
         with explained(self.url):
             self.require()
-            make_folders(self._path(path).parent)
+            self._make(self._path(path).parent)
             return create_durable(self._path(path), data)
 
     def create_exclusively(self, path: str, data: bytes) -> bool:
@@ -255,7 +263,7 @@ class LocalBackend:
         """See `Backend.lock`. The kernel frees the lock of a process that is killed."""
         with explained(self.url):
             self.require()
-            make_folders(self._path(folder))
+            self._make(self._path(folder))
             handle = os.open(self._path(folder) / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
         try:
             yield self._try_lock(handle)

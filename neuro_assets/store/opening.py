@@ -7,6 +7,7 @@ from typing import Any
 
 from neuro_assets.config import StoreConfig, config_path
 from neuro_assets.store.identity import MEMORY_FOLDER, LabMemory, admit
+from neuro_assets.store.local import LocalBackend
 from neuro_assets.store.store import Store
 
 S3_SCHEME = "s3://"
@@ -43,6 +44,8 @@ def open_store(
     """
     options = s3_options(config) if config.url.startswith(S3_SCHEME) else None
     store = Store(config.url, storage_options=options, scratch=Path(scratch) if scratch else None)
+    if isinstance(store.backend, LocalBackend):
+        store.backend.private = config.private
     admit(store, expected=config.id, memory=lab_memory(), create=create, any_format=any_format)
     return store
 
