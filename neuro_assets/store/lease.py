@@ -2,130 +2,107 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import socket
+import threading
 import time
-from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ValidationError
-
-from neuro_assets.outcomes import PermanentFailure, TransientFailure
+from neuro_assets.outcomes import NeuroAssetsError, TransientFailure
 from neuro_assets.store.files import StoreFiles
-from neuro_assets.store.model import checked_name, now
+from neuro_assets.store.model import checked_name, pretty
 
-
-class _Holder(BaseModel):
-    """Content of a lease's file."""
-
-    owner: str
-    host: str
-    pid: int
-    expires: datetime
+_LONGEST_S = 3600.0
+"""A file that asks for more silence than this is damaged."""
 
 
 class Lease:
     """One lease; as a context manager it waits for the right, and gives it back at the end.
 
-    Two holders at once are possible (an expired one that goes on, S3 without exclusive writes):
-    whatever is guarded must be right without it.
+    The holder counts on in its file for as long as it lives. Who finds that nothing is counted any
+    more takes over, by creating the next file, which only one of several can. No clock is compared
+    with another. Two holders at once are still possible (one that was stopped and goes on, a place
+    without exclusive creation): whatever is guarded must be right without it.
 
     Parameters
     ----------
     store : StoreFiles
-        Where `leases/<name>.json` is kept.
+        Where `leases/<name>/<number>.json` are kept.
     name : str
         What for.
     seconds : float
-        How long it lasts without `renew`, seconds.
+        After how many seconds of silence the holder is taken for dead.
+    timeout_s : float, optional
+        How long to wait for the right; `seconds` by default.
     """
 
-    def __init__(self, store: StoreFiles, name: str, seconds: float) -> None:
+    def __init__(
+        self, store: StoreFiles, name: str, seconds: float, timeout_s: float | None = None
+    ) -> None:
         self._store = store
-        self._path = f"leases/{checked_name(name, 'lease name')}.json"
+        self._folder = f"leases/{checked_name(name, 'lease name')}"
         self.name = name
         self.seconds = seconds
-        self._owner = secrets.token_hex(8)
+        self.timeout_s = seconds if timeout_s is None else timeout_s
+        self._mine = {
+            "owner": secrets.token_hex(8),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "seconds": seconds,
+        }
+        self._number = 0
+        self._seen: tuple[str, float] = ("", 0.0)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def acquire(self) -> bool:
-        """Take the right if nobody holds it or its holder's time is over.
+        """Take the right if nobody holds it, or its holder was silent while we looked.
 
         Returns
         -------
         bool
             False where somebody else holds it.
         """
-        mine = self._mine().model_dump(mode="json")
-        holder = self.holder()
-        if holder is None:
-            return self._store.create_json(self._path, mine) and self._is_mine()
-        if holder.owner != self._owner and holder.expires > now():
+        newest = self._newest()
+        if newest and newest == self._number:
+            return True
+        if newest and not self._is_over(newest):
             return False
-        self._store.write_json_atomic(self._path, mine)
-        return self._is_mine()
-
-    def renew(self) -> bool:
-        """Extend the right by its full time.
-
-        Returns
-        -------
-        bool
-            False where somebody else has taken it meanwhile.
-        """
-        if not self._is_mine():
+        if not self._store.create_json(self._path(newest + 1), {**self._mine, "count": 0}):
             return False
-        self._store.write_json_atomic(self._path, self._mine().model_dump(mode="json"))
+        # Where creation is not exclusive, the last one to write holds it.
+        if self._read(newest + 1).get("owner") != self._mine["owner"]:
+            return False
+        self._number = newest + 1
+        if newest:
+            self._store.backend.remove(self._path(newest))
         return True
 
     def release(self) -> None:
         """Give the right back, if it is still ours."""
-        if self._is_mine():
-            self._store.backend.remove(self._path)
-
-    def wait(self, timeout_s: float, poll_s: float = 1.0) -> bool:
-        """Wait for the right.
-
-        Parameters
-        ----------
-        timeout_s : float
-            How long at most, seconds.
-        poll_s : float
-            How often to look, seconds.
-
-        Returns
-        -------
-        bool
-            False where the time ran out.
-        """
-        end = time.monotonic() + timeout_s
-        while not self.acquire():
-            if time.monotonic() >= end:
-                return False
-            time.sleep(min(poll_s, max(0.0, end - time.monotonic())))
-        return True
-
-    def holder(self) -> _Holder | None:
-        """Tell who holds it, also after its end."""
-        found = self._store.read_json(self._path)
-        if found is None:
-            return None
-        try:
-            return _Holder.model_validate(found)
-        except ValidationError as error:
-            raise PermanentFailure(
-                f"{self._path} in the store {self._store.url} is damaged: remove it"
-            ) from error
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._number and self._newest() == self._number:
+            self._write({**self._mine, "released": True})
+        self._number = 0
 
     def __enter__(self) -> Self:
-        if not self.wait(self.seconds):
-            holder = self.holder()
-            raise TransientFailure(
-                f"{self.name} is being done by another process"
-                + (f" ({holder.host}, pid {holder.pid})" if holder else "")
-                + ": try again later"
-            )
+        end = time.monotonic() + self.timeout_s
+        while not self.acquire():
+            if time.monotonic() >= end:
+                holder = self._read(self._newest())
+                raise TransientFailure(
+                    f"{self.name} is being done by another process ({holder.get('host')}, pid "
+                    f"{holder.get('pid')}): try again later"
+                )
+            time.sleep(min(1.0, self.seconds / 5))
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._count, name=self._folder, daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(
@@ -136,14 +113,45 @@ class Lease:
     ) -> None:
         self.release()
 
-    def _is_mine(self) -> bool:
-        holder = self.holder()
-        return holder is not None and holder.owner == self._owner
+    def _count(self) -> None:
+        """Show that we live, until the right is given back or somebody has taken it."""
+        count = 0
+        while not self._stop.wait(self.seconds / 4):
+            count += 1
+            try:
+                if self._newest() != self._number:
+                    return
+                self._write({**self._mine, "count": count})
+            except NeuroAssetsError:
+                continue  # the store does not answer now: nobody can take over either
 
-    def _mine(self) -> _Holder:
-        return _Holder(
-            owner=self._owner,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            expires=now() + timedelta(seconds=self.seconds),
-        )
+    def _is_over(self, number: int) -> bool:
+        """Whether a holder gave the right back, or has not counted for as long as it may."""
+        found = self._read(number)
+        if found.get("released"):
+            return True
+        if self._seen[0] != repr((number, found)):
+            self._seen = (repr((number, found)), time.monotonic())
+            return False
+        seconds = found.get("seconds")
+        if not isinstance(seconds, int | float) or not 0 <= seconds <= _LONGEST_S:
+            seconds = self.seconds
+        return time.monotonic() - self._seen[1] > seconds
+
+    def _newest(self) -> int:
+        names = (name.removesuffix(".json") for name in self._store.backend.names(self._folder))
+        return max((int(name) for name in names if name.isdecimal()), default=0)
+
+    def _read(self, number: int) -> dict[str, Any]:
+        """Read what a holder wrote; nothing where the file is gone or damaged."""
+        try:
+            found = json.loads(self._store.backend.read(self._path(number)))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _write(self, value: dict[str, Any]) -> None:
+        self._store.backend.write(self._path(self._number), pretty(value))
+
+    def _path(self, number: int) -> str:
+        return f"{self._folder}/{number}.json"

@@ -116,7 +116,7 @@ class Store(StoreReader):
         """
         return collect_garbage(self, timedelta(hours=older_than_h), dry_run=dry_run)
 
-    def lease(self, name: str, seconds: float) -> Lease:
+    def lease(self, name: str, seconds: float, timeout_s: float | None = None) -> Lease:
         """Ask for the right to do something alone for a while.
 
         Parameters
@@ -125,10 +125,12 @@ class Store(StoreReader):
             What for.
         seconds : float
             When the right ends if its holder is not heard of.
+        timeout_s : float, optional
+            How long to wait for it; `seconds` by default.
 
         Returns
         -------
         Lease
             Not yet acquired.
         """
-        return Lease(self, name, seconds)
+        return Lease(self, name, seconds, timeout_s)
