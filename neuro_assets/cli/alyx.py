@@ -16,7 +16,7 @@ from neuro_assets.outcomes import PermanentFailure
 
 if TYPE_CHECKING:
     from neuro_assets.alyx.client import Alyx
-    from neuro_assets.alyx.registration.model import Desired
+    from neuro_assets.alyx.registration.model import TargetState
     from neuro_assets.alyx.registration.repository import WriteRepository
     from neuro_assets.registry.registry import RecordingRecord
 
@@ -31,14 +31,14 @@ Every = Annotated[bool, typer.Option("--all", help="All recordings that are in A
 
 @commands.command()
 def diff(keys: Keys = None, every: Every = False) -> None:
-    """Show what Alyx does not say yet, one line each. Nothing is sent or changed."""
+    """Show what Alyx does not hold yet, one line each. Nothing is sent or changed."""
     lab = open_lab()
     _each(_Session.of(lab), _records(lab, keys, every), sending=False)
 
 
 @commands.command()
 def register(keys: Keys = None, every: Every = False) -> None:
-    """Show what Alyx does not say yet, send it, and read it back."""
+    """Show what Alyx does not hold yet, send it, and read it back."""
     from neuro_assets.assets.steps.alyx_registration import require_writing
 
     lab = open_lab()
@@ -69,10 +69,10 @@ class _Session:
             process_assets(lab.steps()),
         )
 
-    def desired(self, record: RecordingRecord, folder: Path) -> Desired:
-        from neuro_assets.assets.steps.alyx_registration import desired_of
+    def target(self, record: RecordingRecord, folder: Path) -> TargetState:
+        from neuro_assets.assets.steps.alyx_registration import target_of
 
-        return desired_of(self.lab.config, self.lab.store(), record, self.assets, folder)
+        return target_of(self.lab.config, self.lab.store(), record, self.assets, folder)
 
 
 def _records(lab: Lab, keys: list[str] | None, every: bool) -> list[RecordingRecord]:
@@ -96,7 +96,7 @@ def _each(session: _Session, records: list[RecordingRecord], *, sending: bool) -
     n_failed = n_changes = 0
     for record in records:
         try:
-            for line in _one(session, record, sending=sending):
+            for line in _lines(session, record, sending=sending):
                 n_changes += 1
                 console.print(f"{record.key}  {line}", markup=False, soft_wrap=True)
         except PermanentFailure as error:
@@ -104,8 +104,8 @@ def _each(session: _Session, records: list[RecordingRecord], *, sending: bool) -
                 raise
             n_failed += 1
             console.print(f"{record.key}  error: {error}", markup=False, soft_wrap=True)
-    words = "sent" if sending else "would be sent (`neuro-assets alyx register` sends)"
-    console.print(f"{n_changes} changes {words}; {n_failed} recordings cannot be registered.")
+    summary = "sent" if sending else "would be sent (`neuro-assets alyx register` sends)"
+    console.print(f"{n_changes} changes {summary}; {n_failed} recordings cannot be registered.")
     if n_failed:
         raise typer.Exit(1)
 
@@ -117,13 +117,13 @@ def _is_of_all(error: PermanentFailure) -> bool:
     return isinstance(error, NotAlyx | TokenRefused)
 
 
-def _one(session: _Session, record: RecordingRecord, *, sending: bool) -> Iterator[str]:
+def _lines(session: _Session, record: RecordingRecord, *, sending: bool) -> Iterator[str]:
     from neuro_assets.alyx.registration.register import compare
     from neuro_assets.assets.steps.alyx_registration import send
 
     with tempfile.TemporaryDirectory(prefix="neuro_assets-alyx-") as folder:
-        wanted = session.desired(record, Path(folder))
-        changes = compare(session.client, wanted, session.repository)
+        target = session.target(record, Path(folder))
+        changes = compare(session.client, target, session.repository)
         yield from map(str, changes)
         if sending and changes:
-            send(session.lab.store(), session.client, wanted, session.repository)
+            send(session.lab.store(), session.client, target, session.repository)

@@ -58,12 +58,12 @@ def _sensor(
             return dg.SkipReason(f"Run {run.run_id} has no partition")
         now = context.instance.get_run_by_id(run.run_id)
         if status is STARTED and (now is None or now.is_finished):
-            # The events come by four sensors, so that the end may have been told already.
+            # The events come by four sensors, so that the end may have been handled already.
             return dg.SkipReason(f"Run {run.run_id} is over already")
         try:
-            line = _tell(config, assets, key, run.run_id, status)
+            line = _move(config, assets, key, run.run_id, status)
         except NeuroAssetsError as error:
-            line = f"{key}: Alyx was not told of run {run.run_id}: {error}"
+            line = f"{key}: the task in Alyx was not moved for run {run.run_id}: {error}"
             context.log.warning(line)
         else:
             context.log.info(line)
@@ -79,13 +79,13 @@ def _sensor(
     )(follow)
 
 
-def _tell(
+def _move(
     config: LabConfig, assets: list[str], key: str, run_id: str, status: dg.DagsterRunStatus
 ) -> str:
     from neuro_assets.alyx.client import connect
-    from neuro_assets.alyx.registration.outputs import made_of
+    from neuro_assets.alyx.registration.changes import move_task
+    from neuro_assets.alyx.registration.outputs import outputs_of
     from neuro_assets.alyx.registration.target_state import task_of, task_state
-    from neuro_assets.alyx.registration.task import move_task
     from neuro_assets.registry.registry import Registry
     from neuro_assets.store.opening import open_store
 
@@ -96,9 +96,11 @@ def _tell(
         return f"{key} has no session in Alyx"
     task = task_state(key, "Started", alyx, run_id=run_id)
     if status is not STARTED:
-        made = task_of(key, made_of(store, key, assets), alyx)
+        final = task_of(key, outputs_of(store, key, assets), alyx)
         # By what is stored, as the step does it, so that the two never disagree.
-        ended = {"status": made.status, "version": made.version} if made else {"status": "Errored"}
+        ended = (
+            {"status": final.status, "version": final.version} if final else {"status": "Errored"}
+        )
         task = task.model_copy(update=ended)
     quick = alyx.model_copy(update={"timeout_s": min(alyx.timeout_s, _TIMEOUT_S)})
     client = connect(quick, tries=2, deadline_s=_DEADLINE_S)

@@ -19,12 +19,12 @@ from labs import SmallLab
 
 from neuro_assets import names
 from neuro_assets.alyx.client import Alyx
-from neuro_assets.alyx.registration.outputs import Made, made_of
+from neuro_assets.alyx.registration.outputs import Output, outputs_of
 from neuro_assets.alyx.registration.repository import write_repository
 from neuro_assets.alyx.registration.target_state import CHECKS_FILE, UNITS_FILE, task_of
 from neuro_assets.assets.catalog import all_steps
 from neuro_assets.assets.steps import alyx_registration
-from neuro_assets.assets.steps.alyx_registration import desired_of, send
+from neuro_assets.assets.steps.alyx_registration import send, target_of
 from neuro_assets.checks.criteria import judge
 from neuro_assets.config import parse_config
 from neuro_assets.formats.model import Identity, RawRecording, Stream
@@ -319,7 +319,7 @@ def test_two_probes_of_a_session_are_registered_one_after_the_other(lab, monkeyp
     monkeypatch.setattr(alyx_registration, "LEASE_S", 0.05)
     writing = lab.writing()
     store, config = writing.small.store, writing.small.config
-    wanted = desired_of(config, store, store_record(lab), lab.assets, tmp_path)
+    wanted = target_of(config, store, store_record(lab), lab.assets, tmp_path)
     repository = write_repository(config)
     with store.lease(f"alyx-{lab.eid}", 60):
         with pytest.raises(TransientFailure, match="another process"):
@@ -369,13 +369,13 @@ def test_the_status_of_the_task_is_that_of_the_outputs(lab, states, status):
         "old": (lab.put("lfp"), True),
         "waiting": (None, False),
     }
-    made = [Made(f"a{n}", *stored[word]) for n, word in enumerate(states.split())]
+    made = [Output(f"a{n}", *stored[word]) for n, word in enumerate(states.split())]
     task = task_of(lab.key, made, lab.small.config.alyx)
     assert (task and task.status) == status
 
 
 def test_the_link_leads_to_the_run_and_the_version_is_that_of_the_outputs(lab):
-    task = task_of(lab.key, made_of(lab.small.store, lab.key, lab.assets), lab.small.config.alyx)
+    task = task_of(lab.key, outputs_of(lab.small.store, lab.key, lab.assets), lab.small.config.alyx)
     assert task.name == "neuro_assets_process_probe00"
     assert (task.log, task.version) == ("https://dagster.example.org/runs/run-1", "0.1.0")
 

@@ -17,8 +17,9 @@ from places import SAMPLES
 from s3_servers import BUCKET, moto_server
 
 from neuro_assets.alyx.client import Alyx
-from neuro_assets.alyx.registration.apply import is_protected, settle
-from neuro_assets.alyx.registration.file_diff import file_changes, next_revision
+from neuro_assets.alyx.registration.apply import is_protected
+from neuro_assets.alyx.registration.changes import send_task, settle
+from neuro_assets.alyx.registration.diff import file_changes, next_revision
 from neuro_assets.alyx.registration.merge import (
     merged_insertion,
     merged_keys,
@@ -27,16 +28,13 @@ from neuro_assets.alyx.registration.merge import (
     raised,
     rank,
 )
-from neuro_assets.alyx.registration.model import Desired, Observed, OutgoingFile, TaskState
+from neuro_assets.alyx.registration.model import OutgoingFile, RemoteState, TargetState, TaskState
 from neuro_assets.alyx.registration.register import compare, register
-from neuro_assets.alyx.registration.repository import (
-    FolderRepository,
-    S3Repository,
-)
-from neuro_assets.alyx.registration.task import put_task
+from neuro_assets.alyx.registration.repository import WriteRepository
 from neuro_assets.alyx.rows import DatasetRow, SessionDetail, parse
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.store.files import open_backend
+from neuro_assets.store.local import LocalBackend
 
 TODAY = datetime.date(2026, 11, 21)
 QC = ("NOT_SET", "PASS", "WARNING", "FAIL", "CRITICAL")
@@ -140,13 +138,13 @@ def recorded(md5: str, version: str = "3.4.1") -> list[str]:
         collection="alf/probe00", name="spikes.times.npy", source=Path("made"), size=99, md5=md5,
         version=version,
     )  # fmt: skip
-    desired = Desired(
+    target = TargetState(
         key="M_20261120_1_probe00", label="probe00", eid=session.id, files=(file,),
         repository="mainen_lab_SR", today=datetime.date(2026, 11, 21),
     )  # fmt: skip
     path = "ZFM-06048/2026-11-20/001/alf/probe00/#2026-11-21#/spikes.times.npy"
-    observed = Observed(session=session, datasets=rows, copies={path: 99})
-    return [str(change).split(" (")[0] for change in file_changes(desired, observed, "ZFM/d/001")]
+    remote = RemoteState(session=session, datasets=rows, copies={path: 99})
+    return [str(change).split(" (")[0] for change in file_changes(target, remote, "ZFM/d/001")]
 
 
 def test_recorded_revisions_are_understood():
@@ -184,10 +182,10 @@ class World:
     eid: str
     pid: str
     client: Alyx
-    repository: FolderRepository
+    repository: WriteRepository
     files: dict[str, bytes] = field(default_factory=lambda: {UNITS: b"units", CHECKS: b"checks"})
 
-    def desired(self, **changes: Any) -> Desired:
+    def target(self, **changes: Any) -> TargetState:
         given = {
             "key": "M1_20261120_1_probe00",
             "label": "probe00",
@@ -204,7 +202,7 @@ class World:
             ),
             "today": TODAY,
         }  # fmt: skip
-        return Desired(**(given | changes))
+        return TargetState(**(given | changes))
 
     def file(self, path: str, content: bytes, **changes: Any) -> OutgoingFile:
         collection, _, name = path.rpartition("/")
@@ -219,12 +217,12 @@ class World:
 
     def register(self, **changes: Any) -> list[str]:
         """Send, and say each line."""
-        written = register(self.client, self.desired(**changes), self.repository)
+        written = register(self.client, self.target(**changes), self.repository)
         return [str(change) for change in written.sent]
 
     def compare(self, **changes: Any) -> list[str]:
         return [
-            str(change) for change in compare(self.client, self.desired(**changes), self.repository)
+            str(change) for change in compare(self.client, self.target(**changes), self.repository)
         ]
 
     def datasets(self, path: str = UNITS) -> dict[str, dict[str, Any]]:
@@ -272,7 +270,7 @@ def world(tmp_path):
         session = server.add_session("M1", "2026-11-20", 1, lab="lab")
         insertion = server.add_insertion(session["id"], "probe00")
         client = Alyx(server.url, server.token, sleep=lambda seconds: None, tries=3)
-        repository = FolderRepository("lab_server", tmp_path / "lab_server")
+        repository = WriteRepository("lab_server", LocalBackend(tmp_path / "lab_server"))
         yield World(server, tmp_path, session["id"], insertion["id"], client, repository)
 
 
@@ -305,7 +303,7 @@ def test_the_request_has_the_recorded_fields_and_the_quality(world):
             sent[endpoint] = data
             return super().create(endpoint, data)
 
-    register(Reading(world.server.url, world.server.token), world.desired(), world.repository)
+    register(Reading(world.server.url, world.server.token), world.target(), world.repository)
     recorded = _sample("10-register-file")["exchanges"][0]["request"]["body"]
     body = sent["register-file"]
     # Who it is by is told by the token.
@@ -338,7 +336,7 @@ def test_looking_changes_nothing_in_alyx_not_even_by_questions(world):
     twin = world.server.add_session("M1", "2026-11-20", 2, lab="lab", users=[])
     before = world.session(), world.client.read("sessions", twin["id"])
     world.server.advance(60)
-    second = world.desired(eid=twin["id"], pid=None)
+    second = world.target(eid=twin["id"], pid=None)
     assert world.compare() and compare(world.client, second, world.repository)
     assert world.writes() == []
     assert (world.session(), world.client.read("sessions", twin["id"])) == before
@@ -443,7 +441,7 @@ def test_what_is_protected_between_looking_and_sending_is_not_registered_again(w
             return super().get(path, **more)
 
     client = Hooked(world.server.url, world.server.token)
-    written = register(client, world.desired(files=files), world.repository)
+    written = register(client, world.target(files=files), world.repository)
     assert tagged and not any("register" in str(change) for change in written.sent)
     row = world.datasets()[""]
     assert row["qc"] == "PASS" and row["default_dataset"] and row["version"] == "0.1.0"
@@ -557,7 +555,7 @@ class Breaking(Alyx):
 
 def test_a_500_in_the_middle_of_a_batch_is_read_back_and_only_the_rest_is_sent(world):
     client = Breaking(world.server.url, world.server.token)
-    first = register(client, world.desired(), world.repository)
+    first = register(client, world.target(), world.repository)
     posted = [path for _, path in world.writes() if path == "/register-file"]
     assert len(posted) == 2
     registered = [str(change).split(" (")[0] for change in first.sent if "register" in str(change)]
@@ -577,7 +575,7 @@ def test_a_type_that_vanishes_is_made_again_and_the_first_file_is_not_registered
             return super().create(endpoint, data)
 
     client = Retyped(world.server.url, world.server.token)
-    register(client, world.desired(), world.repository)
+    register(client, world.target(), world.repository)
     posted = [path for _, path in world.writes() if path == "/register-file"]
     assert len(posted) == 2
     assert world.datasets(CHECKS)[""]["hash"] == hashlib.md5(b"checks").hexdigest()
@@ -594,7 +592,7 @@ def test_an_answer_that_is_lost_after_the_work_was_done_is_found_done(world):
                 world.server.drop_connections(1, after=True)
             return super().create(endpoint, data)
 
-    register(Lost(world.server.url, world.server.token), world.desired(), world.repository)
+    register(Lost(world.server.url, world.server.token), world.target(), world.repository)
     posted = [
         path for method, path in world.server.log if (method, path[:9]) == ("POST", "/register")
     ]
@@ -611,17 +609,17 @@ def test_an_outage_is_transient_and_what_was_sent_stays(world):
 
     client = Down(world.server.url, world.server.token, sleep=lambda s: None, tries=2)
     with pytest.raises(TransientFailure):
-        register(client, world.desired(), world.repository)
+        register(client, world.target(), world.repository)
     world.server.down = False
     assert [line.split(" ")[0] for line in world.register()][:3] == ["copy", "copy", "register"]
     assert world.compare() == []
 
 
 def test_what_alyx_refuses_is_a_typed_error_that_names_what_remains(world):
-    desired = world.desired(repository="nowhere")
+    target = world.target(repository="nowhere")
     world.repository.name = "nowhere"
     with pytest.raises(PermanentFailure, match="repository does not exist.*remains.*register alf"):
-        register(world.client, desired, world.repository)
+        register(world.client, target, world.repository)
 
 
 def test_a_default_that_does_not_move_is_an_error_and_not_a_revision_without_end(world):
@@ -636,7 +634,7 @@ def test_a_default_that_does_not_move_is_an_error_and_not_a_revision_without_end
 
     client = Stuck(world.server.url, world.server.token)
     with pytest.raises(PermanentFailure, match="does not show it"):
-        register(client, world.desired(), world.repository)
+        register(client, world.target(), world.repository)
     assert set(world.datasets()) == {"", "2026-11-21"}
     # Of each round one: the first, the new revision, and that once more to move the default.
     assert [path for _, path in world.writes()].count("/register-file") == 3
@@ -646,9 +644,9 @@ def test_a_default_that_does_not_move_is_an_error_and_not_a_revision_without_end
 
 def test_without_a_write_repository_the_difference_shows_and_sending_says_what_to_set(world):
     assert any(line.startswith("register alf") for line in map(str, compare(
-        world.client, world.desired(repository=""), None)))  # fmt: skip
+        world.client, world.target(repository=""), None)))  # fmt: skip
     with pytest.raises(PermanentFailure, match=r"set alyx\.write_repository"):
-        register(world.client, world.desired(repository=""), None)
+        register(world.client, world.target(repository=""), None)
     assert world.writes() == []
 
 
@@ -662,7 +660,7 @@ def test_keys_that_another_writer_adds_between_looking_and_sending_stay(world):
             world.server.patch_insertion(world.pid, json={"extended_qc": {"alignment_count": 2}})
             return super().create(endpoint, data)
 
-    register(Raced(world.server.url, world.server.token), world.desired(), world.repository)
+    register(Raced(world.server.url, world.server.token), world.target(), world.repository)
     session, info = world.session(), world.insertion()["json"]
     assert session["extended_qc"]["task"] == "FAIL" and session["json"]["x"] == 1
     assert info["extended_qc"]["alignment_count"] == 2
@@ -681,7 +679,7 @@ def test_a_writer_that_undoes_ours_is_answered_once_and_an_endless_one_is_named(
             return row
 
     client = Undone(world.server.url, world.server.token)
-    register(client, world.desired(), world.repository)
+    register(client, world.target(), world.repository)
     assert world.session()["extended_qc"].keys() == {
         "task", f"{PREFIX}motion_drift", f"{PREFIX}motion_drift_um"
     }  # fmt: skip
@@ -718,8 +716,8 @@ def test_two_probes_of_a_session_keep_their_own_keys(world):
         "task": TaskState(name="neuro_assets_process_probe01", status="Complete",
                           version="0.1.0", label="probe01"),
     }  # fmt: skip
-    register(world.client, world.desired(**more), world.repository)
-    assert world.session()["extended_qc"].keys() == keys.keys() | world.desired().extended_qc.keys()
+    register(world.client, world.target(**more), world.repository)
+    assert world.session()["extended_qc"].keys() == keys.keys() | world.target().extended_qc.keys()
     assert world.session()["json"]["neuro_assets"].keys() == {"probe00", "probe01"}
     assert world.compare() == []
 
@@ -738,26 +736,26 @@ def tasks(world: World) -> list[tuple[str, str]]:
 
 
 def test_a_task_is_created_once_and_then_moved(world):
-    task = world.desired().task
+    task = world.target().task
     for status in ("Started", "Incomplete", "Errored", "Complete"):
-        put_task(world.client, world.eid, task.model_copy(update={"status": status}))
+        send_task(world.client, world.eid, task.model_copy(update={"status": status}))
         assert tasks(world) == [(task.name, status)]
 
 
 def test_a_task_that_somebody_created_meanwhile_is_moved(world):
-    task = world.desired().task
+    task = world.target().task
 
     class Raced(Alyx):
         def create(self, endpoint, data):
-            put_task(world.client, world.eid, task.model_copy(update={"status": "Started"}))
+            send_task(world.client, world.eid, task.model_copy(update={"status": "Started"}))
             return super().create(endpoint, data)
 
-    put_task(Raced(world.server.url, world.server.token), world.eid, task)
+    send_task(Raced(world.server.url, world.server.token), world.eid, task)
     assert tasks(world) == [(task.name, "Complete")]
 
 
 def test_a_task_of_that_name_with_other_arguments_is_somebody_elses(world):
-    task = world.desired().task
+    task = world.target().task
     world.client.create(
         "tasks",
         {"name": task.name, "session": world.eid, "arguments": {"pname": "x"}, "status": "Held",
@@ -769,7 +767,7 @@ def test_a_task_of_that_name_with_other_arguments_is_somebody_elses(world):
 
 def test_a_task_moves_for_its_status_only(world):
     world.register()
-    same = world.desired().task.model_copy(update={"log": "https://dagster/runs/2"})
+    same = world.target().task.model_copy(update={"log": "https://dagster/runs/2"})
     assert world.compare(task=same) == []
     assert world.compare(task=same.model_copy(update={"status": "Incomplete"})) == [
         "move task neuro_assets_process_probe00 (https://dagster/runs/2): Complete -> Incomplete"
@@ -789,7 +787,7 @@ def test_a_copy_is_whole_or_not_there_and_a_changed_source_is_not_registered(wor
 
 
 def test_the_folder_of_a_repository_is_never_made(world):
-    world.repository = FolderRepository("lab_server", world.folder / "not mounted")
+    world.repository = WriteRepository("lab_server", LocalBackend(world.folder / "not mounted"))
     with pytest.raises(PermanentFailure, match="is not there: mount it"):
         world.register()
     assert not (world.folder / "not mounted").exists()
@@ -807,7 +805,7 @@ def test_a_repository_on_s3_is_checked_by_reading_back(tmp_path):
     md5 = hashlib.md5(b"units").hexdigest()
     with moto_server() as server:
         backend = open_backend(f"s3://{BUCKET}/lab", server.options())
-        repository, path = S3Repository("cloud", backend), "M1/2026-11-20/001/#2026-11-21#/a.pqt"
+        repository, path = WriteRepository("cloud", backend), "M1/2026-11-20/001/#2026-11-21#/a.pqt"
         assert repository.size(path) is None
         assert repository.put(source, path, 5, md5)
         assert (repository.size(path), backend.read(path)) == (5, b"units")

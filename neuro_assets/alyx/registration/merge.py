@@ -1,7 +1,7 @@
-"""How our words are put beside those of other writers in one field; pure functions.
+"""How our part is put beside those of other writers in one field; pure functions.
 
-Rules: other writers' keys never change, quality only goes up, and nothing said is not written over
-something said. Who reads and sends the field is not known here.
+Rules: other writers' keys never change, quality only goes up, and NOT_SET is not written over
+anything. Who reads and sends the field is not known here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def rank(qc: Any) -> int | None:
     Parameters
     ----------
     qc : object
-        A word, as in most answers; a number, as register-file answers; None counts as NOT_SET.
+        A name, as in most responses; a number, as of register-file; None counts as NOT_SET.
 
     Returns
     -------
@@ -81,14 +81,14 @@ def merged_keys(theirs: Any, ours: Mapping[str, Any], prefix: str) -> Any:
     theirs : object
         The field as it is: a dictionary, or None.
     ours : mapping
-        What it shall say of us; all keys begin with the prefix.
+        What it shall hold of ours; all keys begin with the prefix.
     prefix : str
-        Whose keys are ours; those that we no longer say go.
+        Of our keys; those that are not given any more go.
 
     Returns
     -------
     dict or None
-        The whole field, which a PATCH replaces; None where it was None and we say nothing.
+        The whole field, which a PATCH replaces; None where it was None and nothing is ours.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def merged_keys(theirs: Any, ours: Mapping[str, Any], prefix: str) -> Any:
 
 
 def merged_summary(theirs: Any, label: str, ours: Mapping[str, Any]) -> Any:
-    """Replace what we say of one recording in the `json` of its session.
+    """Replace our part about one recording in the `json` of its session.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def merged_summary(theirs: Any, label: str, ours: Mapping[str, Any]) -> Any:
     label : str
         Probe and qualifier.
     ours : mapping
-        What it shall say.
+        What it shall hold.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def merged_insertion(theirs: Any, qc: str, extended: Mapping[str, Any], prefix: 
     Returns
     -------
     dict or None
-        The whole field; None where it was None and we say nothing.
+        The whole field; None where it was None and there is nothing of ours.
 
     Raises
     ------

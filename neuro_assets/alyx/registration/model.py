@@ -1,6 +1,6 @@
-"""What Alyx should say of a recording, and what it says: plain data.
+"""What Alyx should hold of a recording, and what it holds: plain data.
 
-The steps from one to the other are in `writing_changes`. Nothing here asks a server.
+The steps from one to the other are in `changes`. Nothing here asks a server.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class TaskState(Frozen):
         return {"pname": self.label}
 
 
-class Desired(Frozen):
-    """What Alyx should say of one recording.
+class TargetState(Frozen):
+    """What Alyx should hold of one recording.
 
     Parameters
     ----------
@@ -134,13 +134,15 @@ class TaskRow(Row):
     id: str
     name: str | None = None
     status: str = ""
-    version: str | None = None
-    log: str | None = None
     arguments: Any = None
 
+    def is_of(self, task: TaskState) -> bool:
+        """Whether it is our task; one of the name with other arguments is somebody else's."""
+        return (self.name, self.arguments) == (task.name, task.arguments)
 
-class Observed(Frozen):
-    """What Alyx says, and what is in the write repository.
+
+class RemoteState(Frozen):
+    """What Alyx holds of one recording, and what is in the write repository.
 
     Parameters
     ----------
@@ -151,9 +153,7 @@ class Observed(Frozen):
     same_path : tuple of str
         Ids of all sessions of its subject, day and number.
     datasets : tuple of DatasetRow
-        Of the session.
-    protected : frozenset of str
-        Paths below the session folder that may not be registered again.
+        Of the session, those of the files that are compared.
     types : tuple of DatasetTypeRow
         All dataset types.
     tasks : tuple of TaskRow
@@ -166,7 +166,6 @@ class Observed(Frozen):
     insertion: InsertionRow | None = None
     same_path: tuple[str, ...] = ()
     datasets: tuple[DatasetRow, ...] = ()
-    protected: frozenset[str] = frozenset()
     types: tuple[DatasetTypeRow, ...] = ()
     tasks: tuple[TaskRow, ...] = ()
     copies: dict[str, int] = {}

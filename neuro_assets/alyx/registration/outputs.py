@@ -1,6 +1,6 @@
-"""What the store holds of one recording, as far as Alyx is told: outcomes, criteria, versions.
+"""What the store holds of one recording, as far as Alyx gets it: outcomes, criteria, versions.
 
-What is made of it is in `writing_desired`. No server is asked.
+What is made of it is in `target_state`. No server is called.
 """
 
 from __future__ import annotations
@@ -19,14 +19,19 @@ from neuro_assets.store.judgement import judgement
 if TYPE_CHECKING:
     from neuro_assets.store import Manifest, Store, Stored
 
-CRITERION_FIELDS = (
-    "family", "value", "unit", "warning", "fail", "critical", "above", "verdict", "source",
-)  # fmt: skip
-"""What a manifest says of each criterion, besides its name."""
+CHECK_COLUMNS = {
+    **dict.fromkeys(("asset", "criterion", "family"), "string"),
+    "value": "double",
+    "unit": "string",
+    **dict.fromkeys(("warning", "fail", "critical"), "double"),
+    "above": "bool",
+    **dict.fromkeys(("verdict", "source"), "string"),
+}
+"""Columns of the table of checks, with their types."""
 
 
 @dataclass(frozen=True)
-class Made:
+class Output:
     """What there is of one asset of a recording.
 
     Parameters
@@ -60,12 +65,12 @@ class Made:
         return self.stored.outcome.value
 
 
-def made_of(
+def outputs_of(
     store: Store,
     key: str,
     assets: Iterable[str],
     inputs: Mapping[str, Any] | None = None,
-) -> list[Made]:
+) -> list[Output]:
     """Collect what there is of a recording.
 
     Parameters
@@ -75,51 +80,51 @@ def made_of(
     key : str
         The recording.
     assets : iterable of str
-        Assets of the job `process`; others are being made while this is asked.
+        Assets of the job `process`; others are being made meanwhile.
     inputs : mapping, optional
         Outputs that a step was given; else those that count now.
 
     Returns
     -------
-    list of Made
+    list of Output
         In the order of the assets.
     """
     from neuro_assets.store import Stored
 
-    made = []
+    outputs = []
     for asset in assets:
         found = store.current(asset, key) if inputs is None else inputs.get(asset)
         stored = found if isinstance(found, Stored) else None
-        made.append(Made(asset, stored, store.failure(asset, key) is not None))
-    return made
+        outputs.append(Output(asset, stored, store.failure(asset, key) is not None))
+    return outputs
 
 
-def judged(made: Iterable[Made]) -> list[dict[str, Any]]:
+def judged(outputs: Iterable[Output]) -> list[dict[str, Any]]:
     """List the criteria of all complete outputs, with their verdicts.
 
     Parameters
     ----------
-    made : iterable of Made
+    outputs : iterable of Output
         The outputs.
 
     Returns
     -------
     list of dict
-        `asset`, `criterion`, and `CRITERION_FIELDS`.
+        With `CHECK_COLUMNS`.
     """
     rows = []
-    for each in made:
+    for each in outputs:
         if each.stored is None or not is_complete(each):
             continue
         for check in judgement(each.stored):
-            row = {name: check.get(name) for name in CRITERION_FIELDS}
-            rows.append({"asset": each.asset, "criterion": check["metric"], **row})
+            row = {name: check.get(name) for name in CHECK_COLUMNS}
+            rows.append(row | {"asset": each.asset, "criterion": check["metric"]})
     return rows
 
 
-def is_complete(made: Made) -> bool:
+def is_complete(output: Output) -> bool:
     """Whether there is an output with content, be it of an earlier try."""
-    return made.stored is not None and made.stored.outcome is Outcome.COMPLETE
+    return output.stored is not None and output.stored.outcome is Outcome.COMPLETE
 
 
 def worst(rows: Iterable[Mapping[str, Any]]) -> Verdict:
@@ -127,14 +132,14 @@ def worst(rows: Iterable[Mapping[str, Any]]) -> Verdict:
     return max((Verdict[row["verdict"]] for row in rows), default=Verdict.NOT_SET)
 
 
-def extended_qc(label: str, made: Iterable[Made]) -> dict[str, Any]:
+def extended_qc(label: str, outputs: Iterable[Output]) -> dict[str, Any]:
     """Make our keys of `extended_qc`.
 
     Parameters
     ----------
     label : str
         Probe and qualifier.
-    made : iterable of Made
+    outputs : iterable of Output
         The outputs.
 
     Returns
@@ -145,7 +150,7 @@ def extended_qc(label: str, made: Iterable[Made]) -> dict[str, Any]:
     """
     prefix, keys = own_prefix(label), {}
     families: dict[str, list[dict[str, Any]]] = {}
-    for row in judged(made):
+    for row in judged(outputs):
         families.setdefault(f"{prefix}{row['asset']}_{row['family']}", []).append(row)
         if row["value"] is not None and isfinite(row["value"]):
             # Six digits, as everywhere: the exact number is in the table of checks.
@@ -153,17 +158,17 @@ def extended_qc(label: str, made: Iterable[Made]) -> dict[str, Any]:
     return keys | {name: worst(rows).name for name, rows in families.items()}
 
 
-def newest_of(made: Iterable[Made]) -> Manifest | None:
+def newest_of(outputs: Iterable[Output]) -> Manifest | None:
     """Give the manifest of the output that was made last."""
-    manifests = [each.manifest for each in made if each.manifest is not None]
+    manifests = [each.manifest for each in outputs if each.manifest is not None]
     return max(manifests, key=lambda manifest: manifest.started, default=None)
 
 
-def version_of_package(made: Iterable[Made]) -> str:
+def version_of_package(outputs: Iterable[Output]) -> str:
     """Tell the version of this package that made the outputs, the newest one's.
 
     Not the one that is installed now: after an update nothing was made again, and nothing has to
     be registered again.
     """
-    newest = newest_of(made)
+    newest = newest_of(outputs)
     return newest.packages.get("neuro-assets", __version__) if newest else __version__

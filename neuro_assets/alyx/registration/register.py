@@ -1,27 +1,23 @@
-"""Registering results in Alyx: what Alyx should say is compared with what it says, and sent.
+"""Registering results in Alyx: what it should hold is compared with what it holds, and sent.
 
 `compare` only looks. `register` sends, reads back, and goes on until nothing differs. The parts:
-`writing_model`, `writing_merge`, `writing_changes` (data), `writing_difference` and
-`writing_files` (what to do), `writing_observe`, `writing_apply`, `writing_repository`, and
-`writing_desired` (what the store holds).
+`target_state` (from the store), `remote_state` (from Alyx), `diff` (what to do), `apply`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from neuro_assets.alyx.registration.apply import Written, apply
+from neuro_assets.alyx.registration.apply import Applied, apply
 from neuro_assets.alyx.registration.changes import Change
 from neuro_assets.alyx.registration.diff import difference
-from neuro_assets.alyx.registration.model import Desired, Observed
-from neuro_assets.alyx.registration.remote_state import observe
+from neuro_assets.alyx.registration.model import RemoteState, TargetState
+from neuro_assets.alyx.registration.remote_state import remote_state
 from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure, TransientFailure
 
 if TYPE_CHECKING:
     from neuro_assets.alyx.client import Alyx
     from neuro_assets.alyx.registration.repository import WriteRepository
-
-__all__ = ["Written", "apply", "compare", "difference", "observe", "register"]
 
 _ROUNDS = 8
 """Far more than needed: it ends as soon as a round changes nothing of what remains."""
@@ -29,15 +25,15 @@ _ROUNDS = 8
 _SHOWN = 3
 
 
-def compare(client: Alyx, desired: Desired, repository: WriteRepository | None) -> list[Change]:
-    """Find out what would be sent; nothing is, and nothing in Alyx changes by asking.
+def compare(client: Alyx, target: TargetState, repository: WriteRepository | None) -> list[Change]:
+    """Find out what would be sent; nothing is, and nothing in Alyx changes by reading.
 
     Parameters
     ----------
     client : Alyx
         The database.
-    desired : Desired
-        What it should say.
+    target : TargetState
+        What it should hold.
     repository : WriteRepository or None
         Where files are copied to.
 
@@ -53,11 +49,11 @@ def compare(client: Alyx, desired: Desired, repository: WriteRepository | None) 
     TransientFailure
         Alyx does not answer.
     """
-    return difference(desired, _observed(client, desired, repository))
+    return difference(target, remote_state(client, target, repository))
 
 
-def register(client: Alyx, desired: Desired, repository: WriteRepository | None) -> Written:
-    """Send what differs, until Alyx says what it should.
+def register(client: Alyx, target: TargetState, repository: WriteRepository | None) -> Applied:
+    """Send what differs, until Alyx holds what it should.
 
     After everything that was sent, and after every error, Alyx is read again and only what is
     missing is sent: a registration that broke off in the middle is continued, and never repeated.
@@ -66,14 +62,14 @@ def register(client: Alyx, desired: Desired, repository: WriteRepository | None)
     ----------
     client : Alyx
         The database.
-    desired : Desired
-        What it should say.
+    target : TargetState
+        What it should hold.
     repository : WriteRepository or None
         Where files are copied to.
 
     Returns
     -------
-    Written
+    Applied
         What was sent; all of it was read back.
 
     Raises
@@ -83,21 +79,21 @@ def register(client: Alyx, desired: Desired, repository: WriteRepository | None)
     TransientFailure
         Alyx does not answer; what was sent stays, and registering again sends the rest.
     """
-    done, last = Written(), Written()
+    done, last = Applied(), Applied()
     changes: list[Change] = []
     error: NeuroAssetsError | None = None
     for _ in range(_ROUNDS):
-        observed = _observed(client, desired, repository)
-        remaining = difference(desired, observed)
-        # What Alyx shows counts, and not what it answered: an answer may be lost.
+        remote = remote_state(client, target, repository)
+        remaining = difference(target, remote)
+        # What Alyx shows counts, and not its response, which may be lost.
         done.sent += [change for change in last.sent if change not in remaining]
         done.ids |= last.ids
         if not remaining:
-            _check_ids(done, observed)
+            _check_ids(done, remote)
             return done
         if remaining == changes:
             break
-        changes, error, last = remaining, None, Written()
+        changes, error, last = remaining, None, Applied()
         try:
             apply(client, changes, repository, last)
         except (TransientFailure, PermanentFailure) as failure:
@@ -105,23 +101,19 @@ def register(client: Alyx, desired: Desired, repository: WriteRepository | None)
     raise _unfinished(changes, error) from error
 
 
-def _observed(client: Alyx, desired: Desired, repository: WriteRepository | None) -> Observed:
-    return observe(client, desired.eid, desired.pid, files=desired.files, repository=repository)
-
-
-def _check_ids(written: Written, observed: Observed) -> None:
+def _check_ids(applied: Applied, remote: RemoteState) -> None:
     """Compare the ids that Alyx named with those that it lists."""
-    listed = {row.path: row.id for row in observed.datasets}
-    for path, id in written.ids.items():
+    listed = {row.path: row.id for row in remote.datasets}
+    for path, id in applied.ids.items():
         if listed.get(path) != id:
             raise PermanentFailure(
                 f"Alyx registered {path} as dataset {id} and lists {listed.get(path, 'none')} "
-                f"for session {observed.session.id}: look there for a second session of the day"
+                f"for session {remote.session.id}: look there for a second session of the day"
             )
 
 
 def _unfinished(remaining: list[Change], error: NeuroAssetsError | None) -> NeuroAssetsError:
-    """Say what could not be done, as the kind of error that prevented it."""
+    """Name what could not be done, as the kind of error that prevented it."""
     more = len(remaining) - _SHOWN
     rest = "; ".join(map(str, remaining[:_SHOWN])) + (f"; and {more} more" if more > 0 else "")
     if error is None:

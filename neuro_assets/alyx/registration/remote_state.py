@@ -1,7 +1,7 @@
 """What Alyx and the write repository hold of one recording: questions only, no judgement.
 
 `GET /check-protected` is not among them: it adds the token's user to the session and sets its
-parent (`_get_session` in Alyx's `data/transfers.py`), so that it is asked by those who write.
+parent (`_get_session` in Alyx's `data/transfers.py`), so that only those who write call it.
 """
 
 from __future__ import annotations
@@ -9,57 +9,38 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from neuro_assets.alyx.registration.model import (
-    DatasetTypeRow,
-    Observed,
-    OutgoingFile,
-    TaskRow,
-)
-from neuro_assets.alyx.rows import (
-    DatasetRow,
-    InsertionRow,
-    SessionDetail,
-    SessionRow,
-    parse,
-)
+from neuro_assets.alyx.registration.changes import MAX_TASKS
+from neuro_assets.alyx.registration.model import DatasetTypeRow, RemoteState, TargetState, TaskRow
+from neuro_assets.alyx.rows import DatasetRow, InsertionRow, SessionDetail, SessionRow, parse
 from neuro_assets.outcomes import PermanentFailure
 
 if TYPE_CHECKING:
     from neuro_assets.alyx.client import Alyx
     from neuro_assets.alyx.registration.repository import WriteRepository
 
-_MOST_DATASETS = 20_000
-_MOST_TASKS = 5_000
-_MOST_TYPES = 20_000
-_MOST_SESSIONS = 1_000
+_MAX_ROWS = 20_000
+_MAX_SESSIONS = 1_000
 """Lists that are longer were not filtered: 1,000 sessions of one subject and day are not."""
 
 
-def observe(
-    client: Alyx,
-    eid: str,
-    pid: str | None = None,
-    *,
-    files: Iterable[OutgoingFile] = (),
-    repository: WriteRepository | None = None,
-) -> Observed:
-    """Ask for everything that write-back touches or depends on.
+def remote_state(
+    client: Alyx, target: TargetState, repository: WriteRepository | None
+) -> RemoteState:
+    """Read everything that registration touches or depends on.
 
     Parameters
     ----------
     client : Alyx
         The database.
-    eid, pid : str
-        Session, and insertion where there is one.
-    files : iterable of OutgoingFile
-        What is going to be compared; dataset types are asked for only where there are some.
-    repository : WriteRepository, optional
+    target : TargetState
+        What is going to be compared.
+    repository : WriteRepository or None
         Where copies are looked for.
 
     Returns
     -------
-    Observed
-        As it is now. Nothing in Alyx is changed by asking.
+    RemoteState
+        As it is now. Nothing in Alyx is changed by reading.
 
     Raises
     ------
@@ -68,23 +49,20 @@ def observe(
     TransientFailure
         Alyx does not answer.
     """
+    eid, pid = target.eid, target.pid
     session = SessionDetail.of(_read(client, "sessions", eid))
-    wanted = {(file.collection, file.name) for file in files}
-    datasets = [
-        row
-        for row in parse(DatasetRow, map(_plain, _listed(client, "datasets", eid, _MOST_DATASETS)))
-        if (row.collection, row.name) in wanted
-    ]
-    types = client.rows("dataset-types", most=_MOST_TYPES) if wanted else []
-    return Observed(
+    names = {(file.collection, file.name) for file in target.files}
+    rows = parse(DatasetRow, client.rows("datasets", most=_MAX_ROWS, session=eid))
+    datasets = tuple(row for row in rows if (row.collection, row.name) in names)
+    types = client.rows("dataset-types", most=_MAX_ROWS) if names else []
+    return RemoteState(
         session=session,
         insertion=InsertionRow.of(_read(client, "insertions", pid)) if pid else None,
         same_path=_same_path(client, session),
-        datasets=tuple(datasets),
-        protected=frozenset(row.path for row in datasets if row.protected),
+        datasets=datasets,
         types=tuple(parse(DatasetTypeRow, types)),
-        tasks=tuple(parse(TaskRow, _listed(client, "tasks", eid, _MOST_TASKS))),
-        copies=_copies(repository, datasets),
+        tasks=tuple(parse(TaskRow, client.rows("tasks", most=MAX_TASKS, session=eid))),
+        copies=_copies(repository, datasets) if repository else {},
     )
 
 
@@ -98,21 +76,12 @@ def _read(client: Alyx, endpoint: str, name: str) -> dict[str, Any]:
     return row
 
 
-def _listed(client: Alyx, endpoint: str, eid: str, most: int) -> list[dict[str, Any]]:
-    return client.rows(endpoint, most=most, session=eid)
-
-
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Turn the count of protected tags, which lists give under `protected`, into yes or no."""
-    return {**row, "protected": bool(row.get("protected"))}
-
-
 def _same_path(client: Alyx, session: SessionDetail) -> tuple[str, ...]:
     if session.date is None or session.number is None:
         return ()
     rows = client.rows(
         "sessions",
-        most=_MOST_SESSIONS,
+        most=_MAX_SESSIONS,
         subject=session.subject,
         date_range=f"{session.date},{session.date}",
         number=session.number,
@@ -123,9 +92,7 @@ def _same_path(client: Alyx, session: SessionDetail) -> tuple[str, ...]:
     return tuple(row.id for row in found if (row.subject, row.date, row.number) == here)
 
 
-def _copies(repository: WriteRepository | None, datasets: Iterable[DatasetRow]) -> dict[str, int]:
-    if repository is None:
-        return {}
+def _copies(repository: WriteRepository, datasets: Iterable[DatasetRow]) -> dict[str, int]:
     paths = {
         record.relative_path
         for row in datasets

@@ -1,4 +1,4 @@
-"""What Alyx should say of one recording, from what the store holds of it. No server is asked.
+"""What Alyx should hold of one recording, from what the store holds of it. No server is called.
 
 All of it depends on the stored outputs only (no clock, no run), so that comparing twice gives the
 same and nothing is sent twice.
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuro_assets import __version__
-from neuro_assets.alyx.registration.model import Desired, OutgoingFile, TaskState
+from neuro_assets.alyx.registration.model import OutgoingFile, TargetState, TaskState
 from neuro_assets.alyx.registration.outputs import (
-    Made,
+    CHECK_COLUMNS,
+    Output,
     extended_qc,
     is_complete,
     judged,
@@ -32,58 +33,39 @@ if TYPE_CHECKING:
     from neuro_assets.config import AlyxConfig
     from neuro_assets.parameters.alyx_registration import AlyxRegistrationParameters
     from neuro_assets.registry.registry import RecordingRecord
-    from neuro_assets.store import Store
 
 PROCESS = "process"
 UNITS = "units"
 
 UNITS_FILE = "clusters.table.pqt"
-"""ONE's words for units are `clusters`, and its loader spreads the columns of an attribute called
+"""ONE's name for units is `clusters`, and its loader spreads the columns of an attribute called
 `table` over the object: `one.load_object(eid, 'clusters', collection=...)` gives one field for
 each column. `.pqt` is the only ending that Alyx takes for parquet."""
 
 CHECKS_FILE = "_neuroassets_checks.table.pqt"
 """With a namespace, since `checks` is our own object and not one of ONE's."""
 
-_CHECK_COLUMNS = {
-    "asset": "string",
-    "criterion": "string",
-    "family": "string",
-    "value": "double",
-    "unit": "string",
-    "warning": "double",
-    "fail": "double",
-    "critical": "double",
-    "above": "bool",
-    "verdict": "string",
-    "source": "string",
-}
-"""Columns of the table of checks with their types."""
 
-
-def desired(
-    store: Store,
+def target_state(
     record: RecordingRecord,
     config: AlyxConfig,
     parameters: AlyxRegistrationParameters,
-    made: Sequence[Made],
+    outputs: Sequence[Output],
     folder: Path,
     today: date | None = None,
-) -> Desired:
-    """Say what Alyx should say of a recording.
+) -> TargetState:
+    """Make what Alyx should hold of a recording.
 
     Parameters
     ----------
-    store : Store
-        The lab's store.
     record : RecordingRecord
         With `eid`, and `pid` where there is an insertion.
     config : AlyxConfig
         For repository and links.
     parameters : AlyxRegistrationParameters
         What is registered.
-    made : sequence of Made
-        See `made_of`.
+    outputs : sequence of Output
+        See `outputs_of`.
     folder : Path
         Empty folder for files that are made here.
     today : date, optional
@@ -91,7 +73,7 @@ def desired(
 
     Returns
     -------
-    Desired
+    TargetState
         The same for the same outputs.
 
     Raises
@@ -105,18 +87,18 @@ def desired(
             "when the session is created there and the sensors look again"
         )
     label = label_of(record.key)
-    qc = worst(judged(made)) if parameters.aggregate_qc else Verdict.NOT_SET
-    return Desired(
+    qc = worst(judged(outputs)) if parameters.aggregate_qc else Verdict.NOT_SET
+    return TargetState(
         key=record.key,
         label=label,
         eid=record.eid,
         pid=record.pid,
         repository=config.write_repository or "",
-        files=tuple(datasets_of(store, record, made, parameters, folder)),
+        files=tuple(_files(record, outputs, parameters.collection, folder)),
         qc=qc.name,
-        extended_qc=extended_qc(label, made) if parameters.extended_qc else {},
-        summary=_summary(made),
-        task=task_of(record.key, made, config),
+        extended_qc=extended_qc(label, outputs) if parameters.extended_qc else {},
+        summary=_summary(outputs),
+        task=task_of(record.key, outputs, config),
         today=today or datetime.now(UTC).date(),
     )
 
@@ -138,64 +120,32 @@ def label_of(key: str) -> str:
     return f"{parsed.probe}-{parsed.qualifier}" if parsed.qualifier else parsed.probe
 
 
-# -- files ------------------------------------------------------------------------------------
-
-
-def datasets_of(
-    store: Store,
-    record: RecordingRecord,
-    made: Sequence[Made],
-    parameters: AlyxRegistrationParameters,
-    folder: Path,
+def _files(
+    record: RecordingRecord, outputs: Sequence[Output], name: str, folder: Path
 ) -> list[OutgoingFile]:
-    """Choose the files that are registered: the one place where this is decided.
-
-    Parameters
-    ----------
-    store : Store
-        The lab's store, for outputs that no step of `process` makes: an ALF export will take the
-        place of the units' table here.
-    record : RecordingRecord
-        The recording.
-    made : sequence of Made
-        Its outputs.
-    parameters : AlyxRegistrationParameters
-        Names the collection.
-    folder : Path
-        Empty folder for the table of checks.
-
-    Returns
-    -------
-    list of OutgoingFile
-        The units' table where there are units, and the table of all criteria.
-    """
-    collection = _collection(record, parameters.collection)
+    """Choose the files that are registered: the units' table, and the table of all criteria."""
+    collection, rows = _collection(record, name), judged(outputs)
     files = []
-    units = next((each for each in made if each.asset == UNITS and is_complete(each)), None)
+    units = next((each for each in outputs if each.asset == UNITS and is_complete(each)), None)
     if units is not None and units.stored is not None:
         behind = {ref.asset for ref in units.stored.manifest.inputs} | {UNITS}
-        files.append(
-            _outgoing(
-                collection,
-                UNITS_FILE,
-                units.stored.local() / "units.parquet",
-                version_of_package([units]),
-                worst(row for row in judged(made) if row["asset"] in behind).name,
-            )
-        )
-    rows = judged(made)
+        qc = worst(row for row in rows if row["asset"] in behind).name
+        path = units.stored.local() / "units.parquet"
+        files.append(_outgoing(collection, UNITS_FILE, path, version_of_package([units]), qc))
     if rows:
         path = folder / CHECKS_FILE
         _write_checks(rows, path)
-        files.append(_outgoing(collection, CHECKS_FILE, path, version_of_package(made), "NOT_SET"))
+        version = version_of_package(outputs)
+        files.append(_outgoing(collection, CHECKS_FILE, path, version, "NOT_SET"))
     return files
 
 
 def _collection(record: RecordingRecord, name: str) -> str:
     """`alf/<insertion>/neuro_assets`: Alyx links datasets to the insertion that is named there."""
     parsed = RecordingKey.parse(record.key)
-    said = record.metadata.insertion.name if record.metadata and record.metadata.insertion else ""
-    probe = said if re.fullmatch(r"[A-Za-z0-9_-]+", said) else parsed.probe
+    insertion = record.metadata.insertion if record.metadata else None
+    named = insertion is not None and re.fullmatch(r"[A-Za-z0-9_-]+", insertion.name)
+    probe = named[0] if named else parsed.probe
     # Two recordings of one probe in one session are two collections.
     return f"alf/{probe}/{name}" + (f"_{parsed.qualifier}" if parsed.qualifier else "")
 
@@ -221,33 +171,30 @@ def _write_checks(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     table = pa.table(
         {
             name: pa.array([row[name] for row in rows], type=kinds[kind])
-            for name, kind in _CHECK_COLUMNS.items()
+            for name, kind in CHECK_COLUMNS.items()
         }
     )
     # ONE's loader fails where a parquet file has no metadata at all.
     pq.write_table(table.replace_schema_metadata({"one_metadata": "{}"}), path, compression="zstd")
 
 
-def _summary(made: Sequence[Made]) -> dict[str, Any]:
-    if not any(each.stored or each.failed for each in made):
+def _summary(outputs: Sequence[Output]) -> dict[str, Any]:
+    if not any(each.stored or each.failed for each in outputs):
         return {}
     return {
-        "version": version_of_package(made),
-        "outputs": {each.asset: each.state for each in made},
+        "version": version_of_package(outputs),
+        "outputs": {each.asset: each.state for each in outputs},
     }
 
 
-# -- task -------------------------------------------------------------------------------------
-
-
-def task_of(key: str, made: Sequence[Made], config: AlyxConfig) -> TaskState | None:
-    """Say how far the processing of a recording is.
+def task_of(key: str, outputs: Sequence[Output], config: AlyxConfig) -> TaskState | None:
+    """Give the state of the processing of a recording.
 
     Parameters
     ----------
     key : str
         The recording.
-    made : sequence of Made
+    outputs : sequence of Output
         Its outputs.
     config : AlyxConfig
         For links.
@@ -258,14 +205,16 @@ def task_of(key: str, made: Sequence[Made], config: AlyxConfig) -> TaskState | N
         `Complete` where every output is made or rightly skipped; `Errored` where something failed
         and nothing was made; else `Incomplete`. None before anything was tried.
     """
-    if not any(each.stored or each.failed for each in made):
+    if not any(each.stored or each.failed for each in outputs):
         return None
-    ended = all(each.stored is not None and not each.failed for each in made)
-    useless = any(each.failed for each in made) and not any(is_complete(each) for each in made)
+    ended = all(each.stored is not None and not each.failed for each in outputs)
+    useless = any(each.failed for each in outputs) and not any(
+        is_complete(each) for each in outputs
+    )
     status = "Complete" if ended else "Errored" if useless else "Incomplete"
-    newest = newest_of(made)
+    newest = newest_of(outputs)
     run_id = newest.run_id if newest else None
-    return task_state(key, status, config, version=version_of_package(made), run_id=run_id)
+    return task_state(key, status, config, version=version_of_package(outputs), run_id=run_id)
 
 
 def task_state(

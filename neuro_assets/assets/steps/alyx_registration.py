@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuro_assets import names
-from neuro_assets.alyx.registration.outputs import made_of
-from neuro_assets.alyx.registration.target_state import desired
+from neuro_assets.alyx.registration.outputs import outputs_of
+from neuro_assets.alyx.registration.target_state import target_state
 from neuro_assets.assets.step import Need, Step, StepSpec, step
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from neuro_assets.alyx.client import Alyx
+    from neuro_assets.alyx.registration.apply import Applied
     from neuro_assets.alyx.registration.changes import Change
-    from neuro_assets.alyx.registration.model import Desired
-    from neuro_assets.alyx.registration.register import Written
+    from neuro_assets.alyx.registration.model import TargetState
     from neuro_assets.alyx.registration.repository import WriteRepository
     from neuro_assets.registry.registry import RecordingRecord
     from neuro_assets.store import Store
@@ -38,9 +38,9 @@ COLUMNS = ("action", "target", "detail", "before", "after")
 
 
 def process_assets(steps: Sequence[StepSpec]) -> list[str]:
-    """Name the assets whose outcomes and criteria are told to Alyx.
+    """Name the assets whose outcomes and criteria are registered in Alyx.
 
-    Not those of `publish`: they are made while this is asked, so that two answers would differ,
+    Not those of `publish`: they are made meanwhile, so that two comparisons would differ,
     and one that fails must not keep the others from being registered.
     """
     return [step.name for step in steps if step.job == names.PROCESS_JOB]
@@ -59,15 +59,15 @@ def registration_parameters(config: LabConfig) -> AlyxRegistrationParameters:
     )
 
 
-def desired_of(
+def target_of(
     config: LabConfig,
     store: Store,
     record: RecordingRecord,
     assets: Sequence[str],
     folder: Path,
     inputs: Any = None,
-) -> Desired:
-    """Say what Alyx should say of a recording, for the step and the command alike.
+) -> TargetState:
+    """Make what Alyx should hold of a recording, for the step and the command alike.
 
     Parameters
     ----------
@@ -86,16 +86,16 @@ def desired_of(
 
     Returns
     -------
-    Desired
-        See `neuro_assets.alyx.registration.target_state.desired`.
+    TargetState
+        See `neuro_assets.alyx.registration.target_state.target_state`.
     """
-    made = made_of(store, record.key, sorted(assets), inputs)
-    return desired(store, record, config.alyx, registration_parameters(config), made, folder)
+    outputs = outputs_of(store, record.key, sorted(assets), inputs)
+    return target_state(record, config.alyx, registration_parameters(config), outputs, folder)
 
 
 def send(
-    store: Store, client: Alyx, wanted: Desired, repository: WriteRepository | None
-) -> Written:
+    store: Store, client: Alyx, target: TargetState, repository: WriteRepository | None
+) -> Applied:
     """Register, one recording of a session after the other.
 
     The probes of a session are published at the same time and write the same fields. What one
@@ -105,12 +105,12 @@ def send(
     ----------
     store : Store
         The lab's store, for the lease.
-    client, wanted, repository
+    client, target, repository
         See `neuro_assets.alyx.registration.register.register`.
 
     Returns
     -------
-    Written
+    Applied
         What was sent.
 
     Raises
@@ -120,8 +120,8 @@ def send(
     """
     from neuro_assets.alyx.registration.register import register
 
-    with store.lease(f"alyx-{wanted.eid}", LEASE_S):
-        return register(client, wanted, repository)
+    with store.lease(f"alyx-{target.eid}", LEASE_S):
+        return register(client, target, repository)
 
 
 def specs(config: LabConfig) -> list[StepSpec]:
@@ -146,10 +146,10 @@ def _registration(config: LabConfig) -> StepSpec:
     def alyx_registration(step: Step) -> StepResult:
         """Register results in the lab's Alyx: files, quality, outcomes, task.
 
-        The table `differences` has one row for each thing that Alyx did not say yet, and whether
+        The table `differences` has one row for each thing that Alyx did not hold yet, and whether
         it was sent. With `alyx.write: false` nothing is sent, and each line is in the log.
 
-        What Alyx says is no input of the version: what somebody changes or deletes there later is
+        What Alyx holds is no input of the version: what somebody changes or deletes there later is
         not seen by a run that finds this output stored. `neuro-assets alyx diff` compares again,
         and `neuro-assets alyx register` sends again.
         """
@@ -162,19 +162,19 @@ def _registration(config: LabConfig) -> StepSpec:
         record = step.raw.record
         if record.eid is None:
             raise Skipped(SkipReason.NOT_IN_ALYX, f"{step.key} has no session in Alyx")
-        say = get_dagster_logger().info
+        log = get_dagster_logger()
         client = connect(config.alyx)
         repository = write_repository(config)
         results = [asset for asset in step.inputs if asset not in names.EXTERNAL]
-        wanted = desired_of(config, step.store, record, results, step.scratch, step.inputs)
+        target = target_of(config, step.store, record, results, step.scratch, step.inputs)
         if not config.alyx.write:
-            changes = compare(client, wanted, repository)
+            changes = compare(client, target, repository)
             for change in changes:
-                say(f"would {change}")
+                log.info(f"would {change}")
             return _result(changes, sent=False)
-        sent = send(step.store, client, wanted, repository).sent
+        sent = send(step.store, client, target, repository).sent
         for change in sent:
-            say(str(change))
+            log.info(str(change))
         return _result(sent, sent=True)
 
     return alyx_registration
