@@ -20,7 +20,7 @@ from neuro_assets.registry.registry import RecordingRecord, Registry
 from neuro_assets.sensors.discovery import look
 from neuro_assets.sensors.reconciliation import compare
 from neuro_assets.service.registration import local_source
-from neuro_assets.sources.alyx.description import Describer
+from neuro_assets.sources.alyx.session import SessionReader
 from neuro_assets.sources.alyx.source import AlyxSessionSource
 
 LOCAL, CENTRAL = "lab_server", "central"
@@ -72,7 +72,9 @@ class AlyxLab:
             server.url, TOKEN, timeout_s=60, deadline_s=120, tries=2, sleep=self.sleeps.append
         )
         config = self.lab.config
-        self.source = AlyxSessionSource(self.client, config.alyx, Describer.of(self.client, config))
+        self.source = AlyxSessionSource(
+            self.client, config.alyx, SessionReader.of(self.client, config)
+        )
         self.sources: dict[str, Any] = {s.name: local_source(s, config) for s in config.sources}
         self.sources["alyx"] = self.source
         self.cursor: str | None = None

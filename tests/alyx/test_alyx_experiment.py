@@ -16,13 +16,15 @@ from neuro_assets.formats.names import parse_probe_name, parse_spikeglx_name
 from neuro_assets.formats.spikeglx.files import DataFile
 from neuro_assets.formats.walk import FoundFile
 from neuro_assets.outcomes import TransientFailure
-from neuro_assets.sources.alyx.expected_probes import probe_of
-from neuro_assets.sources.alyx.experiment import (
+from neuro_assets.sources.alyx.expected_probes import (
     ExpectedProbe,
-    Experiment,
     expected_probes,
-    read_experiment,
+    probe_of,
     serial_problems,
+)
+from neuro_assets.sources.alyx.experiment import (
+    Experiment,
+    read_experiment,
     task_collections,
 )
 
@@ -81,16 +83,12 @@ def test_the_description_of_a_session_is_read(tmp_path):
         (tmp_path / f"_ibl_experiment.description{part}.yaml").write_text("tasks: []")
     found = read_experiment(tmp_path)
     assert found is not None and found.problems == ()
-    assert (found.version, found.projects) == ("1.0.0", ("psychedelics",))
+    assert found.version == "1.0.0"
     assert [(t.protocol, t.collection) for t in found.tasks] == [
         ("passiveChoiceWorld", "raw_task_data_00"),
         ("passiveChoiceWorld", "raw_task_data_01"),
     ]
-    assert found.tasks[1].extractors == ("TrialRegisterRaw", "PassiveTask")
-    assert [(p.name, p.collection) for p in found.probes] == [
-        ("probe00", "raw_ephys_data/probe00"),
-        ("probe01", "raw_ephys_data/probe01"),
-    ]
+    assert found.probes == ("probe00", "probe01")
 
 
 def test_a_session_without_a_description_has_none_and_one_of_a_single_rig_is_used(tmp_path):
@@ -157,9 +155,8 @@ def test_what_is_not_understood_is_left_out_and_said():
 
 def test_a_collection_with_the_slashes_of_windows_is_one():
     tasks = [{"a": {"collection": "raw_task_data_00\\"}}]
-    found = read({"tasks": tasks, "devices": {"neuropixel": {"p": {"collection": "a\\b"}}}})
-    assert found.tasks[0].collection == "raw_task_data_00"
-    assert found.probes[0].collection == "a/b" and not found.problems
+    found = read({"tasks": tasks})
+    assert found.tasks[0].collection == "raw_task_data_00" and not found.problems
 
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.dates())
@@ -323,7 +320,7 @@ def test_every_spelling_of_a_probe_is_reconciled_silently(typed, folder, describ
     (probe,), problems = expected_probes([row], experiment, [data])
     assert (probe.probe, probe.label) == ("probe00", "probe00")
     assert probe.insertion == row and probe.collections == (data.collection,)
-    assert probe.announced and probe.owns(data) and not problems
+    assert probe.owns(data) and not problems
 
 
 def test_probes_in_one_flat_folder_are_told_apart_by_their_file_names():
@@ -408,10 +405,7 @@ def test_an_insertion_without_data_is_a_disagreement_only_when_another_probe_has
 
 def test_a_described_probe_without_data_is_waited_for():
     found, problems = expected_probes([], read(DESCRIPTION), [])
-    assert [(p.probe, p.announced, p.collections) for p in found] == [
-        ("probe00", True, ()),
-        ("probe01", True, ()),
-    ]
+    assert [(p.probe, p.collections) for p in found] == [("probe00", ()), ("probe01", ())]
     assert not problems
 
 
@@ -419,10 +413,10 @@ def test_shanks_with_data_of_their_own_are_kept_apart():
     rows = [insertion("probe00a"), insertion("probe00b"), insertion("probe01")]
     data = [raw("probe00a"), raw("probe00b"), raw("probe01")]
     found, problems = expected_probes(rows, None, data)
-    assert [(p.label, p.probe, p.shank, p.insertion) for p in found] == [
-        ("probe00-s0", "probe00", 0, rows[0]),
-        ("probe00-s1", "probe00", 1, rows[1]),
-        ("probe01", "probe01", None, rows[2]),
+    assert [(p.label, p.probe, p.insertion) for p in found] == [
+        ("probe00-s0", "probe00", rows[0]),
+        ("probe00-s1", "probe00", rows[1]),
+        ("probe01", "probe01", rows[2]),
     ]
     assert not problems
 
@@ -458,7 +452,7 @@ def test_insertions_of_shanks_that_were_recorded_as_one_are_one_probe():
 def test_any_names_are_matched_each_once(typed, folders, described):
     rows = [insertion(name) for name in typed]
     data = [dataset(f"raw_ephys_data/{name}/x.imec0.ap.cbin") for name in folders]
-    experiment = Experiment(probes=tuple({"name": name} for name in described))  # type: ignore
+    experiment = Experiment(probes=tuple(described))
     found, problems = expected_probes(rows, experiment, data)
     assert len({p.label for p in found}) == len(found)
     owned = [identity for p in found for identity in p.dataset_ids]

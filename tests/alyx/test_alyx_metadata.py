@@ -19,9 +19,11 @@ from neuro_assets.registry.metadata import (
     SubjectMetadata,
     TaskCollection,
 )
-from neuro_assets.sources.alyx.experiment import ExpectedProbe, Experiment, expected_probes
-from neuro_assets.sources.alyx.metadata import read_metadata, subject_info
+from neuro_assets.sources.alyx.expected_probes import ExpectedProbe, expected_probes
+from neuro_assets.sources.alyx.experiment import Experiment
+from neuro_assets.sources.alyx.metadata import read_metadata
 from neuro_assets.sources.alyx.metadata_insertion import alignment_state
+from neuro_assets.sources.alyx.metadata_subject import subject_info
 
 EID = "bef15ba9-8135-4be7-9753-4f5409f98e32"
 PID = "88bbfe21-cef9-4ecf-87ec-f49f40927942"

@@ -337,11 +337,11 @@ def store_record(lab: Lab) -> RecordingRecord:
 def test_the_write_repository_is_a_folder_or_a_prefix_on_s3():
     text = TEXT.format(url="http://a", write="false")
     folder = write_repository(parse_config(text, base=Path("/lab")))
-    assert repr(folder) == "FolderRepository('lab_server', '/lab/lab_server')"
+    assert repr(folder) == "WriteRepository('lab_server', '/lab/lab_server')"
     s3 = write_repository(
         parse_config(text.replace("lab_server: lab_server", "lab_server: s3://b/p"))
     )
-    assert repr(s3) == "S3Repository('lab_server', 's3://b/p')"
+    assert repr(s3) == "WriteRepository('lab_server', 's3://b/p')"
     assert write_repository(parse_config("")) is None
 
 
@@ -441,7 +441,7 @@ def test_an_outage_of_alyx_never_leaves_the_sensor_and_the_step_writes_the_statu
     follow(writing, "started", run="started")
     lab.server.down = True
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    assert "Alyx was not told" in follow(writing, "success")
+    assert "task in Alyx was not moved" in follow(writing, "success")
     lab.server.down = False
     assert lab.tasks()[0][1] == "Started"
     assert writing.run().success

@@ -1,4 +1,4 @@
-"""What discovery remembers of an Alyx server between two looks, and how far back a look reaches.
+"""What discovery remembers of an Alyx server between two scans, and how far back a scan reaches.
 
 Alyx's times are naive and in the server's zone, so that its clock goes back an hour each autumn;
 no bound made here lies behind a row that was written after the instant that was meant.
@@ -17,14 +17,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from neuro_assets.outcomes import PermanentFailure
 
-VERSION = 1
+VERSION = 2
 
 _FOLD = timedelta(hours=2)
 """Longer than any zone's clock is set back at once."""
 
 
 def local_bound(instant: datetime, zone: ZoneInfo) -> str:
-    """Say an instant in the server's naive time, so that no later row lies before it.
+    """Give an instant in the server's naive time, so that no later row lies before it.
 
     Rows that are written soon after the instant carry a smaller local time where the clock was
     set back in between: the smaller one of the two offsets counts.
@@ -48,7 +48,7 @@ def local_bound(instant: datetime, zone: ZoneInfo) -> str:
 
 
 class Settling(BaseModel):
-    """Raw data of a session that were complete at one look, and are looked at once more."""
+    """Raw data of a session that were complete once, and are read once more."""
 
     token: str
     since: datetime
@@ -60,19 +60,19 @@ class AlyxCursor(BaseModel):
     Parameters
     ----------
     since : datetime or None
-        Server's time at the first answer of the last whole sweep, UTC.
+        Server's time at the first response of the last whole scan, UTC.
     sessions, datasets, insertions : dict of str to str
-        Tokens of the rows that the last sweep's window held, by id: the next window overlaps it,
+        Tokens of the rows that the last scan's window held, by id: the next window overlaps it,
         and only rows that are new or differ count.
     pending : list of str
-        Sessions that are still to be looked at.
+        Sessions that are still to be read.
     failed : list of str
         Sessions that could not be read; their turn comes last, so that they hold up no other.
     settling : dict of str to Settling
         Sessions whose data were complete once.
     gone : list of str
         Sessions that were not found once; a second time they are deleted.
-    twins : dict of str to list of str
+    duplicates : dict of str to list of str
         Sessions that share subject, date and number with others, and those.
     """
 
@@ -86,7 +86,7 @@ class AlyxCursor(BaseModel):
     failed: list[str] = []
     settling: dict[str, Settling] = {}
     gone: list[str] = []
-    twins: dict[str, list[str]] = {}
+    duplicates: dict[str, list[str]] = {}
 
     @classmethod
     def decode(cls, text: str | None) -> AlyxCursor:
@@ -95,12 +95,12 @@ class AlyxCursor(BaseModel):
         Parameters
         ----------
         text : str or None
-            From `encode`; None or empty before the first look.
+            From `encode`; None or empty before the first scan.
 
         Returns
         -------
         AlyxCursor
-            One of another version counts as none: the comparison finds what is missed.
+            One of another version counts as none: the reconciliation finds what is missed.
 
         Raises
         ------
@@ -114,8 +114,7 @@ class AlyxCursor(BaseModel):
             if content["version"] != VERSION:
                 return cls()
             rows: Any = json.loads(zlib.decompress(base64.b64decode(content["rows"])))
-            said = {"since": content["since"], **rows}
-            return cls.model_validate(said)
+            return cls.model_validate({"since": content["since"], **rows})
         except (ValueError, KeyError, TypeError, zlib.error, ValidationError) as error:
             raise PermanentFailure(
                 "the sensor's cursor cannot be read; reset it in the user interface, nothing is "

@@ -18,8 +18,8 @@ FUTURE = timedelta(days=1)
 """Rigs in the east of the server are a day ahead; more is a mistyped date."""
 
 
-def why_not(row: SessionRow, config: AlyxConfig, today: date) -> str:
-    """Say why a session is left out.
+def exclusion_reason(row: SessionRow, config: AlyxConfig, today: date) -> str:
+    """Give the reason for which a session is left out.
 
     Parameters
     ----------
@@ -47,10 +47,10 @@ def why_not(row: SessionRow, config: AlyxConfig, today: date) -> str:
         return f"its subject {row.subject!r} is one of alyx.exclude_subjects"
     if isinstance(row, SessionDetail) and row.is_mock and not config.include_mock:
         return "it is marked as a trial run (json.IS_MOCK)"
-    return _why_not_by_date(row.date, config, today)
+    return _reason_by_date(row.date, config, today)
 
 
-def _why_not_by_date(day: date | None, config: AlyxConfig, today: date) -> str:
+def _reason_by_date(day: date | None, config: AlyxConfig, today: date) -> str:
     if day is None:
         return ""  # its files may say it
     if config.since and day < config.since:

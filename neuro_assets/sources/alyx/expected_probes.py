@@ -1,6 +1,6 @@
-"""The probes of a session: insertions, description and datasets made to agree, or it is said.
+"""The probes of a session: insertions, description and datasets made to agree, or it is reported.
 
-Names of probes are typed by people, at a rig and again in Alyx. Nothing here asks a server.
+Names of probes are typed by people, at a rig and again in Alyx. Nothing here calls a server.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from neuro_assets.alyx.rows import DatasetRow, InsertionRow
 from neuro_assets.formats.model import Frozen, Problem, RawRecording
 from neuro_assets.formats.names import ProbeName, parse_probe_name, parse_spikeglx_name
-from neuro_assets.sources.alyx.experiment_file import Experiment
+from neuro_assets.sources.alyx.experiment import Experiment
 
 _RAW = "raw_ephys_data"
 
@@ -26,25 +26,19 @@ class ExpectedProbe(Frozen):
         Our spelling, `probe00`.
     label : str
         Unique in the session: `probe00`, or `probe00-s1` where data of shanks are kept apart.
-    shank : int or None
-        Where names have a letter (`probe00b` is shank 1).
     insertions : tuple of InsertionRow
         Rows of it; several where its shanks are inserted one by one and recorded as one.
     collections : tuple of str
         Collections of its raw datasets; empty before they come.
     dataset_ids : frozenset of str
         Its raw datasets; `raw_ephys_data` alone may hold several probes.
-    announced : bool
-        Whether the experiment description names it.
     """
 
     probe: str
     label: str
-    shank: int | None = None
     insertions: tuple[InsertionRow, ...] = ()
     collections: tuple[str, ...] = ()
     dataset_ids: frozenset[str] = frozenset()
-    announced: bool = False
 
     @property
     def insertion(self) -> InsertionRow | None:
@@ -55,19 +49,48 @@ class ExpectedProbe(Frozen):
         """Tell whether a raw dataset is this probe's."""
         return dataset.id in self.dataset_ids
 
+    def serial_problem(self, serial: str | None, path: str) -> Problem | None:
+        """Compare the serial number in Alyx with the recording's own.
+
+        Parameters
+        ----------
+        serial : str or None
+            As the recording has it.
+        path : str
+            Of the problem.
+
+        Returns
+        -------
+        Problem or None
+            `probe_serial` where both are known and differ.
+        """
+        known = {_bare(row.serial) for row in self.insertions} - {""}
+        if not known or _bare(serial or "") in known | {""}:
+            return None
+        return Problem(
+            kind="probe_serial",
+            path=path,
+            detail=f"{self.probe} has serial number {serial}, and its insertion in Alyx "
+            f"{', '.join(sorted(known))}: correct the insertion, or its name",
+        )
+
 
 @dataclass
-class _Said:
-    """What is said of one name."""
+class _Evidence:
+    """What Alyx and the files have under one name."""
 
     insertions: list[InsertionRow] = field(default_factory=list)
     datasets: list[DatasetRow] = field(default_factory=list)
-    announced: bool = False
 
-    def add(self, other: _Said) -> None:
-        self.insertions += other.insertions
-        self.datasets += other.datasets
-        self.announced = self.announced or other.announced
+    def probe(self, number: int, shank: int | None = None) -> ExpectedProbe:
+        name = str(ProbeName(number))
+        return ExpectedProbe(
+            probe=name,
+            label=name if shank is None else f"{name}-s{shank}",
+            insertions=tuple(self.insertions),
+            collections=tuple(sorted({dataset.collection for dataset in self.datasets})),
+            dataset_ids=frozenset(dataset.id for dataset in self.datasets),
+        )
 
 
 def expected_probes(
@@ -95,59 +118,50 @@ def expected_probes(
         another probe has data), `data_without_insertion`.
     """
     problems: list[Problem] = []
-    said: dict[ProbeName, _Said] = defaultdict(_Said)
+    evidence: dict[ProbeName, _Evidence] = defaultdict(_Evidence)
     for name, row in _insertions_by_name(insertions, problems).items():
-        said[name].insertions.append(row)
+        evidence[name].insertions.append(row)
     for dataset in datasets:
         if (owner := probe_of(dataset)) is not None:
-            said[owner].datasets.append(dataset)
-    for announced in _announced(experiment, problems):
-        said[announced].announced = True
-    numbers: dict[int, dict[int | None, _Said]] = defaultdict(dict)
-    for name in sorted(said, key=lambda name: -1 if name.shank is None else name.shank):
-        numbers[name.number][name.shank] = said[name]
+            evidence[owner].datasets.append(dataset)
+    for typed in experiment.probes if experiment else ():
+        if (described := parse_probe_name(typed)) is not None:
+            evidence[described]  # waited for
+        else:
+            detail = f"the experiment description names a probe {typed[:80]!a}; name it probe00, "
+            problems.append(_odd_name(typed, f"{detail}probe01, ... there"))
+    numbers: dict[int, dict[int | None, _Evidence]] = defaultdict(dict)
+    for name in sorted(evidence, key=lambda name: -1 if name.shank is None else name.shank):
+        numbers[name.number][name.shank] = evidence[name]
     probes = [probe for number in sorted(numbers) for probe in _of_number(number, numbers[number])]
     has_data = any(probe.collections for probe in probes)
-    problems += [problem for probe in probes for problem in _lonely(probe, has_data)]
+    problems += [problem for probe in probes if (problem := _lonely(probe, has_data))]
     return tuple(probes), tuple(problems)
 
 
-def _of_number(number: int, shanks: dict[int | None, _Said]) -> list[ExpectedProbe]:
+def _of_number(number: int, shanks: dict[int | None, _Evidence]) -> list[ExpectedProbe]:
     """Make one probe of what has one number, unless data of its shanks are kept apart.
 
     `imec0`, `probe00` and `probe00a` are one probe then, in whichever of Alyx and the rig each of
     them was typed.
     """
-    lettered = [said for shank, said in shanks.items() if shank is not None]
-    whole = shanks.get(None, _Said())
+    whole = shanks.get(None, _Evidence())
+    lettered = {shank: found for shank, found in shanks.items() if shank is not None}
+    has_data = any(found.datasets for found in lettered.values())
     # One shank that came first waits for its siblings: with them its name will be another.
-    is_apart = len(lettered) > 1 and any(said.datasets for said in lettered)
-    if not is_apart or whole.datasets:
-        together = _Said()
-        for said in shanks.values():
-            together.add(said)
-        only = next(iter(shanks)) if len(shanks) == 1 else None
-        return [_expected(ProbeName(number), only, together, is_apart=False)]
-    probes = []
-    for shank, said in shanks.items():
-        if shank is None:
-            continue
-        said.insertions = said.insertions or whole.insertions
-        said.announced = said.announced or whole.announced
-        probes.append(_expected(ProbeName(number), shank, said, is_apart=True))
-    return probes
+    if len(lettered) > 1 and has_data and not whole.datasets:
+        for found in lettered.values():
+            found.insertions = found.insertions or whole.insertions
+        return [found.probe(number, shank) for shank, found in lettered.items()]
+    together = _Evidence()
+    for found in shanks.values():
+        together.insertions += found.insertions
+        together.datasets += found.datasets
+    return [together.probe(number)]
 
 
-def _expected(name: ProbeName, shank: int | None, said: _Said, *, is_apart: bool) -> ExpectedProbe:
-    return ExpectedProbe(
-        probe=str(name),
-        label=f"{name}-s{shank}" if is_apart else str(name),
-        shank=shank,
-        insertions=tuple(said.insertions),
-        collections=tuple(sorted({dataset.collection for dataset in said.datasets})),
-        dataset_ids=frozenset(dataset.id for dataset in said.datasets),
-        announced=said.announced,
-    )
+def _odd_name(name: str, detail: str) -> Problem:
+    return Problem(kind="probe_name", path=name[:80], detail=detail)
 
 
 def _insertions_by_name(
@@ -157,23 +171,12 @@ def _insertions_by_name(
     for row in sorted(insertions, key=lambda row: (row.name, row.id)):
         name = parse_probe_name(row.name.strip())
         if name is None:
-            problems.append(
-                Problem(
-                    kind="probe_name",
-                    path=row.name[:80],
-                    detail=f"insertion {row.id} is named {row.name[:80]!a}, which is no probe's "
-                    "name; rename it in Alyx to probe00, probe01, ...",
-                )
-            )
+            detail = f"insertion {row.id} is named {row.name[:80]!a}, which is no probe's name; "
+            problems.append(_odd_name(row.name, f"{detail}rename it in Alyx to probe00, ..."))
         elif name in found:
-            problems.append(
-                Problem(
-                    kind="probe_name",
-                    path=str(name),
-                    detail=f"insertions {found[name].name!a} ({found[name].id}) and {row.name!a} "
-                    f"({row.id}) are both {name}; the first is used: rename or delete one in Alyx",
-                )
-            )
+            first = f"{found[name].name!a} ({found[name].id})"
+            detail = f"insertions {first} and {row.name!a} ({row.id}) are both {name}; the first "
+            problems.append(_odd_name(str(name), f"{detail}is used: rename or delete one in Alyx"))
         else:
             found[name] = row
     return found
@@ -207,52 +210,31 @@ def probe_of(dataset: DatasetRow) -> ProbeName | None:
     return device
 
 
-def _announced(experiment: Experiment | None, problems: list[Problem]) -> set[ProbeName]:
-    found = set()
-    for probe in experiment.probes if experiment else ():
-        name = parse_probe_name(probe.name)
-        if name is None:
-            problems.append(
-                Problem(
-                    kind="probe_name",
-                    path=probe.name[:80],
-                    detail=f"the experiment description names a probe {probe.name[:80]!a}; name it "
-                    "probe00, probe01, ... there",
-                )
-            )
-            continue
-        found.add(name)
-    return found
-
-
-def _lonely(probe: ExpectedProbe, any_data: bool) -> list[Problem]:
-    if probe.insertion is None and probe.collections:
-        return [
-            Problem(
-                kind="data_without_insertion",
-                path=probe.collections[0],
-                detail=f"{probe.probe} has data and no insertion in Alyx; create an insertion "
-                f"named {probe.probe}, or correct the name of one",
-            )
-        ]
+def _lonely(probe: ExpectedProbe, any_data: bool) -> Problem | None:
+    insertion = probe.insertion
+    if insertion is None and probe.collections:
+        return Problem(
+            kind="data_without_insertion",
+            path=probe.collections[0],
+            detail=f"{probe.probe} has data and no insertion in Alyx; create an insertion named "
+            f"{probe.probe}, or correct the name of one",
+        )
     # Before any data it is not the names that disagree: the data are on their way.
-    if probe.insertion is not None and not probe.collections and any_data:
-        return [
-            Problem(
-                kind="insertion_without_data",
-                path=probe.insertion.name[:80],
-                detail=f"insertion {probe.insertion.name!a} ({probe.insertion.id}) is "
-                f"{probe.label}, of which no data are registered while another probe has some; "
-                "correct its name in Alyx, or register its data",
-            )
-        ]
-    return []
+    if insertion is not None and not probe.collections and any_data:
+        return Problem(
+            kind="insertion_without_data",
+            path=insertion.name[:80],
+            detail=f"insertion {insertion.name!a} ({insertion.id}) is {probe.label}, of which no "
+            "data are registered while another probe has some; correct its name in Alyx, or "
+            "register its data",
+        )
+    return None
 
 
 def serial_problems(
     probes: Iterable[ExpectedProbe], recordings: Iterable[RawRecording]
 ) -> tuple[Problem, ...]:
-    """Compare the serial numbers in Alyx with those that the recordings say of themselves.
+    """Compare the serial numbers in Alyx with those of the recordings.
 
     Parameters
     ----------
@@ -266,36 +248,19 @@ def serial_problems(
     tuple of Problem
         `probe_serial`, one for each probe that differs.
     """
-    registered: dict[str, set[str]] = defaultdict(set)
-    for probe in probes:
-        for insertion in probe.insertions:
-            if serial := bare_serial(insertion.serial):
-                registered[probe.probe].add(serial)
-    problems: dict[str, Problem] = {}
+    together: dict[str, ExpectedProbe] = {}
+    for probe in probes:  # shanks are of one device
+        rows = together[probe.probe].insertions if probe.probe in together else ()
+        together[probe.probe] = probe.model_copy(update={"insertions": rows + probe.insertions})
+    found: dict[str, Problem] = {}
     for recording in recordings:
-        serial = bare_serial(recording.identity.probe_serial or "")
-        known = registered.get(recording.probe)
-        if serial and known and serial not in known:
-            problems[recording.probe] = Problem(
-                kind="probe_serial",
-                path=recording.main.files[0],
-                detail=f"{recording.probe} has serial number {serial}, and its insertion in Alyx "
-                f"{', '.join(sorted(known))}: correct the insertion, or its name",
-            )
-    return tuple(problems.values())
+        known = together.get(recording.probe)
+        serial = recording.identity.probe_serial
+        if known and (problem := known.serial_problem(serial, recording.main.files[0])):
+            found[recording.probe] = problem
+    return tuple(found.values())
 
 
-def bare_serial(serial: str) -> str:
-    """Take a serial number without what people type around it.
-
-    Parameters
-    ----------
-    serial : str
-        As typed, or as a meta file has it.
-
-    Returns
-    -------
-    str
-        To compare; empty where nothing is known.
-    """
+def _bare(serial: str) -> str:
+    """Take off what people type around a serial number; empty where it is unknown."""
     return serial.strip().lstrip("0").lower()

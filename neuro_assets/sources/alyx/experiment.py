@@ -1,46 +1,202 @@
-"""What was planned for a session, beside what is registered: its tasks, and its probes.
+"""What was planned for a session: IBL's experiment description, and its tasks with their data.
 
-The description is read in `experiment_file`, probes are matched in `expected_probes`; tasks are
-matched here. Nothing here asks a server.
+The description is a YAML file that rigs write at the top of a session folder; every mess that was
+met in one is handled. Probes are matched in `expected_probes`. Nothing here calls a server.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from neuro_assets.alyx.files.paths import OddPath, checked
 from neuro_assets.alyx.rows import DatasetRow
+from neuro_assets.formats.model import Frozen, Problem
+from neuro_assets.outcomes import TransientFailure
 from neuro_assets.registry.metadata import TaskCollection
-from neuro_assets.sources.alyx.expected_probes import (
-    ExpectedProbe,
-    expected_probes,
-    serial_problems,
-)
-from neuro_assets.sources.alyx.experiment_file import (
-    FILE,
-    Experiment,
-    ExperimentProbe,
-    ExperimentTask,
-    read_experiment,
-)
 
-__all__ = [
-    "FILE",
-    "ExpectedProbe",
-    "Experiment",
-    "ExperimentProbe",
-    "ExperimentTask",
-    "expected_probes",
-    "read_experiment",
-    "serial_problems",
-    "task_collections",
-]
+FILE = "_ibl_experiment.description.yaml"
+"""At the top of a session folder."""
+
+_PATTERN = "_ibl_experiment.description*.yaml"
+_MOST_BYTES = 1 << 20
 
 _RAW_TASK = re.compile(r"raw_task_data_(\d{1,3})", re.ASCII)
 _TASK = re.compile(r"alf/task_(\d{1,3})", re.ASCII)
 _OLD_RAW, _OLD = "raw_behavior_data", "alf"
 _OF_TASK = ("_ibl_trials.", "_ibl_wheel", "_ibl_passive", "trials.", "wheel")
+
+
+class ExperimentTask(Frozen):
+    """One task of the description.
+
+    Parameters
+    ----------
+    protocol : str
+        Its name.
+    collection : str
+        Where its raw data are.
+    task_collection : str
+        Where its results go; empty where the file does not name it.
+    number : int or None
+        `protocol_number`.
+    """
+
+    protocol: str
+    collection: str = ""
+    task_collection: str = ""
+    number: int | None = None
+
+
+class Experiment(Frozen):
+    """The experiment description of a session.
+
+    Parameters
+    ----------
+    version : str
+        Of the format.
+    tasks : tuple of ExperimentTask
+        In order.
+    probes : tuple of str
+        Names as somebody typed them, in the file's order.
+    procedures : tuple of str
+        Names.
+    problems : tuple of Problem
+        What is broken, or left out.
+    """
+
+    version: str = ""
+    tasks: tuple[ExperimentTask, ...] = ()
+    probes: tuple[str, ...] = ()
+    procedures: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def read_experiment(source: Path | bytes) -> Experiment | None:
+    """Read an experiment description.
+
+    Parameters
+    ----------
+    source : Path or bytes
+        A session folder, or the content of the file.
+
+    Returns
+    -------
+    Experiment or None
+        None where the folder has none. A broken one has nothing but a problem
+        (`experiment_broken`); what is not understood is left out (`experiment_odd`).
+
+    Raises
+    ------
+    TransientFailure
+        The file system does not answer.
+    """
+    if isinstance(source, bytes):
+        return _parsed(source, FILE)
+    found = sorted(source.glob(_PATTERN), key=lambda path: (path.name != FILE, path.name))
+    if not found:
+        return None
+    try:
+        with found[0].open("rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+    except PermissionError:
+        return _broken(found[0].name, "no permission to read it; grant it")
+    except OSError as error:
+        raise TransientFailure(
+            f"cannot read {found[0]} ({error.strerror or error}); is the disk mounted?"
+        ) from error
+    return _parsed(text, found[0].name)
+
+
+def _parsed(text: bytes, name: str) -> Experiment:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    if len(text) > _MOST_BYTES:
+        return _broken(name, "it has more than 1 MB and is no experiment description; replace it")
+    try:
+        data = YAML(typ="safe", pure=True).load(text.decode("utf-8"))
+    except (YAMLError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or type(error).__name__
+        return _broken(name, f"not valid YAML{where} ({reason}); correct the file")
+    if not isinstance(data, dict | None):
+        return _broken(name, "it holds no keys and values; correct the file")
+    return _Reader(name).read(data or {})
+
+
+def _broken(name: str, detail: str) -> Experiment:
+    problem = Problem(kind="experiment_broken", path=name, detail=detail[:300])
+    return Experiment(problems=(problem,))
+
+
+class _Reader:
+    """Takes what is understood out of the file's content, and notes the rest."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._problems: list[Problem] = []
+
+    def read(self, data: Mapping[Any, Any]) -> Experiment:
+        devices = self._mapping(data.get("devices"), "devices")
+        probes = self._named(devices.get("neuropixel"), "devices.neuropixel")
+        tasks = self._named(data.get("tasks"), "tasks")
+        procedures = data.get("procedures")
+        procedures = procedures if isinstance(procedures, list) else [procedures]
+        return Experiment(
+            version=_text(data.get("version")),
+            tasks=tuple(self._task(name, info) for name, info in tasks),
+            probes=tuple(name for name, _ in probes),
+            procedures=tuple(text for item in procedures if (text := _text(item))),
+            problems=tuple(self._problems),
+        )
+
+    def _task(self, name: str, info: Mapping[Any, Any]) -> ExperimentTask:
+        number = _text(info.get("protocol_number"))
+        return ExperimentTask(
+            protocol=name,
+            collection=self._collection(info.get("collection")),
+            task_collection=self._collection(info.get("task_collection")),
+            number=int(number) if re.fullmatch(r"\d{1,3}", number, re.ASCII) else None,
+        )
+
+    def _named(self, value: Any, where: str) -> list[tuple[str, Mapping[Any, Any]]]:
+        """Names with their content: a mapping (versions below 1), a list of them, names."""
+        found: list[tuple[str, Mapping[Any, Any]]] = []
+        for item in value if isinstance(value, list) else [value]:
+            named = {item: None} if isinstance(item, str) else self._mapping(item, where)
+            for name, info in named.items():
+                if text := _text(name):
+                    found.append((text, self._mapping(info, f"{where}.{text}")))
+        return found
+
+    def _mapping(self, value: Any, where: str) -> Mapping[Any, Any]:
+        if isinstance(value, dict):
+            return value
+        if value is not None:
+            self._report(f"{where} holds no keys and values and is left out; correct the file")
+        return {}
+
+    def _collection(self, value: Any) -> str:
+        text = _text(value).replace("\\", "/").strip("/")
+        try:
+            return checked(text) if text else ""
+        except OddPath as error:
+            self._report(f"the collection {text!a} is left out: {error}; correct the file")
+            return ""
+
+    def _report(self, detail: str) -> None:
+        self._problems.append(Problem(kind="experiment_odd", path=self._name, detail=detail[:300]))
+
+
+def _text(value: Any) -> str:
+    """Take a text or number; anything else is none, as are characters that JSON refuses."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return ""
+    return str(value).strip()[:200].encode("utf-8", "replace").decode()
 
 
 def task_collections(
@@ -87,7 +243,7 @@ def task_collections(
 
 
 def _free_number(task: ExperimentTask, taken: Mapping[int, Any]) -> int:
-    """Give the number of a described task: of its folder, else as said, else the next one."""
+    """Give the number of a described task: of its folder, else its own, else the next one."""
     of_folder = _RAW_TASK.fullmatch(task.collection)
     wanted = int(of_folder[1]) if of_folder else task.number
     if wanted is not None and wanted not in taken:

@@ -1,4 +1,4 @@
-"""The full comparison of a database with the registry: finds what leaves no trace in times."""
+"""The full reconciliation of a database with the registry: finds what leaves no trace in times."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from zoneinfo import ZoneInfo
 from neuro_assets.alyx.rows import DatasetRow, SessionRow, parse
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.registry.descriptions import Known, Reconciliation
-from neuro_assets.sources.alyx.exclusion import why_not
+from neuro_assets.sources.alyx.exclusion import exclusion_reason
 from neuro_assets.sources.alyx.readiness import RAW, settle_token
 
 if TYPE_CHECKING:
     from neuro_assets.alyx.client import Alyx
     from neuro_assets.config import AlyxConfig
 
-AUDITS = 3
-"""Requests of one comparison that look at datasets; the next comparison goes on from there."""
+AUDIT_REQUESTS = 3
+"""Requests of one reconciliation that look at datasets; the next one goes on from there."""
 
-AUDITED = 80
+AUDIT_SESSIONS = 80
 """Sessions of one such request: their ids fill the 4,094 characters that gunicorn takes as a
 request line, and their raw datasets (two probes of four files) two thirds of a page."""
 
-MOST_WAITING = 50
-"""Waiting and held sessions that one comparison names: what they wait for may have come, and what
-held them may be gone, without a trace in their own rows."""
+MAX_WAITING = 50
+"""Waiting and held sessions that one reconciliation names: what they wait for may have come, and
+what held them may be gone, without a trace in their own rows."""
 
 
-def compare(
+def reconcile(
     client: Alyx, config: AlyxConfig, known: Mapping[str, Known], cursor: str | None
 ) -> Reconciliation:
     """Name the sessions that have to be looked at again.
@@ -59,9 +59,9 @@ def compare(
     critical = {
         str(row["id"]) for row in client.rows("sessions", most=config.most_sessions, qc="CRITICAL")
     }
-    again = _new(rows, config, known, client) | _different(rows, known, critical)
-    waits = [name for name, said in known.items() if said.waits]
-    waiting, done["waiting"] = _turn(waits, done.get("waiting", ""), MOST_WAITING)
+    again = _unregistered(rows, config, known, client) | _different(rows, known, critical)
+    waits = [name for name, each in known.items() if each.waits]
+    waiting, done["waiting"] = _turn(waits, done.get("waiting", ""), MAX_WAITING)
     there = [_checked(name) for name in known if name in rows]
     edited, done["audited"] = _edited(client, there, known, done.get("audited", ""))
     again = {**dict.fromkeys(waiting, "it waits, or is held"), **edited, **again}
@@ -76,7 +76,7 @@ def _listed(client: Alyx, config: AlyxConfig) -> dict[str, SessionRow]:
     return rows
 
 
-def _new(
+def _unregistered(
     rows: Mapping[str, SessionRow], config: AlyxConfig, known: Mapping[str, Known], client: Alyx
 ) -> dict[str, str]:
     now = client.date or datetime.now(UTC)
@@ -84,7 +84,7 @@ def _new(
     return {
         name: "it is not registered"
         for name, row in rows.items()
-        if name not in known and not why_not(row, config, today)
+        if name not in known and not exclusion_reason(row, config, today)
     }
 
 
@@ -92,16 +92,16 @@ def _different(
     rows: Mapping[str, SessionRow], known: Mapping[str, Known], critical: set[str]
 ) -> dict[str, str]:
     again: dict[str, str] = {}
-    for name, said in known.items():
+    for name, each in known.items():
         row = rows.get(name)
         if row is None:
-            if not said.gone:
+            if not each.gone:
                 again[name] = "it is not listed any more"
-        elif said.gone:
+        elif each.gone:
             again[name] = "it is listed again"
-        elif row.token != said.row_token:
+        elif row.token != each.row_token:
             again[name] = "its subject, date, number, lab or projects differ"
-        elif (said.qc == "CRITICAL") != (name in critical):
+        elif (each.qc == "CRITICAL") != (name in critical):
             again[name] = "its quality differs"
     return again
 
@@ -111,8 +111,8 @@ def _edited(
 ) -> tuple[dict[str, str], str]:
     """Compare the datasets of some sessions, which scripts edit without moving any time."""
     again: dict[str, str] = {}
-    size = AUDITED
-    for _ in range(AUDITS):
+    size = AUDIT_SESSIONS
+    for _ in range(AUDIT_REQUESTS):
         some, last = _turn(names, after, size)
         if not some:
             break

@@ -1,8 +1,8 @@
-"""One sweep: which sessions moved since the last one, from three lists and few requests.
+"""The incremental scan: which sessions moved since the last one, by three lists, few requests.
 
 Lists show no more than a few fields of a session, and each window overlaps the one before: what
 counts as moved is a row that is new in the window, or whose token changed, or a session that was
-saved since the last sweep, whatever of it changed.
+saved since the last scan, whatever of it changed.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from neuro_assets.config import AlyxConfig
 
 MARGIN = timedelta(seconds=30)
-"""How far before the last sweep sessions count as saved since: requests that were in flight."""
+"""How far before the last scan sessions count as saved since: requests that were in flight."""
 
-MOST_ROWS = 200_000
+MAX_ROWS = 200_000
 """Of datasets or insertions in one window: a night's bulk transfer is some ten thousand."""
 
-MOST_WALKS = 5
-"""Walks over a list of several pages that changes meanwhile, before the next sweep tries again."""
+MAX_WALKS = 5
+"""Walks over a list of several pages that changes meanwhile, before the next scan tries again."""
 
 
 @dataclass
-class Moved:
-    """What a sweep found.
+class ScanResult:
+    """What a scan found.
 
     Parameters
     ----------
     date : datetime
-        Server's time at the first answer, UTC.
+        Server's time at the first response, UTC.
     ids : list of str
         Sessions to look at.
     rows : dict of str to SessionRow
@@ -59,21 +59,21 @@ class Moved:
     complete: bool = True
 
 
-def sweep(client: Alyx, cursor: AlyxCursor, config: AlyxConfig) -> Moved:
-    """Ask what moved.
+def scan(client: Alyx, cursor: AlyxCursor, config: AlyxConfig) -> ScanResult:
+    """Find what moved.
 
     Parameters
     ----------
     client : Alyx
         The server.
     cursor : AlyxCursor
-        From the last sweep.
+        From the last scan.
     config : AlyxConfig
         For zone and overlap.
 
     Returns
     -------
-    Moved
+    ScanResult
         Three requests when nothing moved within the overlap, four when something did.
 
     Raises
@@ -83,12 +83,12 @@ def sweep(client: Alyx, cursor: AlyxCursor, config: AlyxConfig) -> Moved:
     """
     if cursor.since is None:
         date = client.page("sessions", limit=1).date
-        return _Sweep(client, config, cursor, date).run()
-    return _Sweep(client, config, cursor, cursor.since).run()
+        return _Scan(client, config, cursor, date).run()
+    return _Scan(client, config, cursor, cursor.since).run()
 
 
 @dataclass
-class _Sweep:
+class _Scan:
     client: Alyx
     config: AlyxConfig
     cursor: AlyxCursor
@@ -96,7 +96,7 @@ class _Sweep:
     date: datetime | None = None
     complete: bool = True
 
-    def run(self) -> Moved:
+    def run(self) -> ScanResult:
         zone = ZoneInfo(self.config.timezone)
         bound = local_bound(self.since - timedelta(minutes=self.config.overlap_minutes), zone)
         window = f"auto_datetime__gte,{bound}"
@@ -106,12 +106,12 @@ class _Sweep:
             lately = f"auto_datetime__gte,{local_bound(self.since - MARGIN, zone)}"
             saved = self._list("sessions", self.config.most_sessions, SessionRow.of, django=lately)
         datasets = self._list(
-            "datasets", MOST_ROWS, DatasetRow.of, django=window + _of_types(self.config.expected)
+            "datasets", MAX_ROWS, DatasetRow.of, django=window + _of_types(self.config.expected)
         )
-        insertions = self._list("insertions", MOST_ROWS, InsertionRow.of, django=window)
+        insertions = self._list("insertions", MAX_ROWS, InsertionRow.of, django=window)
         if self.date is None:
             raise TransientFailure("Alyx gave no list; it is tried again")
-        moved = Moved(
+        moved = ScanResult(
             date=self.date,
             rows={**rows, **saved},
             sessions=_tokens(rows),
@@ -120,9 +120,9 @@ class _Sweep:
             complete=self.complete,
         )
         before = self.cursor
-        ids = [*saved, *_news(moved.sessions, before.sessions)]
-        ids += [datasets[name].session for name in _news(moved.datasets, before.datasets)]
-        ids += [insertions[name].session for name in _news(moved.insertions, before.insertions)]
+        ids = [*saved, *_moved(moved.sessions, before.sessions)]
+        ids += [datasets[name].session for name in _moved(moved.datasets, before.datasets)]
+        ids += [insertions[name].session for name in _moved(moved.insertions, before.insertions)]
         moved.ids = list(dict.fromkeys(name for name in ids if name))
         return moved
 
@@ -136,7 +136,7 @@ class _Sweep:
         found, n_pages = self._walk(endpoint, most, parse, query)
         if n_pages == 1:
             return found
-        for _ in range(MOST_WALKS - 1):
+        for _ in range(MAX_WALKS - 1):
             again, _ = self._walk(endpoint, most, parse, query)
             agreed = _tokens(again) == _tokens(found)
             found = {**found, **again}
@@ -168,5 +168,5 @@ def _tokens(rows: dict[str, Any]) -> dict[str, str]:
     return {name: row.token for name, row in rows.items()}
 
 
-def _news(now: dict[str, str], before: dict[str, str]) -> list[str]:
+def _moved(now: dict[str, str], before: dict[str, str]) -> list[str]:
     return [name for name, token in now.items() if before.get(name) != token]

@@ -1,12 +1,12 @@
-"""What Alyx says of a session, its animal and its insertions, as metadata of recordings.
+"""What Alyx has of a session, its animal and its insertions, as metadata of recordings.
 
-Two requests a session at most. A part that cannot be had is left out and said, since results do
-not depend on it; only a server that does not answer fails.
+Two requests a session at most. A part that cannot be had is left out and reported, since results
+do not depend on it; only a server that does not answer fails.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,33 +23,27 @@ from neuro_assets.registry.metadata import (
     TaskCollection,
     Trajectory,
 )
-from neuro_assets.sources.alyx.expected_probes import ExpectedProbe, bare_serial
-from neuro_assets.sources.alyx.experiment_file import Experiment
+from neuro_assets.sources.alyx.expected_probes import ExpectedProbe
+from neuro_assets.sources.alyx.experiment import Experiment
 from neuro_assets.sources.alyx.metadata_insertion import (
     TrajectoryRow,
     insertion_metadata,
     known_qc,
 )
-from neuro_assets.sources.alyx.metadata_subject import (
-    SubjectRow,
-    subject_info,
-    subject_metadata,
-)
+from neuro_assets.sources.alyx.metadata_subject import SubjectRow, subject_metadata
 
 if TYPE_CHECKING:
     from neuro_assets.alyx.client import Alyx
 
-__all__ = ["SessionSaid", "read_metadata", "subject_info"]
-
-_MOST_TRAJECTORIES = 1000
+_MAX_TRAJECTORIES = 1000
 _NOT_FOUND = 404
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class SessionSaid:
-    """What Alyx says of a session; makes the metadata of each of its recordings.
+class SessionFacts:
+    """What Alyx has of a session; makes the metadata of each of its recordings.
 
     Parameters
     ----------
@@ -76,7 +70,7 @@ class SessionSaid:
         probe : ExpectedProbe or None
             Its probe; None where nothing is known of it.
         serial : str
-            Serial number that the recording says of itself, where it does.
+            The recording's own serial number, where it has one.
 
         Returns
         -------
@@ -87,18 +81,10 @@ class SessionSaid:
         insertion = None
         if probe is not None and probe.insertion is not None:
             row = probe.insertion
-            found = self.trajectories.get(row.id, ())
-            insertion = insertion_metadata(row, probe.probe, found, problems)
-            known = {bare_serial(row.serial) for row in probe.insertions} - {""}
-            if bare_serial(serial) and known and bare_serial(serial) not in known:
-                problems.append(
-                    Problem(
-                        kind="probe_serial",
-                        path=probe.label,
-                        detail=f"the recording has serial number {serial}, its insertion in Alyx "
-                        f"{', '.join(sorted(known))}: correct the insertion, or its name",
-                    )
-                )
+            trajectories = self.trajectories.get(row.id, ())
+            insertion = insertion_metadata(row, probe.probe, trajectories, problems)
+            if problem := probe.serial_problem(serial, probe.label):
+                problems.append(problem)
         return RecordingMetadata(
             session=self.session,
             subject=self.subject,
@@ -114,8 +100,8 @@ def read_metadata(
     experiment: Experiment | None = None,
     *,
     subjects: MutableMapping[str, Any] | None = None,
-) -> SessionSaid:
-    """Ask Alyx for what it knows of a session beyond its own page.
+) -> SessionFacts:
+    """Get from Alyx what it has of a session beyond its own page.
 
     Parameters
     ----------
@@ -126,13 +112,13 @@ def read_metadata(
     tasks : sequence of TaskCollection
         Its tasks.
     experiment : Experiment or None
-        Its description: procedures and projects where the page has none.
+        Its description: procedures where the page has none.
     subjects : mutable mapping, optional
-        Answers about subjects, for the sessions of one look; filled here.
+        Rows of subjects, for the sessions of one scan; filled here.
 
     Returns
     -------
-    SessionSaid
+    SessionFacts
         Makes the metadata of each recording. A subject or list that Alyx does not have, or does
         not give, is left out with a problem (`subject_missing`, `trajectories_missing`).
 
@@ -146,39 +132,31 @@ def read_metadata(
     problems: list[Problem] = []
     subject = _subject(client, session, {} if subjects is None else subjects, problems)
     trajectories = _trajectories(client, session, problems)
-    return SessionSaid(
-        _session(client.url, session, tasks, experiment), subject, trajectories, tuple(problems)
-    )
+    facts = _session(client.url, session, tasks, experiment)
+    return SessionFacts(facts, subject, trajectories, tuple(problems))
 
 
 def _session(
     url: str, row: SessionDetail, tasks: Sequence[TaskCollection], experiment: Experiment | None
 ) -> SessionMetadata:
+    same = ("lab", "subject", "number", "start_time", "end_time", "projects", "users")
     return SessionMetadata(
+        **{name: getattr(row, name) for name in (*same, "task_protocol", "narrative")},
         eid=row.id,
         row_token=row.token,
         link=f"{url}/admin/actions/session/{row.id}/change",
-        lab=row.lab,
-        subject=row.subject,
-        number=row.number,
-        start_time=row.start_time,
-        end_time=row.end_time,
-        projects=row.projects,
-        users=row.users,
         procedures=row.procedures or (experiment.procedures if experiment else ()),
-        task_protocol=row.task_protocol,
-        narrative=row.narrative,
         qc=known_qc(row.qc),
         tasks=tuple(tasks),
     )
 
 
-def _if_there(
-    ask: Callable[[], T], kind: str, path: str, words: str, problems: list[Problem]
+def _optional(
+    read: Callable[[], T], kind: str, path: str, consequence: str, problems: list[Problem]
 ) -> T | None:
-    """Ask; a refusal that concerns only this part becomes a problem."""
+    """Read a part; a refusal that concerns only this part becomes a problem."""
     try:
-        return ask()
+        return read()
     except TokenRefused:
         raise
     except PermanentFailure as refused:
@@ -186,41 +164,34 @@ def _if_there(
         if isinstance(refused, NotAlyx) and refused.status != _NOT_FOUND:
             raise
         status = f" ({refused.status})" if isinstance(refused, AlyxRefused) else ""
-        said = f"{words}{status}: {refused}"
-        problems.append(Problem(kind=kind, path=path, detail=said[:500]))
+        detail = f"{consequence}{status}: {refused}"
+        problems.append(Problem(kind=kind, path=path, detail=detail[:500]))
         return None
 
 
 def _subject(
     client: Alyx, session: SessionDetail, known: MutableMapping[str, Any], problems: list[Problem]
 ) -> SubjectMetadata | None:
-    name = session.subject
+    name, kind = session.subject, "subject_missing"
     if not name.strip("."):
         return None
-    found = known.get(name)
-    if found is None:
-        found = _if_there(
-            lambda: client.read("subjects", name) or {},
-            "subject_missing",
-            name,
-            "Alyx does not give the subject; results lack species, sex and age",
-            problems,
+    if name not in known:
+        consequence = "Alyx does not give the subject; results lack species, sex and age"
+        found = _optional(
+            lambda: client.read("subjects", name) or {}, kind, name, consequence, problems
         )
         if found is None:
             return None
         known[name] = found
-    if not found:
-        problems.append(
-            Problem(
-                kind="subject_missing",
-                path=name,
-                detail=f"Alyx has no subject {name!a} (any more); results lack species, sex and "
-                "age: restore it, or correct the session's subject",
-            )
+    if not known[name]:
+        detail = (
+            f"Alyx has no subject {name!a} (any more); results lack species, sex and age: restore "
+            "it, or correct the session's subject"
         )
+        problems.append(Problem(kind=kind, path=name, detail=detail))
         return None
-    row = _if_there(
-        lambda: SubjectRow.of(found), "subject_odd", name, "the subject is left out", problems
+    row = _optional(
+        lambda: SubjectRow.of(known[name]), "subject_odd", name, "the subject is left out", problems
     )
     return subject_metadata(row, name, session.date) if row is not None else None
 
@@ -231,27 +202,20 @@ def _trajectories(
     ours = {row.id for row in session.probe_insertion}
     if not ours or not _is_uuid(session.id):
         return {}
-    rows = _if_there(
-        lambda: _trajectory_rows(client, session.id),
-        "trajectories_missing",
-        session.id,
-        "Alyx does not give the trajectories of its probes",
-        problems,
-    )
+
+    def read() -> list[TrajectoryRow]:
+        query = f"probe_insertion__session,{session.id}"
+        return parse(
+            TrajectoryRow, client.rows("trajectories", most=_MAX_TRAJECTORIES, django=query)
+        )
+
+    consequence = "Alyx does not give the trajectories of its probes"
+    rows = _optional(read, "trajectories_missing", session.id, consequence, problems) or []
     # The best provenance first, then the newest.
-    rows = sorted(rows or (), key=lambda r: (r.place, r.when or datetime.min), reverse=True)
-    return {pid: tuple(_of_insertion(rows, pid)) for pid in ours}
-
-
-def _trajectory_rows(client: Alyx, eid: str) -> list[TrajectoryRow]:
-    found = client.rows(
-        "trajectories", most=_MOST_TRAJECTORIES, django=f"probe_insertion__session,{eid}"
-    )
-    return parse(TrajectoryRow, found)
-
-
-def _of_insertion(rows: Iterable[TrajectoryRow], pid: str) -> list[Trajectory]:
-    return [row.trajectory() for row in rows if row.probe_insertion == pid]
+    rows.sort(key=lambda row: (row.place, row.when or datetime.min), reverse=True)
+    return {
+        pid: tuple(row.trajectory() for row in rows if row.probe_insertion == pid) for pid in ours
+    }
 
 
 def _is_uuid(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""An insertion as Alyx has it: trajectories, track, alignment. Nothing here asks a server."""
+"""An insertion as Alyx has it: trajectories, track, alignment. Nothing here calls a server."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def alignment_state(extended_qc: dict[str, Any], *, has_picks: bool = False) -> 
     extended_qc : dict
         Of the insertion's `json`.
     has_picks : bool
-        Whether it has points of the track; they count where nothing is said of tracing.
+        Whether it has points of the track; they count where nothing is entered about tracing.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def _picks(
         if all(math.isfinite(number) for point in points for number in point):
             return points
     except (TypeError, ValueError, OverflowError):
-        pass  # said below, as for numbers that are none
+        pass  # reported below, as for numbers that are none
     problems.append(
         Problem(
             kind="xyz_picks",
@@ -147,5 +147,5 @@ def _picks(
 
 
 def known_qc(value: Any) -> str:
-    """Take a quality of Alyx's scale; anything else says nothing."""
+    """Take a quality of Alyx's scale; anything else counts as NOT_SET."""
     return value if isinstance(value, str) and value in QC else "NOT_SET"

@@ -1,4 +1,4 @@
-"""The animal as Alyx has it, and as NWB wants it. Nothing here asks a server."""
+"""The animal as Alyx has it, and as NWB wants it. Nothing here calls a server."""
 
 from __future__ import annotations
 
@@ -67,16 +67,16 @@ def subject_metadata(row: SubjectRow, name: str, day: date | None) -> SubjectMet
 
 def _genotype(value: Any) -> str:
     """Join alleles with their zygosity; on the wire texts, or numbers as in Alyx's tables."""
-    words = []
+    alleles = []
     for item in value if isinstance(value, list) else []:
         if isinstance(item, str):
-            words.append(item.strip())
+            alleles.append(item.strip())
         elif isinstance(item, dict) and item.get("allele"):
             zygosity = item.get("zygosity")
             if isinstance(zygosity, int) and 0 <= zygosity < len(_ZYGOSITIES):
                 zygosity = _ZYGOSITIES[zygosity]
-            words.append(f"{item['allele']} {zygosity or ''}".strip())
-    return "; ".join(word for word in words if word)
+            alleles.append(f"{item['allele']} {zygosity or ''}".strip())
+    return "; ".join(allele for allele in alleles if allele)
 
 
 def _weight(weighings: Any, day: date | None) -> tuple[float | None, datetime | None]:
@@ -97,7 +97,7 @@ def _weight(weighings: Any, day: date | None) -> tuple[float | None, datetime | 
 
 
 def subject_info(metadata: SubjectMetadata, session_date: date) -> SubjectInfo:
-    """Say in NWB's words what is known of the animal.
+    """Make of the animal what NWB wants.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ def raw_rows(rows: Iterable[DatasetRow]) -> list[DatasetRow]:
 def what_is_missing(
     rows: Sequence[DatasetRow], expected: Sequence[str], repositories: Sequence[str]
 ) -> tuple[str, ...]:
-    """Say what keeps the raw data of a probe from being complete.
+    """List what keeps the raw data of a probe from being complete.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def _lacking(row: DatasetRow, repositories: Sequence[str]) -> list[str]:
 
 
 def settle_token(rows: Iterable[DatasetRow]) -> str:
-    """Token of the set (dataset id, hash, size, copies), the same at two looks when settled."""
+    """Token of the set (dataset id, hash, size, copies), the same twice when settled."""
     return token_of(
         sorted(
             (row.id, row.hash, row.file_size, row.revision, _copies(row))
@@ -104,6 +104,6 @@ def raw_version(rows: Iterable[DatasetRow]) -> str:
         16 hexadecimal digits.
     """
     digest = hashlib.sha256()
-    for said in sorted(f"{r.dataset_type}\0{r.hash}\0{r.file_size}\0{r.revision}" for r in rows):
-        digest.update(said.encode() + b"\n")
+    for line in sorted(f"{r.dataset_type}\0{r.hash}\0{r.file_size}\0{r.revision}" for r in rows):
+        digest.update(line.encode() + b"\n")
     return digest.hexdigest()[:16]

@@ -1,7 +1,7 @@
 """Sessions of an Alyx database, by the protocol that folders follow too.
 
-What moved is found by `sweep`, what a session is by `describing`; here is the order of work: what
-is looked at now, what waits for the next look, and what a second look confirms.
+What moved is found by `incremental_scan`, what a session is by `session`; here is the order of
+work: what is read now, what waits for the next scan, and what a second reading confirms.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from neuro_assets.formats.model import Problem
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.registry.descriptions import Changes, Known, Reconciliation, SessionDescription
 from neuro_assets.sources.alyx.cursor import AlyxCursor, Settling
-from neuro_assets.sources.alyx.description import Described, Describer
-from neuro_assets.sources.alyx.exclusion import why_not
-from neuro_assets.sources.alyx.full_reconciliation import compare
-from neuro_assets.sources.alyx.incremental_scan import Moved, sweep
+from neuro_assets.sources.alyx.exclusion import exclusion_reason
+from neuro_assets.sources.alyx.full_reconciliation import reconcile
+from neuro_assets.sources.alyx.incremental_scan import ScanResult, scan
+from neuro_assets.sources.alyx.session import SessionReader
 
 if TYPE_CHECKING:
     from neuro_assets.alyx.client import Alyx
     from neuro_assets.config import AlyxConfig, LabConfig
 
-MOST_LOOKS = 120
-"""Sessions that one call describes: some five requests each, a quarter of the throttle's minute."""
+MAX_READS = 120
+"""Sessions that one call reads: some five requests each, a quarter of the throttle's minute."""
 
-LOOKING_S = 25.0
-"""Time after which a call describes no further session: a tick of a sensor may last 60 s."""
+READING_S = 25.0
+"""Time after which a call reads no further session: a tick of a sensor may last 60 s."""
 
 SENSOR_TRIES = 3
 SENSOR_DEADLINE_S = 20.0
@@ -48,7 +48,7 @@ class AlyxSessionSource:
         The server.
     config : AlyxConfig
         What the lab wants of it.
-    describer : Describer
+    reader : SessionReader
         Turns a session's rows and files into a description.
     monotonic : callable
         Clock for the time that a call may take, s.
@@ -56,7 +56,7 @@ class AlyxSessionSource:
 
     client: Alyx
     config: AlyxConfig
-    describer: Describer
+    reader: SessionReader
     monotonic: Callable[[], float] = time.monotonic
 
     @classmethod
@@ -71,12 +71,12 @@ class AlyxSessionSource:
         Returns
         -------
         AlyxSessionSource
-            For the sensors: it gives up early and is asked again.
+            For the sensors: it gives up early and is called again.
         """
         from neuro_assets.alyx.client import connect
 
         client = connect(config.alyx, tries=SENSOR_TRIES, deadline_s=SENSOR_DEADLINE_S)
-        return cls(client, config.alyx, Describer.of(client, config))
+        return cls(client, config.alyx, SessionReader.of(client, config))
 
     @property
     def name(self) -> str:
@@ -96,21 +96,21 @@ class AlyxSessionSource:
         The first call starts the clock: sessions that are older are named by `reconcile`.
         """
         before = AlyxCursor.decode(cursor)
-        moved = sweep(self.client, before, self.config)
-        call = _Call(self, before, moved, limit, known)
-        call.look(again)
-        return call.answer()
+        call = _Call(self, before, scan(self.client, before, self.config), limit, known)
+        call.run(again)
+        return call.result()
 
     def describe(self, session_id: str) -> SessionDescription:
         """Describe one session as it is now; see `SessionSource.describe`.
 
-        A person's word replaces the second look.
+        A person's word replaces the second reading.
         """
-        found = self.describer.describe(session_id, self._today())
+        today = (self.client.date or datetime.now(UTC)).astimezone(self.zone)
+        found = self.reader.read(session_id, today)
         if found is None:
             raise PermanentFailure(f"{self.name} has no session {session_id}")
         if found.description is None:
-            raise PermanentFailure(f"session {session_id} is left out: {found.excluded}")
+            raise PermanentFailure(f"session {session_id} is left out: {found.exclusion_reason}")
         return settled(found.description)
 
     def reconcile(self, known: Mapping[str, Known], cursor: str | None = None) -> Reconciliation:
@@ -118,10 +118,7 @@ class AlyxSessionSource:
 
         One request for each 1,000 sessions, and at most five more.
         """
-        return compare(self.client, self.config, known, cursor)
-
-    def _today(self) -> datetime:
-        return (self.client.date or datetime.now(UTC)).astimezone(self.zone)
+        return reconcile(self.client, self.config, known, cursor)
 
     @cached_property
     def zone(self) -> ZoneInfo:
@@ -130,24 +127,21 @@ class AlyxSessionSource:
 
 
 def settled(description: SessionDescription) -> SessionDescription:
-    """Say of a description that nothing of it is expected to change.
+    """Mark a description as one of which nothing is expected to change.
 
     Parameters
     ----------
     description : SessionDescription
-        As it was seen.
+        As it was read.
 
     Returns
     -------
     SessionDescription
         Ready, unless something is missing.
     """
-    waits = bool(description.waiting or description.announced)
-    missing = [line for lines in description.waiting.values() for line in lines]
-    missing += [line for lines in description.announced.values() for line in lines]
-    return description.model_copy(
-        update={"settled": True, "ready": not waits, "missing": tuple(dict.fromkeys(missing))}
-    )
+    lines = (*description.waiting.values(), *description.announced.values())
+    missing = tuple(dict.fromkeys(line for some in lines for line in some))
+    return description.model_copy(update={"settled": True, "ready": not lines, "missing": missing})
 
 
 @dataclass
@@ -156,65 +150,70 @@ class _Call:
 
     source: AlyxSessionSource
     before: AlyxCursor
-    moved: Moved
+    moved: ScanResult
     limit: int | None
     known: Collection[str]
     pending: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     settling: dict[str, Settling] = field(default_factory=dict)
     gone: list[str] = field(default_factory=list)
-    twins: dict[str, list[str]] = field(default_factory=dict)
+    duplicates: dict[str, list[str]] = field(default_factory=dict)
     changed: list[SessionDescription] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
     excluded: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    new: int = 0
-    failures: int = 0
+    n_new: int = 0
+    n_failures: int = 0
 
-    def look(self, again: Collection[str]) -> None:
-        """Go through all that is to be looked at, as far as time and limits allow."""
-        config = self.source.config
-        today = self.moved.date.astimezone(self.source.zone).date()
+    @property
+    def today(self) -> datetime:
+        """The server's time, in its zone."""
+        return self.moved.date.astimezone(self.source.zone)
+
+    @property
+    def settle_time(self) -> timedelta:
+        """How long data must not change."""
+        return timedelta(minutes=self.source.config.settle_minutes)
+
+    def run(self, again: Collection[str]) -> None:
+        """Go through all that is to be read, as far as time and limits allow."""
         self.settling = dict(self.before.settling)
-        self.twins = dict(self.before.twins)
-        began = self.source.monotonic()
-        n_looks = 0
+        self.duplicates = dict(self.before.duplicates)
+        end, n_reads = self.source.monotonic() + READING_S, 0
         for eid in self._queue(again):
             row = self.moved.rows.get(eid)
-            if row is not None and (reason := why_not(row, config, today)):
-                self._leave_out(eid, reason)
-                continue
-            late = self.source.monotonic() - began > LOOKING_S
-            if late or n_looks >= MOST_LOOKS or self.failures > 1 or not self._has_room(eid):
+            if row and (reason := exclusion_reason(row, self.source.config, self.today.date())):
+                self._exclude(eid, reason)
+            elif (
+                self.source.monotonic() > end
+                or n_reads >= MAX_READS
+                or self.n_failures > 1
+                or not self._has_room(eid)
+            ):
                 (self.failed if eid in self.before.failed else self.pending).append(eid)
-                continue
-            n_looks += 1
-            self._look_at(eid)
+            else:
+                n_reads += 1
+                self._read(eid)
 
     def _queue(self, again: Collection[str]) -> list[str]:
-        """Order the work: confirmations first, then what is registered, then what is new."""
-        due = timedelta(minutes=self.source.config.settle_minutes)
-        confirm = [n for n, s in self.before.settling.items() if self.moved.date - s.since >= due]
-        rest = [*self.before.pending, *self.before.gone, *self.moved.ids, *again]
-        failed = self.before.failed
-        if not rest:
-            return list(dict.fromkeys([*(n for n in confirm if n not in failed), *failed]))
-        old = [name for name in rest if name in self.known]
-        order = dict.fromkeys([*confirm, *old, *rest])
-        return [*(name for name in order if name not in failed), *failed]
+        """Order the work: confirmations, then what is registered, what is new, what failed."""
+        before, now, due = self.before, self.moved.date, self.settle_time
+        confirm = [eid for eid, each in before.settling.items() if now - each.since >= due]
+        rest = [*before.pending, *before.gone, *self.moved.ids, *again]
+        registered = [eid for eid in rest if eid in self.known]
+        order = dict.fromkeys([*confirm, *registered, *rest])
+        return [*(eid for eid in order if eid not in before.failed), *before.failed]
 
     def _has_room(self, eid: str) -> bool:
-        if self.limit is None or eid in self.before.settling or eid in self.known:
-            return True
-        return self.new < self.limit
+        is_new = eid not in self.before.settling and eid not in self.known
+        return self.limit is None or not is_new or self.n_new < self.limit
 
-    def _look_at(self, eid: str) -> None:
-        today = self.moved.date.astimezone(self.source.zone)
+    def _read(self, eid: str) -> None:
         try:
-            found = self.source.describer.describe(eid, today)
+            found = self.source.reader.read(eid, self.today)
         except TransientFailure as failure:
-            self.failures += 1
-            self._report(eid, "unreadable", f"{failure}; it is looked at again")
+            self.n_failures += 1
+            self._report(eid, "unreadable", f"{failure}; it is read again")
             self.failed.append(eid)
             return
         except PermanentFailure as failure:
@@ -223,69 +222,66 @@ class _Call:
         if found is None:
             self._miss(eid)
             return
-        self._relate(eid, found.twins)
+        self._queue_duplicates(eid, found.duplicates)
         if found.description is None:
-            self._leave_out(eid, found.excluded)
+            self._exclude(eid, found.exclusion_reason)
             return
-        if eid not in self.known:
-            self.new += 1
-        self._take(found, found.description)
+        self.n_new += eid not in self.known
+        self.changed.append(self._confirmed(found.description))
 
-    def _leave_out(self, eid: str, reason: str) -> None:
+    def _exclude(self, eid: str, reason: str) -> None:
         self.excluded[eid] = reason
         self.settling.pop(eid, None)
 
     def _miss(self, eid: str) -> None:
-        """Believe a deletion when two looks say so."""
+        """Believe a deletion when it is missed twice."""
         self.settling.pop(eid, None)
         if eid not in self.before.gone:
             self.gone.append(eid)
             return
         self.vanished.append(eid)
-        self._relate(eid, ())
+        self._queue_duplicates(eid, ())
 
-    def _relate(self, eid: str, others: Collection[str]) -> None:
-        """Look again at those who share, or shared, a name with a session that changed."""
-        before = set(self.twins.pop(eid, ()))
+    def _queue_duplicates(self, eid: str, others: Collection[str]) -> None:
+        """Read those again who share, or shared, a name with a session that changed."""
+        before = set(self.duplicates.pop(eid, ()))
         if others:
-            self.twins[eid] = sorted(others)
+            self.duplicates[eid] = sorted(others)
         self.pending += sorted(before ^ set(others))
 
-    def _take(self, found: Described, description: SessionDescription) -> None:
-        """Take a description as settled when the look before saw the same raw data."""
-        eid, seen = description.session_id, self.settling.get(description.session_id)
-        complete = len(description.waiting) < len(description.recordings)
-        if not complete:
+    def _confirmed(self, description: SessionDescription) -> SessionDescription:
+        """Settle a description when the reading before found the same raw data."""
+        eid, token = description.session_id, description.source_token
+        seen = self.settling.get(eid)
+        if len(description.waiting) >= len(description.recordings):  # nothing is complete
             self.settling.pop(eid, None)
-            self.changed.append(settled(description))
-            return
-        due = timedelta(minutes=self.source.config.settle_minutes)
-        if seen is not None and seen.token == found.token:
-            if self.moved.date - seen.since >= due:
-                del self.settling[eid]
-                description = settled(description)
-        else:
-            self.settling[eid] = Settling(token=found.token, since=self.moved.date)
-        self.changed.append(description)
+            return settled(description)
+        if seen is None or seen.token != token:
+            self.settling[eid] = Settling(token=token, since=self.moved.date)
+            return description
+        if self.moved.date - seen.since < self.settle_time:
+            return description
+        del self.settling[eid]
+        return settled(description)
 
-    def _report(self, eid: str, kind: str, words: str) -> None:
-        self.problems.append(Problem(kind=kind, path=eid, detail=words))
+    def _report(self, eid: str, kind: str, detail: str) -> None:
+        self.problems.append(Problem(kind=kind, path=eid, detail=detail))
 
-    def answer(self) -> Changes:
-        """Say what was found, and remember what is left."""
+    def result(self) -> Changes:
+        """Give what was found, and a cursor with what is left."""
         moved, before = self.moved, self.before
-        looked = {d.session_id for d in self.changed} | set(self.excluded) | set(self.vanished)
-        pending = [name for name in dict.fromkeys(self.pending) if name not in looked]
+        done = {d.session_id for d in self.changed} | set(self.excluded) | set(self.vanished)
+        done |= {*self.gone, *self.failed}
         cursor = AlyxCursor(
             since=moved.date if moved.complete else (before.since or moved.date),
             sessions=moved.sessions,
             datasets=moved.datasets,
             insertions=moved.insertions,
-            pending=[n for n in pending if n not in self.gone and n not in self.failed],
+            pending=[eid for eid in dict.fromkeys(self.pending) if eid not in done],
             failed=self.failed,
             settling=self.settling,
             gone=self.gone,
-            twins=self.twins,
+            duplicates=self.duplicates,
         )
         problems = [p for d in self.changed for p in d.problems]
         return Changes(
@@ -296,6 +292,6 @@ class _Call:
             not_ready=tuple(d.session_id for d in self.changed if not d.ready),
             problems=(*self.problems, *problems),
             cursor=cursor.encode(),
-            # What failed is tried again each time; it must not keep others from being looked at.
+            # What failed is tried again each time; it must not keep others from being read.
             complete=not cursor.pending and moved.complete,
         )

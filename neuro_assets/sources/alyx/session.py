@@ -18,15 +18,13 @@ from neuro_assets.formats.model import Problem, RawRecording
 from neuro_assets.formats.options import ReaderEntry
 from neuro_assets.registry.descriptions import SessionDescription
 from neuro_assets.registry.metadata import RecordingMetadata, RemoteFile
-from neuro_assets.sources.alyx.exclusion import why_not
-from neuro_assets.sources.alyx.experiment import (
+from neuro_assets.sources.alyx.exclusion import exclusion_reason
+from neuro_assets.sources.alyx.expected_probes import (
     ExpectedProbe,
-    Experiment,
     expected_probes,
-    read_experiment,
     serial_problems,
-    task_collections,
 )
+from neuro_assets.sources.alyx.experiment import Experiment, read_experiment, task_collections
 from neuro_assets.sources.alyx.metadata import read_metadata
 from neuro_assets.sources.alyx.readiness import (
     raw_rows,
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
     from neuro_assets.alyx.client import Alyx
     from neuro_assets.config import AlyxConfig, LabConfig
 
-MOST_DATASETS = 20_000
+MAX_DATASETS = 20_000
 """Of one session; IBL's have 25 to 200, and a list of all means that the filter was ignored."""
 
 SENSOR_TIMEOUT_S = 5.0
@@ -49,30 +47,27 @@ CRITICAL = "its quality is CRITICAL in Alyx"
 
 
 @dataclass(frozen=True)
-class Described:
+class SessionResult:
     """What became of one session.
 
     Parameters
     ----------
     description : SessionDescription or None
         None where the lab does not want it.
-    excluded : str
+    exclusion_reason : str
         Why not.
-    twins : tuple of str
+    duplicates : tuple of str
         Other sessions with its subject, date and number.
-    token : str
-        Of its raw data, for the second look.
     """
 
     description: SessionDescription | None
-    excluded: str = ""
-    twins: tuple[str, ...] = ()
-    token: str = ""
+    exclusion_reason: str = ""
+    duplicates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Describer:
-    """Describes sessions of one server.
+class SessionReader:
+    """Reads and describes sessions of one server.
 
     Parameters
     ----------
@@ -85,7 +80,7 @@ class Describer:
     readers : tuple of ReaderEntry
         Recordings that no format describes.
     subjects : dict
-        Rows of animals that were read already; a describer lives for one tick.
+        Rows of animals that were read already; a reader lives for one tick.
     """
 
     client: Alyx
@@ -95,7 +90,7 @@ class Describer:
     subjects: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, client: Alyx, config: LabConfig) -> Describer:
+    def of(cls, client: Alyx, config: LabConfig) -> SessionReader:
         """Make it of a configuration; nothing is connected yet."""
         return cls(
             client,
@@ -104,7 +99,7 @@ class Describer:
             tuple(config.readers),
         )
 
-    def describe(self, eid: str, today: datetime) -> Described | None:
+    def read(self, eid: str, today: datetime) -> SessionResult | None:
         """Describe a session as it is now.
 
         Parameters
@@ -116,7 +111,7 @@ class Describer:
 
         Returns
         -------
-        Described or None
+        SessionResult or None
             None when there is no such session. Four or five requests.
 
         Raises
@@ -128,18 +123,18 @@ class Describer:
         if row is None:
             return None
         detail = SessionDetail.of(row)
-        if reason := why_not(detail, self.config, today.date()):
-            return Described(None, reason)
-        datasets = parse(DatasetRow, self.client.rows("datasets", most=MOST_DATASETS, session=eid))
+        if reason := exclusion_reason(detail, self.config, today.date()):
+            return SessionResult(None, reason)
+        datasets = parse(DatasetRow, self.client.rows("datasets", most=MAX_DATASETS, session=eid))
         place = self.repositories.session_folder(datasets)
         day = detail.date or _day_of(place)
         if day is None:
-            return Described(None, "it has no start time; set one in Alyx")
-        twins = self._twins(detail, day)
-        found = _Session(self, detail, datasets, place, day, twins).describe()
-        return Described(found, "", twins, found.source_token)
+            return SessionResult(None, "it has no start time; set one in Alyx")
+        duplicates = self._duplicates(detail, day)
+        found = _DescriptionBuilder(self, detail, datasets, place, day, duplicates).build()
+        return SessionResult(found, duplicates=duplicates)
 
-    def _twins(self, detail: SessionDetail, day: date) -> tuple[str, ...]:
+    def _duplicates(self, detail: SessionDetail, day: date) -> tuple[str, ...]:
         """List other sessions of this name; the server's filter for subjects ignores case."""
         if detail.number is None or detail.date is None:
             return ()
@@ -159,19 +154,19 @@ class Describer:
 
 
 @dataclass
-class _Session:
+class _DescriptionBuilder:
     """The description of one session in the making."""
 
-    describer: Describer
+    reader: SessionReader
     detail: SessionDetail
     datasets: list[DatasetRow]
     place: SessionPlace | None
     day: date
-    twins: tuple[str, ...]
+    duplicates: tuple[str, ...]
     probes: tuple[ExpectedProbe, ...] = ()
     problems: list[Problem] = field(default_factory=list)
 
-    def describe(self) -> SessionDescription:
+    def build(self) -> SessionDescription:
         detail = self.detail
         experiment = self._experiment()
         self.probes, odd = expected_probes(detail.probe_insertion, experiment, self.datasets)
@@ -183,7 +178,7 @@ class _Session:
         metadata = self._metadata(recordings, experiment)
         modalities = self._modalities(waiting)
         folder = str(self.place.folder) if self.place else ""
-        root, path = self.describer.config.below_root(folder)
+        root, path = self.reader.config.below_root(folder)
         inserted = {p.probe: p.insertion for p in self.probes if p.insertion is not None}
         return SessionDescription(
             lab=detail.lab,
@@ -191,7 +186,7 @@ class _Session:
             date=self.day,
             number=str(detail.number or 0),
             session_id=detail.id,
-            source=self.describer.config.name,
+            source=self.reader.config.name,
             folder=folder,
             root=root,
             path=path,
@@ -225,10 +220,10 @@ class _Session:
         )
 
     def _hold(self) -> str:
-        if self.twins:
-            others = ", ".join(self.twins)
+        if self.duplicates:
+            others = ", ".join(self.duplicates)
             return (
-                f"{len(self.twins) + 1} sessions of Alyx are {self.detail.subject} {self.day} "
+                f"{len(self.duplicates) + 1} sessions of Alyx are {self.detail.subject} {self.day} "
                 f"{self.detail.number} (also {others}): delete or renumber all but one"
             )
         return CRITICAL if self.detail.qc == "CRITICAL" else ""
@@ -239,14 +234,14 @@ class _Session:
             return None
         if not any("_ibl_experiment.description" in each.path for each in self.place.files):
             return None
-        with self.describer.repositories.hold(self.place.folder):
-            self.problems += self.describer.repositories.fetch_small(self.place).problems
+        with self.reader.repositories.hold(self.place.folder):
+            self.problems += self.reader.repositories.fetch_small(self.place).problems
             experiment = read_experiment(self.place.folder)
         self.problems += experiment.problems if experiment else ()
         return experiment
 
     def _missing(self, probe: ExpectedProbe) -> tuple[str, ...]:
-        config = self.describer.config
+        config = self.reader.config
         return what_is_missing(self._raw(probe), config.expected, list(config.repositories))
 
     def _raw(self, probe: ExpectedProbe) -> list[DatasetRow]:
@@ -258,13 +253,13 @@ class _Session:
         """Find what the files of complete probes are; and what each still waits for."""
         if self.place is None or not complete:
             return [], {}
-        repositories = self.describer.repositories
+        repositories = self.reader.repositories
         raw = [row for probe in self.probes if probe.label in complete for row in self._raw(probe)]
         lacking = repositories.check(raw)
         with repositories.hold(self.place.folder):
             self.problems += repositories.fetch_small(self.place).problems
             listing = repositories.listing(self.place)
-            scan = MODALITIES[RECORDING].scan(self.place.folder, listing, self.describer.readers)
+            scan = MODALITIES[RECORDING].scan(self.place.folder, listing, self.reader.readers)
             recordings = [r for r in scan.items if self._probe_label(r) in complete]
             waiting = {r.label: self._waits_for(r, lacking) for r in recordings}
         self.problems += scan.problems
@@ -293,7 +288,7 @@ class _Session:
         return tuple(dict.fromkeys(lines))
 
     def _not_found(self, probe: ExpectedProbe) -> tuple[str, ...]:
-        """Say why a probe that the database calls complete is no recording."""
+        """Find why a probe that the database calls complete is no recording."""
         own = {self._paths.get(row.id, row.path) for row in self._raw(probe)}
         details = [problem.detail for problem in self.problems if problem.path in own]
         folder = self.place.folder if self.place else "its data repository"
@@ -331,11 +326,11 @@ class _Session:
         place, found = self.place, {}
         if place is None or not of_session():
             return {}
-        repositories = self.describer.repositories
+        repositories = self.reader.repositories
         with repositories.hold(place.folder):
             listing = repositories.listing(place)
             for modality in of_session():
-                scan = modality.scan(place.folder, listing, self.describer.readers)
+                scan = modality.scan(place.folder, listing, self.reader.readers)
                 self.problems += scan.problems
                 for item in scan.items:
                     if not self._rows_at(item.files):
@@ -348,28 +343,25 @@ class _Session:
     def _remote_files(self, files: set[str]) -> tuple[RemoteFile, ...]:
         if self.place is None or not self.place.is_remote:
             return ()
-        return self.describer.repositories.remote_files(self.place, files)
+        return self.reader.repositories.remote_files(self.place, files)
 
     def _metadata(
         self, recordings: list[RawRecording], experiment: Experiment | None
     ) -> dict[str, RecordingMetadata]:
         tasks = task_collections(self.datasets, experiment, self.detail.task_protocol)
-        said = read_metadata(
-            self.describer.client,
-            self.detail,
-            tasks,
-            experiment,
-            subjects=self.describer.subjects,
+        reader = self.reader
+        facts = read_metadata(
+            reader.client, self.detail, tasks, experiment, subjects=reader.subjects
         )
         serials = {r.probe: r.identity.probe_serial or "" for r in recordings}
-        return {p.probe: said.of(p, serials.get(p.probe, "")) for p in self.probes}
+        return {p.probe: facts.of(p, serials.get(p.probe, "")) for p in self.probes}
 
 
 def _holds(metadata: dict[str, RecordingMetadata]) -> dict[str, str]:
     return {
         name: f"quality of the insertion {name} is CRITICAL in Alyx"
-        for name, said in metadata.items()
-        if said.insertion is not None and said.insertion.qc == "CRITICAL"
+        for name, known in metadata.items()
+        if known.insertion is not None and known.insertion.qc == "CRITICAL"
     }
 
 
