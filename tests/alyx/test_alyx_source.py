@@ -717,7 +717,7 @@ def test_a_quiet_tick_writes_nothing_to_the_registry(lab):
 
 def test_a_damaged_cursor_is_one_clear_error():
     with pytest.raises(PermanentFailure, match="reset it in the user interface"):
-        AlyxCursor.decode(json.dumps({"version": 1, "since": None, "rows": "x"}))
+        AlyxCursor.decode(json.dumps({"version": 2, "since": None, "rows": "x"}))
     assert AlyxCursor.decode(json.dumps({"version": 0})) == AlyxCursor()
 
 
