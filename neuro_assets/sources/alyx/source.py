@@ -253,7 +253,7 @@ class _Call:
         """Settle a description when the reading before found the same raw data."""
         eid, token = description.session_id, description.source_token
         seen = self.settling.get(eid)
-        if len(description.waiting) >= len(description.recordings):  # nothing is complete
+        if all(each.label in description.waiting for each in description.recordings):
             self.settling.pop(eid, None)
             return settled(description)
         if seen is None or seen.token != token:
