@@ -18,7 +18,6 @@ TABLES_JOB = "tables"
 
 RAW_RECORDING = "raw_recording"
 RECORDING_METADATA = "recording_metadata"
-EXTERNAL = (RAW_RECORDING, RECORDING_METADATA)
 
 EVERY_RESULT = "*"
 """As a need: every asset of `process`, each optional."""

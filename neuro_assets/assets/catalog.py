@@ -10,14 +10,13 @@ from types import ModuleType
 
 from neuro_assets import names
 from neuro_assets.assets import steps
-from neuro_assets.assets.step import Need, StepSpec
+from neuro_assets.assets.step import Need, Scope, StepSpec
 from neuro_assets.checks.criteria import criteria_version
 from neuro_assets.config import LabConfig
+from neuro_assets.formats.modalities import of_session
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.base import StepParameters
-
-EXTERNAL = dict.fromkeys(names.EXTERNAL, "recording")
-"""Assets that no step makes, and their scope."""
+from neuro_assets.sources.raw_input import externals
 
 
 def step_modules() -> list[ModuleType]:
@@ -80,7 +79,7 @@ def in_order(specs: Iterable[StepSpec]) -> list[StepSpec]:
     by_name = {spec.name: _expanded(spec, made) for spec in given}
     if len(by_name) != len(given):
         raise PermanentFailure(f"two steps have one name: {sorted(s.name for s in given)}")
-    depths: dict[str, int] = dict.fromkeys(EXTERNAL, 0)
+    depths = dict.fromkeys(externals(), 0)
     for name in by_name:
         _depth(name, by_name, depths, ())
     return sorted(by_name.values(), key=lambda s: (depths[s.name], len(s.needs)))
@@ -115,8 +114,14 @@ def _depth(
     return depths[name]
 
 
+def _scope_of_external(asset: str) -> Scope | None:
+    if asset not in externals():
+        return None
+    return "session" if asset in {each.asset for each in of_session()} else "recording"
+
+
 def _check(spec: StepSpec, need: str, steps: dict[str, StepSpec]) -> None:
-    scope = steps[need].scope if need in steps else EXTERNAL.get(need)
+    scope = steps[need].scope if need in steps else _scope_of_external(need)
     if scope is None:
         raise PermanentFailure(f"{spec.name} needs {need}, which no step makes")
     if spec.scope == "session" and scope != "session":

@@ -5,6 +5,7 @@ Reading and writing records is done by `neuro_assets.registry.registry`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from neuro_assets.formats.model import Identity, Problem, RawRecording
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.recording_key import RecordingKey
 from neuro_assets.registry.metadata import RecordingMetadata, RemoteFile
-from neuro_assets.store.model import now
+from neuro_assets.store.model import canonical, now
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,6 +70,13 @@ class SessionInfo(_Record):
             root = values.get("source", "local") if is_below else ""
             return {**values, "root": root, "path": below if is_below else folder}
         return values
+
+    @property
+    def store_key(self) -> str:
+        """Under which key outputs of the whole session stand in the store: `session-<hash>`."""
+        own = self.session_id or self.place or f"{self.subject}/{self.date}/{self.number}"
+        digest = hashlib.sha256(canonical([self.source, own])).hexdigest()
+        return f"session-{digest[:16]}"
 
     @property
     def place(self) -> str:

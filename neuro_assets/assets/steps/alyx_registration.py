@@ -18,6 +18,7 @@ from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.alyx_registration import AlyxRegistrationParameters
 from neuro_assets.resources.io_managers import PARQUET
 from neuro_assets.science.result import StepResult
+from neuro_assets.sources.raw_input import externals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,7 +166,7 @@ def _registration(config: LabConfig) -> StepSpec:
         log = get_dagster_logger()
         client = connect(config.alyx)
         repository = write_repository(config)
-        results = [asset for asset in step.inputs if asset not in names.EXTERNAL]
+        results = [asset for asset in step.inputs if asset not in externals()]
         target = target_of(config, step.store, record, results, step.scratch, step.inputs)
         if not config.alyx.write:
             changes = compare(client, target, repository)
