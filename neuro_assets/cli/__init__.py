@@ -17,6 +17,7 @@ from neuro_assets.cli import (  # noqa: F401  the commands register themselves
     process,
     setup,
     status,
+    upkeep,
 )
 from neuro_assets.cli.app import app
 from neuro_assets.outcomes import NeuroAssetsError
