@@ -8,12 +8,14 @@ from typing import Any
 import dagster as dg
 
 from neuro_assets import names
-from neuro_assets.assets.catalog import all_steps
+from neuro_assets.assets.catalog import all_steps, step_modules
+from neuro_assets.assets.configuration import lab_configuration
 from neuro_assets.assets.raw import external_assets
 from neuro_assets.assets.runner import step_asset
 from neuro_assets.assets.tables import table_assets
 from neuro_assets.config import LabConfig, config_path, parse_config
-from neuro_assets.executors.frozen_config import frozen_config
+from neuro_assets.config.changes import changed_fields
+from neuro_assets.executors.frozen_config import ConfigText, frozen_config
 from neuro_assets.executors.multiprocess import multiprocess_config
 from neuro_assets.partitions import SESSION_PROBE
 from neuro_assets.resources.io_managers import io_managers
@@ -24,12 +26,15 @@ from neuro_assets.sensors.publish import publish_sensors, tables_sensors
 from neuro_assets.sensors.reconciliation import reconciliation_sensor
 from neuro_assets.sensors.retries import dropped_retries_sensor
 
+# With this module, so that the fork server of the steps has them all.
+step_modules()
+
 
 def build_defs(
     *,
     config: LabConfig | None = None,
     resources: Mapping[str, Any] | None = None,
-    config_error: str | None = None,
+    loaded: ConfigText | None = None,
 ) -> dg.Definitions:
     """Assemble the platform for one lab.
 
@@ -39,15 +44,15 @@ def build_defs(
         The lab's choices; defaults when empty.
     resources : mapping, optional
         Resources that replace ours, for tests.
-    config_error : str, optional
-        Why `lab.yaml` as it is now was refused; shown by the sensor and in the location's metadata.
+    loaded : ConfigText, optional
+        The text of `lab.yaml` that was loaded, and why the file as it is now was refused.
 
     Returns
     -------
     dagster.Definitions
         Everything.
     """
-    config = config or LabConfig()
+    config, loaded = config or LabConfig(), loaded or ConfigText("")
     steps = all_steps(config)
     by_job = {
         job: dg.AssetSelection.assets(*(step.name for step in steps if step.job == job))
@@ -74,12 +79,13 @@ def build_defs(
     return dg.Definitions(
         assets=[
             *external_assets(),
+            lab_configuration(loaded),
             *(step_asset(step, config) for step in steps),
             *tables,
         ],
         jobs=[process, publish, refresh],
         sensors=[
-            discovery_sensor(config, process, config_error),
+            discovery_sensor(config, process, loaded.error),
             reconciliation_sensor(config),
             *publish_sensors(process, publish),
             dropped_retries_sensor(),
@@ -91,7 +97,7 @@ def build_defs(
             **(resources or {}),
         },
         executor=dg.multiprocess_executor.configured(multiprocess_config(config.compute.n_steps)),
-        metadata={"lab": config.lab, "config_error": config_error or "none"},
+        metadata={"lab": config.lab},
     )
 
 
@@ -99,6 +105,10 @@ def build_defs(
 def defs() -> dg.Definitions:
     """Definitions for the `lab.yaml` in force: every step of a run sees the one it began with."""
     path = config_path()
-    frozen = frozen_config(path, lambda text: all_steps(parse_config(text)))
+    frozen = frozen_config(path, lambda text: all_steps(parse_config(text)), _compare)
     config = parse_config(frozen.text, base=path.parent)
-    return build_defs(config=config, config_error=frozen.error)
+    return build_defs(config=config, loaded=frozen)
+
+
+def _compare(old: str, new: str) -> list[dict[str, str]]:
+    return changed_fields(parse_config(old), parse_config(new))

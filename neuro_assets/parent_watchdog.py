@@ -38,7 +38,7 @@ def end_with_parent(grace_s: float = GRACE_S) -> bool:
     if parent is None:
         return False
     watch = threading.Thread(
-        target=_watch, args=(parent.sentinel, grace_s), name="lifeline", daemon=True
+        target=_watch, args=(parent.sentinel, grace_s), name="parent-watchdog", daemon=True
     )
     watch.start()
     return True

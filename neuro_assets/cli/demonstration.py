@@ -86,6 +86,8 @@ def demonstrate(folder: Path, *, duration: float, channels: int, seed: int) -> b
     bool
         Whether every expected output is complete or rightly skipped.
     """
+    from neuro_assets.service import prepared_worker
+
     began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CONFIG_NAME
@@ -94,8 +96,9 @@ def demonstrate(folder: Path, *, duration: float, channels: int, seed: int) -> b
     os.environ[CONFIG_VARIABLE] = str(path)
     lab = Lab(path, read_config(path))
     session, truth = _session(folder, duration, channels, seed)
-    keys = registered_keys(lab, [str(session)])
-    ok = process_keys(lab, keys, [])
+    with prepared_worker(folder) as worker:
+        keys = registered_keys(lab, [str(session)])
+        ok = process_keys(lab, keys, [], worker=worker)
     for key in keys:
         console.print(states_table(key, output_states(lab, key)))
     console.print(_truth_table(lab, keys, truth))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dagster import DagsterEvent
 
     from neuro_assets.registry.registry import RecordingRecord
+    from neuro_assets.service.worker_process import WorkerProcess
 
 
 Difficulty = Literal["standard", "hard"]
@@ -43,14 +44,16 @@ def run(
 ) -> None:
     """Register recordings and process them, here or by a running `neuro-assets up`."""
     from neuro_assets.cli.status import output_states, states_table
+    from neuro_assets.service import prepared_worker
 
     lab = open_lab() if store is None else with_store(open_lab(), store)
     if store is not None and _is_up(lab):
         raise PermanentFailure(
             "`neuro-assets up` is running and uses the store of lab.yaml; stop it, or leave --store"
         )
-    keys = registered_keys(lab, targets, use_hash=use_hash)
-    ok = process_keys(lab, keys, only or [], force=force)
+    with prepared_worker(lab.folder) as worker:
+        keys = registered_keys(lab, targets, use_hash=use_hash)
+        ok = process_keys(lab, keys, only or [], force=force, worker=worker)
     for key in keys:
         states = output_states(lab, key)
         console.print(states_table(key, states))
@@ -101,7 +104,14 @@ def registered_keys(lab: Lab, targets: Iterable[str], *, use_hash: bool = False)
     return list(dict.fromkeys(keys))
 
 
-def process_keys(lab: Lab, keys: list[str], only: list[str], *, force: bool = False) -> bool:
+def process_keys(
+    lab: Lab,
+    keys: list[str],
+    only: list[str],
+    *,
+    force: bool = False,
+    worker: WorkerProcess | None = None,
+) -> bool:
     """Run the jobs for the keys, one key after the other; True when nothing failed."""
     from neuro_assets.assets.runner import FORCE_TAG
     from neuro_assets.service import execute
@@ -115,14 +125,15 @@ def process_keys(lab: Lab, keys: list[str], only: list[str], *, force: bool = Fa
             if only and not by_job[job]:
                 continue
             result = execute(
-                job, key, tags, by_job[job] or None, workdir=lab.folder,
+                job, key, tags, by_job[job] or None, workdir=lab.folder, worker=worker,
                 on_event=printer(key), log=console.print,
             )  # fmt: skip
             if result.status == "CANCELED":
                 raise KeyboardInterrupt
             ok = ok and result.ok
     if not only:
-        ok = execute(names.TABLES_JOB, workdir=lab.folder, log=console.print).ok and ok
+        tables = execute(names.TABLES_JOB, workdir=lab.folder, worker=worker, log=console.print)
+        ok = tables.ok and ok
     return ok
 
 
@@ -225,4 +236,4 @@ def up(
             # a disk from which every session is gone.
             Path(source.path).mkdir(parents=True, exist_ok=True)
         console.print(f"watching {source.path}")
-    serve(port, workdir=lab.folder, read_only=read_only, log=console.print)
+    serve(port, workdir=lab.folder, read_only=read_only, config=lab.path, log=console.print)

@@ -68,6 +68,10 @@ def _running(lab: Lab) -> Mapping[str, set[str]]:
 
 
 def _print_states(lab: Lab, states: list[OutputState]) -> None:
+    from neuro_assets.service import loaded_configuration
+
+    for line in loaded_configuration(lab.folder, lab.path):
+        console.print(escape(line), soft_wrap=True)
     if not states:
         console.print(
             f"No recordings yet in {lab.config.store.url}. Drop a session into a source folder "

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 from pydantic import Field
 
 from neuro_assets.config.base import Strict
+from neuro_assets.config.machine import usable_cores
 
 
 class ComputeConfig(Strict):
     """What one run may use of this machine."""
 
-    cores: int | None = Field(None, ge=1, description="CPU cores; all when empty")
+    cores: int | None = Field(None, ge=1, description="CPU cores; all that may be used when empty")
     concurrent_steps: int | None = Field(
         None, ge=1, description="Steps of a run at once; two, or one on a single core, when empty"
     )
@@ -23,7 +22,7 @@ class ComputeConfig(Strict):
     @property
     def n_cores(self) -> int:
         """Cores to use."""
-        return self.cores or os.cpu_count() or 1
+        return self.cores or usable_cores()
 
     @property
     def n_steps(self) -> int:

@@ -11,17 +11,23 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from neuro_assets.outcomes import NeuroAssetsError
 
 LAST_GOOD_SUFFIX = ".last_good"
+LOADED_VARIABLE = "NEURO_ASSETS_LOADED_CONFIG"
+"""Set for the code server of `up`: the file in which it records the configuration it loads."""
 _PREFIX = "neuro_assets/"
 _log = logging.getLogger("dagster.neuro_assets.config")
 
 Validate = Callable[[str], object]
 """Raises `NeuroAssetsError` or `ValueError` (pydantic's included) when a text is not usable."""
+
+Compare = Callable[[str, str], list[dict[str, str]]]
+"""Lists `field`, `old` and `new` of what differs between two usable texts."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +40,19 @@ class ConfigText:
         Its text, empty when there is no such file.
     error : str or None
         Why the file as it is now was refused; `text` is then the last good one.
+    loaded_at : str or None
+        When it was read: ISO time, UTC.
+    changes : list of dict
+        `field`, `old` and `new` of the latest change that a code server has loaded.
+    changed_at : str or None
+        When it was loaded: ISO time, UTC.
     """
 
     text: str
     error: str | None = None
+    loaded_at: str | None = None
+    changes: list[dict[str, str]] = field(default_factory=list)
+    changed_at: str | None = None
 
 
 def frozen_text(name: str, read: Callable[[], str]) -> str:
@@ -62,8 +77,8 @@ def frozen_text(name: str, read: Callable[[], str]) -> str:
 
     Notes
     -----
-    `DefinitionsLoadContext` is not exported by Dagster; `tests/test_dagster_contract.py` holds
-    what is used of it. `Definitions.with_reconstruction_metadata` does not reach the steps.
+    `DefinitionsLoadContext` is not exported by Dagster; `tests/service/test_dagster_contract.py`
+    holds what is used of it. `Definitions.with_reconstruction_metadata` does not reach the steps.
     """
     from dagster._core.definitions.definitions_load_context import (
         DefinitionsLoadContext,
@@ -82,8 +97,10 @@ def frozen_text(name: str, read: Callable[[], str]) -> str:
     return text
 
 
-def frozen_config(path: Path, validate: Validate) -> ConfigText:
+def frozen_config(path: Path, validate: Validate, compare: Compare | None = None) -> ConfigText:
     """Read, check and freeze a configuration file; see `load_config_text` and `frozen_text`.
+
+    The code server of `neuro-assets up` also records what it has loaded, see `loaded_config`.
 
     Parameters
     ----------
@@ -91,6 +108,8 @@ def frozen_config(path: Path, validate: Validate) -> ConfigText:
         The file.
     validate : callable
         Raises when a text is not usable.
+    compare : callable, optional
+        Lists the fields in which two usable texts differ.
 
     Returns
     -------
@@ -99,10 +118,58 @@ def frozen_config(path: Path, validate: Validate) -> ConfigText:
     """
 
     def read() -> str:
-        text, error = load_config_text(path, validate)
-        return json.dumps(asdict(ConfigText(text, error)))
+        loaded = ConfigText(*load_config_text(path, validate), loaded_at=_now())
+        record = os.environ.get(LOADED_VARIABLE)
+        if record:
+            loaded = _recorded(Path(record), loaded, compare)
+        return json.dumps(asdict(loaded))
 
     return ConfigText(**json.loads(frozen_text(path.name, read)))
+
+
+def loaded_config(record: Path) -> ConfigText | None:
+    """Return what the code server has loaded last.
+
+    Parameters
+    ----------
+    record : Path
+        `loaded_config.json` in the home.
+
+    Returns
+    -------
+    ConfigText or None
+        None when no code server has recorded anything, or not in this form.
+    """
+    try:
+        return ConfigText(**json.loads(record.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def _recorded(record: Path, loaded: ConfigText, compare: Compare | None) -> ConfigText:
+    """Add what changed since the load before, and keep both for the next one and for `status`."""
+    before = loaded_config(record)
+    if before is not None:
+        loaded = replace(loaded, changes=before.changes, changed_at=before.changed_at)
+        if compare is not None and before.text != loaded.text:
+            loaded = _with_changes(before, loaded, compare)
+    _keep(record, json.dumps(asdict(loaded)))
+    return loaded
+
+
+def _with_changes(before: ConfigText, loaded: ConfigText, compare: Compare) -> ConfigText:
+    try:
+        changes = compare(before.text, loaded.text)
+    except (NeuroAssetsError, ValueError) as error:
+        # The text of then is not usable any more: another version of this package.
+        changes = [{"field": "lab.yaml", "old": f"not readable: {error}", "new": "as it is now"}]
+    if not changes:
+        return loaded
+    return replace(loaded, changes=changes, changed_at=loaded.loaded_at)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def load_config_text(

@@ -9,6 +9,7 @@ platform, cost no retry.
 from __future__ import annotations
 
 import logging
+import time
 from datetime import datetime
 
 from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
@@ -25,6 +26,8 @@ from dagster._core.storage.tags import (
 FAILED_RETRY_MESSAGE = "Failed to retry run"
 """What Dagster's daemon records with a run whose retry it could not start, before it gives up."""
 MAX_START_ATTEMPTS = 10
+
+_SETTLE_POLLS, _SETTLE_POLL_S = 50, 0.2
 
 _log = logging.getLogger("dagster.neuro_assets.retries")
 
@@ -78,7 +81,7 @@ def will_be_retried(instance: DagsterInstance, run: DagsterRun) -> bool:
     """
     if run.status is not DagsterRunStatus.FAILURE or not instance.run_retries_enabled:
         return False
-    if any(other.parent_run_id == run.run_id for other in _group(instance, run)):
+    if next_run(instance, run) is not None:
         return True
     if _start_attempts(instance, run) >= MAX_START_ATTEMPTS:
         return False
@@ -86,6 +89,52 @@ def will_be_retried(instance: DagsterInstance, run: DagsterRun) -> bool:
     return auto_reexecution_should_retry_run(
         instance, run, RunFailureReason(reason) if reason else None
     )
+
+
+def next_run(instance: DagsterInstance, run: DagsterRun) -> DagsterRun | None:
+    """Return the run that executes a failed one again, if there is one.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+        Where the run is.
+    run : DagsterRun
+        The run.
+
+    Returns
+    -------
+    DagsterRun or None
+        The first of them.
+    """
+    again = (other for other in _group(instance, run) if other.parent_run_id == run.run_id)
+    return next(again, None)
+
+
+def settled(instance: DagsterInstance, run: DagsterRun) -> DagsterRun:
+    """Return a run that is ending as it is once Dagster has written down how it ended.
+
+    Dagster stores the event of an end first, then the status, then the reason, then whether the
+    run is retried; a sensor sees the event.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+        Where the run is.
+    run : DagsterRun
+        Of an event of its end.
+
+    Returns
+    -------
+    DagsterRun
+        Read again; as it is after some seconds when no more comes.
+    """
+    for _ in range(_SETTLE_POLLS):
+        run = instance.get_run_by_id(run.run_id) or run
+        failed = run.status is DagsterRunStatus.FAILURE and instance.run_retries_enabled
+        if run.is_finished and (not failed or WILL_RETRY_TAG in run.tags):
+            break
+        time.sleep(_SETTLE_POLL_S)
+    return run
 
 
 def retry_dropped(instance: DagsterInstance, since: datetime) -> list[str]:

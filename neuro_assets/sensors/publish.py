@@ -6,7 +6,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from neuro_assets import names
-from neuro_assets.executors.retries import will_be_retried
+from neuro_assets.executors.retries import settled, will_be_retried
 
 ENDED = (
     dg.DagsterRunStatus.SUCCESS,
@@ -31,7 +31,7 @@ def publish_sensors(
         key = run.tags.get(PARTITION_TAG)
         if key is None:
             return dg.SkipReason(f"Run {run.run_id} has no partition")
-        if will_be_retried(context.instance, run):
+        if will_be_retried(context.instance, settled(context.instance, run)):
             return dg.SkipReason(f"Run {run.run_id} was lost and is retried: waiting for its end")
         tags = {name: run.tags[name] for name in COPIED_TAGS if name in run.tags}
         return dg.RunRequest(run_key=run.run_id, partition_key=key, tags=tags)

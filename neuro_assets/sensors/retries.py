@@ -9,8 +9,13 @@ from neuro_assets.executors.retries import retry_dropped
 LOOK_BACK = timedelta(days=2)
 
 
-def dropped_retries_sensor() -> dg.SensorDefinition:
+def dropped_retries_sensor(interval_s: int = 30) -> dg.SensorDefinition:
     """Build the sensor that has dropped retries tried again.
+
+    Parameters
+    ----------
+    interval_s : int
+        Seconds between two looks.
 
     Returns
     -------
@@ -21,7 +26,7 @@ def dropped_retries_sensor() -> dg.SensorDefinition:
     @dg.sensor(
         name="dropped_retries",
         description="Has the daemon retry lost runs whose retry it could not start.",
-        minimum_interval_seconds=30,
+        minimum_interval_seconds=interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def dropped_retries(context: dg.SensorEvaluationContext) -> dg.SkipReason:

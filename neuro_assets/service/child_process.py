@@ -7,16 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
 from neuro_assets.executors.identity import Liveness, ProcessIdentity
-from neuro_assets.service.home import log_file
+from neuro_assets.service.home import child_environment, log_file
 
 CODE_SERVER, WEB_SERVER, DAEMON = "code-server", "webserver", "daemon"
-GRACE_S = {CODE_SERVER: 15.0, WEB_SERVER: 5.0, DAEMON: 20.0}
+_GRACE_S = {CODE_SERVER: 15.0, WEB_SERVER: 5.0, DAEMON: 20.0}
 
 _STEADY_S = 120.0
 """A process that lived this long was well: the next restart is immediate again."""
@@ -34,21 +34,29 @@ class ChildProcess:
         Arguments of `python -m`.
     home : Path
         Dagster's home.
+    environment : mapping, optional
+        Variables beside those of `child_environment`.
     """
 
-    def __init__(self, name: str, command: Sequence[str], home: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        home: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self._home = home
         self.log = log_file(home, name)
-        self._command = [sys.executable, "-m", *command]
+        self._command = [sys.executable, "-P", "-m", *command]
         self._env = {
             # The first tick after a start reads a whole registry; of 16,000 sessions that takes
             # about a minute, which is where Dagster's own limit is.
             "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "300",
-            **os.environ,
-            "DAGSTER_HOME": str(home),
-            "DAGSTER_DISABLE_TELEMETRY": "yes",
+            **child_environment(home),
+            **(environment or {}),
         }
+        self.grace_s = next(s for kind, s in _GRACE_S.items() if name.endswith(kind))
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._deaths = 0
@@ -106,9 +114,9 @@ def end_leftovers(children: dict[str, str], log: Callable[[str], None]) -> None:
             continue
         log(f"ending the {name} that an earlier start left behind (process {identity.pid})")
         process = psutil.Process(identity.pid)
-        if name != CODE_SERVER:
+        if not name.endswith(CODE_SERVER):
             process.terminate()
-            psutil.wait_procs([process], timeout=GRACE_S[name])
+            psutil.wait_procs([process], timeout=20)
         if identity.liveness() is Liveness.ALIVE:
             process.kill()
             psutil.wait_procs([process], timeout=5)

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -55,6 +55,32 @@ def daemon_alive(instance: DagsterInstance) -> bool:
     return heartbeat is not None and time.time() - heartbeat.timestamp < HEARTBEAT_S
 
 
+@contextmanager
+def prepared_worker(
+    workdir: Path, location: CodeLocation | None = None
+) -> Iterator[WorkerProcess | None]:
+    """Start the process for runs to come, so that it imports while the caller does other things.
+
+    Parameters
+    ----------
+    workdir : Path
+        The lab's folder.
+    location : CodeLocation, optional
+        The definitions.
+
+    Yields
+    ------
+    WorkerProcess or None
+        For `execute`; None while `neuro-assets up` takes the runs.
+    """
+    home = prepare_home(workdir)
+    if is_held(home / UP_LOCK):
+        yield None
+        return
+    with WorkerProcess(home, workdir, location or CodeLocation()) as worker:
+        yield worker
+
+
 def execute(
     job_name: str,
     partition_key: str | None = None,
@@ -63,6 +89,7 @@ def execute(
     *,
     workdir: Path | None = None,
     location: CodeLocation | None = None,
+    worker: WorkerProcess | None = None,
     on_event: OnEvent = _ignore,
     log: Log = print,
 ) -> RunResult:
@@ -86,6 +113,8 @@ def execute(
         The lab's folder; the current one when None.
     location : CodeLocation, optional
         The definitions.
+    worker : WorkerProcess, optional
+        Executes the run where no daemon does, and is left open; one for this run when None.
     on_event : callable
         Gets each Dagster event of the run; it must not raise.
     log : callable
@@ -117,12 +146,13 @@ def execute(
         list(selection) if selection is not None else None,
     )
     home = prepare_home(workdir)
+
     with DagsterInstance.from_config(str(home)) as instance, _interruptible():
         while True:
             if daemon_alive(instance):
                 result = _in_daemon(instance, location, request, on_event, log)
             else:
-                result = _here(instance, workdir, location, request, on_event, log)
+                result = _here(instance, workdir, location, worker, request, on_event, log)
             if result is not None:
                 return result
             time.sleep(_POLL_S)
@@ -155,6 +185,7 @@ def _here(
     instance: DagsterInstance,
     workdir: Path,
     location: CodeLocation,
+    worker: WorkerProcess | None,
     request: Request,
     on_event: OnEvent,
     log: Log,
@@ -162,7 +193,8 @@ def _here(
     """Execute a run ourselves; None when another one holds the lock or a daemon came up."""
     from neuro_assets.executors.launcher import reap_dead_runs
 
-    with hold(Path(instance.root_directory) / RUN_LOCK) as lock:
+    home = Path(instance.root_directory)
+    with hold(home / RUN_LOCK) as lock:
         if lock is None:
             _await_lock(instance, log)
             return None
@@ -170,8 +202,8 @@ def _here(
             return None
         for dead in reap_dead_runs(instance):
             log(f"run {dead} was killed earlier: marked as failed, its pool slots are free")
-        with WorkerProcess(instance, lock, workdir, location, request) as worker:
-            return worker.follow(on_event, log)
+        with nullcontext(worker) if worker else WorkerProcess(home, workdir, location) as process:
+            return process.run(instance, lock, request, on_event, log)
 
 
 def _await_lock(instance: DagsterInstance, log: Log) -> None:

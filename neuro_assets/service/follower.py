@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from dagster import DagsterEvent, DagsterInstance, DagsterRun
 
 OnEvent = Callable[["DagsterEvent"], None]
-_DECISION_POLLS = 20
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,6 @@ class RunFollower:
         self._instance = instance
         self._on_event = on_event
         self._cursor: str | None = None
-        self._undecided_polls = 0
         self.run = self._get(run_id)
 
     def _get(self, run_id: str) -> DagsterRun:
@@ -91,20 +89,14 @@ class RunFollower:
         return self.run.is_finished
 
     def finished_with_retries(self) -> bool:
-        """Do the same, and go on with the automatic retry of a run whose process was lost."""
-        from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
+        """Do the same, and go on with the run that executes a failed one again."""
+        from neuro_assets.executors.retries import next_run, settled, will_be_retried
 
-        finished = self.finished()
-        if self.run.status.value != "FAILURE":
-            return finished
-        will_retry = self.run.tags.get(WILL_RETRY_TAG)
-        if will_retry is None:
-            # Dagster decides just after it has recorded the failure; without retries, never.
-            self._undecided_polls += 1
-            return self._undecided_polls > _DECISION_POLLS
-        if will_retry != "true":
-            return True
-        retry = self.run.tags.get(AUTO_RETRY_RUN_ID_TAG)
+        if not self.finished() or self.run.status.value != "FAILURE":
+            return self.run.is_finished
+        self.run = settled(self._instance, self.run)
+        retry = next_run(self._instance, self.run)
         if retry is not None:
-            self.run, self._cursor, self._undecided_polls = self._get(retry), None, 0
-        return False
+            self.run, self._cursor = retry, None
+            return False
+        return not will_be_retried(self._instance, self.run)

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,13 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from neuro_assets.executors.multiprocess import usable_cores
+from neuro_assets.config.machine import usable_cores
 from neuro_assets.outcomes import PermanentFailure
 
 HOME_NAME = ".dagster_home"
 HOME_VARIABLE = "DAGSTER_HOME"
 UP_LOCK = "up.lock"
+READ_ONLY_LOCK = "up-read-only.lock"
 RUN_LOCK = "run.lock"
+LOADED_CONFIG = "loaded_config.json"
+"""What the code server has loaded, see `executors.frozen_config`."""
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 _MAX_SOCKET_BYTES = 100
@@ -34,6 +38,11 @@ _RUNS_LINE = re.compile(r"^(\s+max_concurrent_runs: )\d+", flags=re.MULTILINE)
 _CORES_PER_RUN = 8
 _MAX_LOG_BYTES = 10_000_000
 _TAIL_LINES = 15
+_CAN_QUERY = hasattr(fcntl, "F_OFD_GETLK")
+"""Linux; elsewhere a lock can only be asked about by trying to take it."""
+_LOCK_FORMAT = "hhqqi4x"
+_WHOLE_FILE = struct.pack(_LOCK_FORMAT, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+"""The kernel's `struct flock` (fcntl(2)): kind, origin, start, length, process."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +64,28 @@ class CodeLocation:
     name: str = "neuro_assets"
 
 
+def home_path(workdir: Path) -> Path:
+    """Return where the home of a lab's Dagster is, or would be.
+
+    Parameters
+    ----------
+    workdir : Path
+        The lab's folder.
+
+    Returns
+    -------
+    Path
+        `DAGSTER_HOME` where it is set, else `.dagster_home` in the folder; absolute.
+    """
+    return Path(os.environ.get(HOME_VARIABLE) or workdir / HOME_NAME).expanduser().resolve()
+
+
 def prepare_home(workdir: Path, *, cores: int | None = None) -> Path:
     """Make the home folder of a lab's Dagster, and its `dagster.yaml`.
 
     A new home is closed to other users unless `store.private` of `lab.yaml` is false. An existing
-    file that a person has written or changed is left alone; one that we wrote and
-    nobody changed is renewed. `DAGSTER_HOME` is set for this process and its children.
+    file that a person has written or changed is left alone; one that we wrote and nobody
+    changed is renewed.
 
     Parameters
     ----------
@@ -74,14 +99,13 @@ def prepare_home(workdir: Path, *, cores: int | None = None) -> Path:
     Path
         The home, absolute.
     """
-    home = Path(os.environ.get(HOME_VARIABLE) or workdir / HOME_NAME).expanduser().resolve()
+    home = home_path(workdir)
     if not home.exists():
         home.parent.mkdir(parents=True, exist_ok=True)
         home.mkdir(mode=0o700 if _is_private(workdir) else 0o777, exist_ok=True)
     path = home / "dagster.yaml"
     if not path.exists() or _is_ours(path.read_text(encoding="utf-8")):
         write_text(path, _signed(instance_yaml(cores or usable_cores())))
-    os.environ[HOME_VARIABLE] = str(home)
     return home
 
 
@@ -93,6 +117,31 @@ def _is_private(workdir: Path) -> bool:
         return read_config(config_path(workdir)).store.private
     except PermanentFailure:
         return True
+
+
+def child_environment(home: Path) -> dict[str, str]:
+    """Return the environment of a process that works with a home.
+
+    Parameters
+    ----------
+    home : Path
+        From `prepare_home`.
+
+    Returns
+    -------
+    dict of str to str
+        This process's own, without the working folder among the places to import from: a stray
+        `gql.py` in it would be taken for a library.
+    """
+    return {
+        **os.environ,
+        HOME_VARIABLE: str(home),
+        "DAGSTER_DISABLE_TELEMETRY": "yes",
+        "PYTHONSAFEPATH": "1",
+        # Dagster takes the first folder of the path for that of a script, and drops it: not one
+        # that somebody needs.
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(home), os.environ.get("PYTHONPATH")])),
+    }
 
 
 def instance_yaml(cores: int) -> str:
@@ -112,8 +161,10 @@ def instance_yaml(cores: int) -> str:
     return _RUNS_LINE.sub(rf"\g<1>{max(1, cores // _CORES_PER_RUN)}", template)
 
 
-def write_workspace(home: Path, location: CodeLocation, socket: Path) -> Path:
-    """Write the `workspace.yaml` that lets all processes share one code server.
+def write_workspace(
+    home: Path, location: CodeLocation, socket: Path, name: str = "workspace.yaml"
+) -> Path:
+    """Write the workspace file that lets all processes share one code server.
 
     Parameters
     ----------
@@ -123,6 +174,8 @@ def write_workspace(home: Path, location: CodeLocation, socket: Path) -> Path:
         Its name is the one of the packaged `workspace.yaml`, so that histories stay.
     socket : Path
         Where the code server listens.
+    name : str
+        Name of the file.
 
     Returns
     -------
@@ -130,13 +183,13 @@ def write_workspace(home: Path, location: CodeLocation, socket: Path) -> Path:
         The file.
     """
     server = {"socket": str(socket), "location_name": location.name}
-    path = home / "workspace.yaml"
+    path = home / name
     # JSON is YAML, and quotes whatever the path holds.
     write_text(path, json.dumps({"load_from": [{"grpc_server": server}]}, indent=1) + "\n")
     return path
 
 
-def socket_path(home: Path) -> Path:
+def socket_path(home: Path, name: str = "code") -> Path:
     """Return where the code server of a home listens.
 
     A Unix socket and not a port: whoever reaches a code server can run code as its user.
@@ -145,16 +198,18 @@ def socket_path(home: Path) -> Path:
     ----------
     home : Path
         The home; when its path is too long, a private folder in the system's temporary one.
+    name : str
+        Of the code server: one that only shows things has another than the one that runs them.
 
     Returns
     -------
     Path
         The path of the socket.
     """
-    path = home / "code.sock"
+    path = home / f"{name}.sock"
     if len(os.fsencode(path)) <= _MAX_SOCKET_BYTES:
         return path
-    return Path(tempfile.mkdtemp(prefix="neuro-assets-")) / "code.sock"
+    return Path(tempfile.mkdtemp(prefix="neuro-assets-")) / f"{name}.sock"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -184,19 +239,23 @@ def hold(path: Path) -> Iterator[TextIO | None]:
     Yields
     ------
     file or None
-        The open file, or None when another process holds it.
+        The open file, or None when another process holds it. A process that inherits the file
+        holds the lock too.
     """
     with path.open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            if _CAN_QUERY:
+                fcntl.fcntl(file, fcntl.F_OFD_SETLK, _WHOLE_FILE)
+            else:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
             yield None
             return
         yield file
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether some process holds a lock.
+    """Tell whether some process holds a lock, without taking it.
 
     Parameters
     ----------
@@ -210,8 +269,12 @@ def is_held(path: Path) -> bool:
     """
     if not path.exists():
         return False
-    with hold(path) as file:
-        return file is None
+    if not _CAN_QUERY:
+        with hold(path) as file:
+            return file is None
+    with path.open("rb") as file:
+        answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _WHOLE_FILE)
+    return bool(struct.unpack(_LOCK_FORMAT, answer)[0] != fcntl.F_UNLCK)
 
 
 def read_state(path: Path) -> dict[str, Any]:

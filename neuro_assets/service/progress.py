@@ -1,4 +1,4 @@
-"""Which assets live runs are making now, for `neuro-assets status`.
+"""What the running platform does, for `neuro-assets status`: assets in progress, configuration.
 
 Dagster is imported inside the functions: whatever imports this package must start fast.
 """
@@ -8,7 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neuro_assets.service.home import prepare_home
+from neuro_assets.config import ConfigError, parse_config
+from neuro_assets.config.changes import changed_fields
+from neuro_assets.executors.frozen_config import loaded_config
+from neuro_assets.service.home import LOADED_CONFIG, UP_LOCK, home_path, is_held, prepare_home
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -41,6 +44,37 @@ def steps_in_progress(workdir: Path) -> dict[str, set[str]]:
             if key is not None and not is_dead(instance, run):
                 found.setdefault(key, set()).update(_open_steps(instance, run.run_id))
     return found
+
+
+def loaded_configuration(workdir: Path, path: Path) -> list[str]:
+    """Say which configuration a running `neuro-assets up` has loaded.
+
+    Parameters
+    ----------
+    workdir : Path
+        The lab's folder.
+    path : Path
+        Its `lab.yaml`.
+
+    Returns
+    -------
+    list of str
+        Lines; with one for each field in which the file as it is now differs. None when it is not
+        up, or was started in another way.
+    """
+    home = home_path(workdir)
+    loaded = loaded_config(home / LOADED_CONFIG) if is_held(home / UP_LOCK) else None
+    if loaded is None:
+        return []
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if text == loaded.text:
+        return [f"{path} is loaded as it is, since {loaded.loaded_at}"]
+    lines = [f"{path} was changed and is not loaded; in force is what was read {loaded.loaded_at}"]
+    try:
+        changes = changed_fields(parse_config(loaded.text), parse_config(text))
+    except ConfigError as error:
+        return [*lines, f"  it cannot be used: {error}"]
+    return [*lines, *(f"  {c['field']}: {c['old']} -> {c['new']}" for c in changes)]
 
 
 def _open_steps(instance: DagsterInstance, run_id: str) -> set[str]:

@@ -5,19 +5,22 @@ Used where a run is put into the queue and where it is executed. Nothing is exec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from dagster import AssetKey, DagsterInstance, DagsterRun
-from dagster._core.definitions.partitions.context import partition_loading_context
+from dagster import (
+    AssetKey,
+    DagsterInstance,
+    DagsterRun,
+    DynamicPartitionsDefinition,
+    PartitionsDefinition,
+)
 from dagster._core.definitions.reconstruct import (
     ReconstructableJob,
     ReconstructableRepository,
     initialize_repository_def_from_pointer,
 )
 from dagster._core.definitions.repository_definition import RepositoryLoadData
-from dagster._core.errors import DagsterUnknownPartitionError
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
     RemoteJobOrigin,
@@ -27,6 +30,8 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.service.home import CodeLocation
+
+PARTITION_TAG = "dagster/partition"
 
 
 @dataclass(frozen=True)
@@ -115,14 +120,11 @@ def create_run(instance: DagsterInstance, job: LoadedJob, request: Request) -> D
     """
     definition = job.recon.get_definition()
     tags: dict[str, str] = dict(definition.run_tags)
-    run_config: Mapping[str, Any] = {}
     if request.partition_key is not None:
-        _require_key(instance, job, request.partition_key)
-        tags |= definition.get_tags_for_partition_key(request.partition_key, None)
-        run_config = definition.get_run_config_for_partition_key(request.partition_key)
+        _require_key(instance, definition.partitions_def, request.partition_key)
+        tags[PARTITION_TAG] = request.partition_key
     return instance.create_run_for_job(
         job_def=definition,
-        run_config=run_config,
         tags=tags | request.tags,
         asset_selection=_asset_keys(job, request.selection),
         job_code_origin=job.recon.get_python_origin(),
@@ -143,14 +145,16 @@ def _asset_keys(job: LoadedJob, selection: Sequence[str] | None) -> frozenset[As
     return keys
 
 
-def _require_key(instance: DagsterInstance, job: LoadedJob, partition_key: str) -> None:
-    try:
-        with partition_loading_context(dynamic_partitions_store=instance) as context:
-            job.recon.get_definition().validate_partition_key(partition_key, None, context)
-    except DagsterUnknownPartitionError as error:
-        raise PermanentFailure(
-            f"{partition_key!r} is not a registered recording; register its folder first"
-        ) from error
+def _require_key(
+    instance: DagsterInstance, partitions: PartitionsDefinition | None, key: str
+) -> None:
+    known = (
+        isinstance(partitions, DynamicPartitionsDefinition)
+        and partitions.name is not None
+        and instance.has_dynamic_partition(partitions.name, key)
+    )
+    if not known:
+        raise PermanentFailure(f"{key!r} is not a registered recording; register its folder first")
 
 
 def _remote_origin(job: LoadedJob) -> RemoteJobOrigin:

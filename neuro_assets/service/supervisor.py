@@ -10,6 +10,8 @@ import http.client
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,12 +21,12 @@ from typing import TextIO
 
 import psutil
 
+from neuro_assets.executors.frozen_config import LOADED_VARIABLE
 from neuro_assets.executors.identity import ProcessIdentity
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.service.child_process import (
     CODE_SERVER,
     DAEMON,
-    GRACE_S,
     WEB_SERVER,
     ChildProcess,
     descendants,
@@ -32,9 +34,13 @@ from neuro_assets.service.child_process import (
     living,
     run_workers,
 )
+from neuro_assets.service.config_watch import ConfigWatch
 from neuro_assets.service.home import (
+    LOADED_CONFIG,
+    READ_ONLY_LOCK,
     UP_LOCK,
     CodeLocation,
+    child_environment,
     hold,
     prepare_home,
     read_state,
@@ -63,12 +69,14 @@ def up(
     workdir: Path | None = None,
     location: CodeLocation | None = None,
     read_only: bool = False,
+    config: Path | None = None,
     log: Log = print,
 ) -> None:
     """Run the web server, the daemon and the code server until a signal ends it.
 
-    On SIGINT or SIGTERM runs in progress are interrupted (their steps clean up; the next `up`
-    resumes them) and the processes stopped; a second signal kills them.
+    Restarts what dies, and loads `config` again when it was changed and is usable. On SIGINT or
+    SIGTERM runs in progress are interrupted (their steps clean up; the next `up` resumes them) and
+    the processes stopped; a second signal kills them.
 
     Parameters
     ----------
@@ -79,7 +87,10 @@ def up(
     location : CodeLocation, optional
         The definitions.
     read_only : bool
-        Serve a user interface that cannot start anything.
+        Serve a user interface that cannot start anything, and start nothing: no sensors, no queue,
+        no runs. It may stand beside an `up` that does.
+    config : Path, optional
+        The configuration file of the definitions; `lab.yaml` in `workdir` when None.
     log : callable
         Gets one line at a time.
 
@@ -88,18 +99,20 @@ def up(
     PermanentFailure
         When it is up already, the port is taken, or a process does not come up.
     """
-    home = prepare_home(workdir or Path.cwd())
-    with hold(home / UP_LOCK) as lock:
+    workdir = workdir or Path.cwd()
+    home = prepare_home(workdir)
+    path = home / (READ_ONLY_LOCK if read_only else UP_LOCK)
+    with hold(path) as lock:
         if lock is None:
-            state = read_state(home / UP_LOCK)
+            state = read_state(path)
             raise PermanentFailure(
                 f"neuro-assets is up already for {home}: {state.get('url', 'starting')} "
                 f"(process {state.get('pid', 'unknown')}); stop that one first"
             )
-        end_leftovers(read_state(home / UP_LOCK).get("children", {}), log)
+        end_leftovers(read_state(path).get("children", {}), log)
         _require_free(port)
-        supervisor = _Supervisor(home, lock, port, location or CodeLocation(), read_only, log)
-        supervisor.run()
+        location, config = location or CodeLocation(), config or workdir / "lab.yaml"
+        _Supervisor(home, lock, port, location, config, read_only, log).run()
 
 
 class _Supervisor:
@@ -111,25 +124,34 @@ class _Supervisor:
         lock: TextIO,
         port: int,
         location: CodeLocation,
+        config: Path,
         read_only: bool,
         log: Log,
     ) -> None:
+        self._home = home
         self._lock = lock
         self._report = log
         self._port = port
         self._url = f"http://{HOST}:{port}"
-        self._socket = socket_path(home)
-        workspace = str(write_workspace(home, location, self._socket))
-        self._code = ChildProcess(CODE_SERVER, _code_server(location, self._socket), home)
-        self._web = ChildProcess(WEB_SERVER, _web_server(workspace, port, read_only), home)
-        self._daemon = ChildProcess(DAEMON, ["dagster._daemon", "run", "-w", workspace], home)
+        prefix = "read-only-" if read_only else ""
+        self._socket = socket_path(home, f"{prefix}code")
+        workspace = str(write_workspace(home, location, self._socket, f"{prefix}workspace.yaml"))
+        loaded = {} if read_only else {LOADED_VARIABLE: str(home / LOADED_CONFIG)}
+        command = _code_server(location, self._socket, home)
+        self._code = ChildProcess(f"{prefix}{CODE_SERVER}", command, home, loaded)
+        command = _web_server(workspace, port, read_only)
+        self._web = ChildProcess(f"{prefix}{WEB_SERVER}", command, home)
+        daemon = ChildProcess(DAEMON, ["dagster._daemon", "run", "-w", workspace], home)
+        self._daemon = None if read_only else daemon
+        self._config = ConfigWatch(config, home, location, self._socket, log)
         self._lost_code_polls = 0
         self._signals = 0
         self._wake = threading.Event()
 
     @property
     def _children(self) -> tuple[ChildProcess, ...]:
-        return (self._code, self._web, self._daemon)
+        known = (self._code, self._web, self._daemon)
+        return tuple(child for child in known if child is not None)
 
     def run(self) -> None:
         """Start, watch, stop."""
@@ -161,7 +183,8 @@ class _Supervisor:
         self._start(self._code)
         self._await(self._code, self._code_answers)
         self._start(self._web)
-        self._start(self._daemon)
+        if self._daemon is not None:
+            self._start(self._daemon)
         self._await(self._web, self._web_answers)
         self._report(f"neuro-assets is up: {self._url}   (logs: {self._code.log.parent})")
 
@@ -202,6 +225,7 @@ class _Supervisor:
     def _watch(self) -> None:
         """Start again what has died."""
         self._watch_code()
+        self._config.poll()
         for child in self._children:
             child.trim_log()
             if child.pid is not None:
@@ -229,10 +253,13 @@ class _Supervisor:
 
     def _stop_all(self) -> None:
         """Daemon first, so that it starts nothing more; then runs; the code server last."""
-        self._daemon.signal(signal.SIGTERM)
-        self._web.signal(signal.SIGTERM)
-        self._end(self._daemon)
-        self._end(self._web)
+        self._config.stop()
+        ended_first = [child for child in self._children if child is not self._code]
+        for child in ended_first:
+            child.signal(signal.SIGTERM)
+        self._keep_retries()
+        for child in ended_first:
+            self._end(child)
         tree = descendants(self._code.pid)
         self._interrupt_runs()
         self._code.signal(signal.SIGTERM)
@@ -241,6 +268,15 @@ class _Supervisor:
             process.kill()
         self._socket.unlink(missing_ok=True)
         write_state(self._lock, {})
+
+    def _keep_retries(self) -> None:
+        """Let this stop cost no run one of its retries; see `polite_stop`."""
+        if not run_workers(self._code.pid) or self._signals > 1:
+            return
+        command = [sys.executable, "-P", "-m", "neuro_assets.service.polite_stop"]
+        with subprocess.Popen(command, env=child_environment(self._home)) as process:
+            self._wait(lambda: process.poll() is not None, _RUN_GRACE_S)
+            process.kill()
 
     def _interrupt_runs(self) -> None:
         """Ask the runs of our code server to stop and give them time to clean up."""
@@ -254,7 +290,7 @@ class _Supervisor:
 
     def _end(self, child: ChildProcess) -> None:
         """Wait for a process that was asked to stop; kill it when it does not."""
-        self._wait(lambda: child.pid is None, GRACE_S[child.name])
+        self._wait(lambda: child.pid is None, child.grace_s)
         child.signal(signal.SIGKILL)
 
     def _wait(self, done: Callable[[], bool], seconds: float) -> None:
@@ -264,9 +300,10 @@ class _Supervisor:
             time.sleep(0.1)
 
 
-def _code_server(location: CodeLocation, socket_: Path) -> list[str]:
+def _code_server(location: CodeLocation, socket_: Path, home: Path) -> list[str]:
     return [
-        *("dagster", "code-server", "start", "--socket", str(socket_)),
+        # The folder of which Dagster imports before all others: one without modules.
+        *("dagster", "code-server", "start", "--socket", str(socket_), "-d", str(home)),
         *("-m", location.module, "-a", location.attribute, "--location-name", location.name),
     ]
 

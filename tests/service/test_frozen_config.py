@@ -7,9 +7,21 @@ from pathlib import Path
 
 import pytest
 import service_tools as tools
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext
 
-from neuro_assets.executors.frozen_config import last_good_path, load_config_text
+from neuro_assets.config import parse_config
+from neuro_assets.config.changes import changed_fields
+from neuro_assets.executors.frozen_config import (
+    LOADED_VARIABLE,
+    ConfigText,
+    frozen_config,
+    last_good_path,
+    load_config_text,
+    loaded_config,
+)
 from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.service import loaded_configuration, prepare_home
+from neuro_assets.service.home import LOADED_CONFIG, UP_LOCK, hold
 
 
 def refuse_broken(text: str) -> None:
@@ -20,6 +32,8 @@ def refuse_broken(text: str) -> None:
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    # A first load, whatever was loaded in this process before.
+    monkeypatch.setattr(DefinitionsLoadContext, "_instance", None)
     return tmp_path / "lab.yaml"
 
 
@@ -82,6 +96,65 @@ def test_without_a_home_nothing_is_kept(lab: Path, monkeypatch: pytest.MonkeyPat
     assert load_config_text(lab, refuse_broken) == ("good: 1\n", None)
     assert last_good_path(lab) is None
     assert [p.name for p in lab.parent.iterdir()] == ["lab.yaml"]
+
+
+# --- what the code server has loaded ---------------------------------------------------------
+
+
+def differ(old: str, new: str) -> list[dict[str, str]]:
+    return [{"field": "text", "old": old, "new": new}]
+
+
+def load(lab: Path, text: str) -> ConfigText:
+    lab.write_text(text)
+    return frozen_config(lab, refuse_broken, differ)
+
+
+def test_the_code_server_records_what_it_loaded_and_what_changed_last(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = lab.parent / "loaded.json"
+    monkeypatch.setenv(LOADED_VARIABLE, str(record))
+    first = load(lab, "a: 1")
+    assert (first.text, first.changes, first.changed_at) == ("a: 1", [], None)
+    second = load(lab, "a: 2")
+    assert second.changes == [{"field": "text", "old": "a: 1", "new": "a: 2"}]
+    assert second.changed_at == second.loaded_at is not None
+    # A restart with the same text, and a broken file, leave the latest change on show.
+    assert load(lab, "a: 2").changes == second.changes
+    refused = load(lab, "broken")
+    assert (refused.text, refused.changes) == ("a: 2", second.changes)
+    assert "sorterz" in str(refused.error)
+    assert loaded_config(record) == refused
+
+
+def test_others_than_the_code_server_record_nothing(lab: Path) -> None:
+    load(lab, "a: 1")
+    assert loaded_config(lab.parent / "loaded.json") is None
+
+
+def test_status_says_whether_the_file_is_what_is_loaded(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = prepare_home(lab.parent)
+    monkeypatch.setenv(LOADED_VARIABLE, str(home / LOADED_CONFIG))
+    load(lab, "lab: one\n")
+    assert loaded_configuration(lab.parent, lab) == []
+    with hold(home / UP_LOCK):
+        (line,) = loaded_configuration(lab.parent, lab)
+        assert "is loaded as it is" in line
+        lab.write_text("lab: two\nsorters: [{name: kilosort4}]\n")
+        assert loaded_configuration(lab.parent, lab)[1:] == [
+            '  lab: "one" -> "two"',
+            *(f"  {c['field']}: {c['old']} -> {c['new']}" for c in sorter_changes()),
+        ]
+        lab.write_text("labb: two\n")
+        assert "cannot be used" in loaded_configuration(lab.parent, lab)[1]
+
+
+def sorter_changes() -> list[dict[str, str]]:
+    old, new = parse_config("lab: two"), parse_config("lab: two\nsorters: [{name: kilosort4}]")
+    return changed_fields(old, new)
 
 
 @pytest.mark.integration

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.events import DagsterEvent
+import service_tools as tools
+from dagster._core.events import DagsterEvent, JobFailureData, RunFailureReason
 from dagster._core.execution.plan.objects import StepSuccessData
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG, WILL_RETRY_TAG
 
+from neuro_assets.executors import retries
 from neuro_assets.executors.identity import ProcessIdentity
 from neuro_assets.executors.launcher import claim, counts_as_run, living_runs, reap_dead_runs
 from neuro_assets.executors.retries import (
@@ -22,6 +25,7 @@ from neuro_assets.executors.retries import (
     allow_for_stop,
     note_progress,
     retry_dropped,
+    settled,
     will_be_retried,
 )
 from neuro_assets.sensors.publish import publish_sensors
@@ -244,3 +248,60 @@ def test_publish_waits_while_process_is_going_to_be_retried(instance: dg.Dagster
     request = ask(second)
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == "one"
+
+
+def test_an_end_is_judged_only_when_dagster_has_written_it_down(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start(instance)
+    finished: list[dg.DagsterRun] = []
+    # The event of the end was seen; status, reason and decision follow.
+    monkeypatch.setattr(retries.time, "sleep", lambda _: finished.append(fail_in_step()))
+
+    def fail_in_step() -> dg.DagsterRun:
+        data = JobFailureData(error=None, failure_reason=RunFailureReason.STEP_FAILURE)
+        instance.report_run_failed(reload(instance, run), job_failure_data=data)
+        return reload(instance, run)
+
+    assert not will_be_retried(instance, settled(instance, run))
+    assert len(finished) == 1
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_a_worker_and_a_code_server_that_are_killed_together_are_noticed(tmp_path: Path) -> None:
+    (tmp_path / "lab.yaml").write_text("number: 1\n")
+    home = tools.quick_home(tmp_path)
+    follower = None
+    up = tools.start_up(tmp_path, tools.free_port())
+    try:
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            instance.add_dynamic_partitions("tiny", ["one"])
+            tools.until(lambda: "is up" in tools.log(tmp_path, "up.log"), "up")
+            follower = tools.start_execute(
+                tmp_path, "'chain', 'one', selection=['slow', 'last']", "run.log"
+            )
+            (slow,) = tools.until(lambda: tools.lines(tmp_path, "slow"), "the step in progress")
+            # The code server stays away until the daemon has given the retry up.
+            up.send_signal(signal.SIGSTOP)
+            server = next(
+                m for m in tools.family(up.pid) if "code-server start" in " ".join(m.cmdline())
+            )
+            tools.kill_family(server.pid)
+
+            def given_up() -> bool:
+                run = instance.get_run_by_id(slow["run"])
+                return run is not None and run.tags.get(WILL_RETRY_TAG) == "false"
+
+            tools.until(given_up, "the daemon gives the retry up")
+            (tmp_path / "go").touch()
+            up.send_signal(signal.SIGCONT)
+            assert follower.wait() == 0
+            retried = tools.lines(tmp_path, "slow")[-1]["run"]
+            assert retried != slow["run"]
+            assert f"RESULT {retried} SUCCESS True" in tools.log(tmp_path, "run.log")
+    finally:
+        for process in (up, follower):
+            if process is not None:
+                tools.kill_family(process.pid)
+                process.wait()

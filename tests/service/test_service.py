@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -22,7 +22,10 @@ import pytest
 import service_tools as tools
 import yaml
 
-from neuro_assets.executors.multiprocess import PRELOAD, concurrent_steps, multiprocess_config
+from neuro_assets.executors.frozen_config import loaded_config
+from neuro_assets.executors.identity import Liveness
+from neuro_assets.executors.launcher import claimed_by
+from neuro_assets.executors.multiprocess import PRELOAD, multiprocess_config
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.service import (
     CodeLocation,
@@ -30,6 +33,7 @@ from neuro_assets.service import (
     child_process,
     daemon_alive,
     prepare_home,
+    prepared_worker,
     supervisor,
     up,
 )
@@ -50,8 +54,14 @@ def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_home_is_made_in_the_folder_of_the_lab_and_named_to_all_children(tmp_path: Path) -> None:
     home = prepare_home(tmp_path)
     assert home == tmp_path / ".dagster_home"
-    assert os.environ["DAGSTER_HOME"] == str(home)
+    assert homes.child_environment(home)["DAGSTER_HOME"] == str(home)
     assert "WatchedRunLauncher" in (home / "dagster.yaml").read_text()
+
+
+def test_each_lab_has_its_own_home_also_in_one_process(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        assert prepare_home(tmp_path / name) == tmp_path / name / ".dagster_home"
 
 
 def test_the_home_of_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +133,37 @@ def test_a_lock_is_held_by_one_and_freed_when_its_holder_is_killed(tmp_path: Pat
         with homes.hold(path) as lock:
             assert lock is None
         holder.kill()
+    assert not homes.is_held(path)
+
+
+def test_asking_whether_a_lock_is_held_never_keeps_another_from_taking_it(tmp_path: Path) -> None:
+    path, stop, errors = tmp_path / "a.lock", threading.Event(), []
+    path.touch()
+
+    def ask() -> None:
+        while not stop.is_set():
+            homes.is_held(path)
+
+    askers = [threading.Thread(target=ask) for _ in range(2)]
+    for asker in askers:
+        asker.start()
+    for _ in range(300):
+        with homes.hold(path) as lock:
+            errors += [lock is None]
+    stop.set()
+    for asker in askers:
+        asker.join()
+    assert not any(errors)
+
+
+def test_a_process_that_inherits_a_lock_holds_it_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    code = [sys.executable, "-c", "input()"]
+    with homes.hold(path) as lock:
+        assert lock is not None
+        heir = subprocess.Popen(code, stdin=subprocess.PIPE, pass_fds=[lock.fileno()])
+    assert homes.is_held(path)
+    heir.communicate(b"\n")
     assert not homes.is_held(path)
 
 
@@ -230,11 +271,6 @@ def test_a_daemon_is_alive_while_up_holds_its_lock_or_heartbeats_are_fresh(tmp_p
 
 
 # --- the executor ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("cores", "steps"), [(1, 1), (2, 2), (8, 2), (16, 4), (128, 8)])
-def test_concurrent_steps_grow_with_the_cores(cores: int, steps: int) -> None:
-    assert concurrent_steps(cores) == steps
 
 
 def test_the_executor_takes_its_configuration() -> None:
@@ -418,6 +454,41 @@ def test_two_commands_in_one_home_take_turns_and_a_lost_command_ends_its_run(lab
     assert states[slow["run"]] == "FAILURE"
 
 
+@pytest.mark.integration
+def test_one_worker_executes_one_run_after_the_other(lab: Path) -> None:
+    """Each sees the configuration as it is at its start; one that is refused costs no worker."""
+    code = f"""
+lab = Path({str(lab)!r})
+with prepared_worker(lab, {tools.LOCATION}) as worker:
+    for number, job in enumerate(['texts_forked', 'no_such_job', 'texts_forked']):
+        (lab / 'lab.yaml').write_text(f'number: {{number}}')
+        try:
+            r = execute(job, selection=['text_before'], workdir=lab, location={tools.LOCATION},
+                        worker=worker)
+            print('RESULT', r.run_id, r.status)
+        except Exception as error:
+            print('REFUSED', error)
+"""
+    assert tools.start(lab, code, "run.log").wait() == 0
+    results = [x.split() for x in tools.log(lab, "run.log").splitlines()]
+    assert [r[0] for r in results] == ["RESULT", "REFUSED", "RESULT"]
+    assert [t["text"] for t in tools.lines(lab, "text")] == ["number: 0", "number: 2"]
+    workers = {claimed_by(run) for run in runs(lab)}
+    assert len(workers) == 1
+    (worker,) = workers
+    assert worker is not None
+    assert worker.liveness() is Liveness.GONE
+    assert not homes.is_held(lab / ".dagster_home" / homes.RUN_LOCK)
+
+
+def test_no_worker_is_prepared_while_up_takes_the_runs(tmp_path: Path) -> None:
+    with (
+        homes.hold(prepare_home(tmp_path) / homes.UP_LOCK),
+        prepared_worker(tmp_path) as worker,
+    ):
+        assert worker is None
+
+
 # --- up ----------------------------------------------------------------------------------------
 
 
@@ -436,6 +507,8 @@ def query(port: int, text: str) -> dict[str, Any]:
 @pytest.fixture
 def platform(lab: Path) -> Iterator[tuple[Path, int, subprocess.Popen[bytes]]]:
     port = tools.free_port()
+    # The web server would take it for a library, were the working folder on the path.
+    (lab / "gql.py").write_text("raise RuntimeError('a stray file')")
     process = tools.start_up(lab, port, shell=True)
     try:
         tools.until(lambda: "is up" in tools.log(lab, "up.log") or process.poll(), "up")
@@ -448,7 +521,7 @@ def platform(lab: Path) -> Iterator[tuple[Path, int, subprocess.Popen[bytes]]]:
 
 LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries {
   name loadStatus locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
-RELOAD = 'mutation { reloadRepositoryLocation(repositoryLocationName: "tiny") { __typename } }'
+TEXT = '{ assetNodes(assetKeys: [{path: ["text_before"]}]) { description } }'
 
 
 def named(members: list[psutil.Process], *words: str) -> psutil.Process:
@@ -474,23 +547,26 @@ def test_up_serves_queues_reloads_restarts_and_stops(
     assert {c.laddr.ip for c in listening} == {"127.0.0.1"}
     assert len([m for m in members if "api grpc" in " ".join(m.cmdline())]) == 1
 
-    # A run goes through the queue, and its steps keep the configuration that it began with.
+    # A run goes through the queue. The configuration is edited meanwhile: it is loaded by itself,
+    # and the steps keep the one that they began with.
     follower = tools.start_execute(lab, "'texts_forked'", "run.log")
     tools.until(lambda: tools.lines(lab, "text"), "the first step")
     (lab / "lab.yaml").write_text("number: 2\n")
-    assert query(port, RELOAD)["reloadRepositoryLocation"]["__typename"] == "WorkspaceLocationEntry"
+    tools.until(lambda: "lab.yaml was loaded" in tools.log(lab, "up.log"), "the new configuration")
+    assert "number: number: 1 -> number: 2" in tools.log(lab, "up.log")
+    assert query(port, TEXT) == {"assetNodes": [{"description": "number: 2\n"}]}
     (lab / "edited").touch()
     assert follower.wait() == 0
     assert result_of(lab, "run.log")[2:] == ["SUCCESS", "True"]
     assert [t["text"] for t in tools.lines(lab, "text")] == ["number: 1\n"] * 2
 
-    # A broken configuration leaves the last good one in force.
+    # A broken one is refused, with the reason; what was loaded stays in force, and is shown.
     (lab / "lab.yaml").write_text("broken\n")
-    query(port, RELOAD)
-    (entry,) = query(port, LOCATIONS)["workspaceOrError"]["locationEntries"]
-    assert entry["locationOrLoadError"]["__typename"] == "RepositoryLocation"
-    log = tools.log(lab, ".dagster_home/logs/code-server.log")
-    assert "the last good configuration stays in force" in log
+    tools.until(lambda: "was refused" in tools.log(lab, "up.log"), "the refusal")
+    assert "the word 'broken' is not allowed" in tools.log(lab, "up.log")
+    loaded = loaded_config(lab / ".dagster_home" / homes.LOADED_CONFIG)
+    assert loaded is not None
+    assert (loaded.text, loaded.error) == ("number: 2\n", None)
     (lab / "lab.yaml").write_text("number: 3\n")
 
     # What dies is started again.
@@ -503,7 +579,7 @@ def test_up_serves_queues_reloads_restarts_and_stops(
     )
 
     # Stopped in the middle of a run: the step cleans up, nothing is left, SIGINT is not ignored.
-    waiting = tools.start_execute(lab, "'chain', 'one'", "second.log")
+    waiting = tools.start_execute(lab, "'chain', 'one', selection=['slow', 'last']", "second.log")
     (slow,) = tools.until(lambda: tools.lines(lab, "slow"), "the step in progress")
     members = tools.family(process.pid)
     process.send_signal(signal.SIGINT)
@@ -512,6 +588,9 @@ def test_up_serves_queues_reloads_restarts_and_stops(
     assert alive == []
     assert len(tools.lines(lab, "slow_cleaned")) == 1
     assert "interrupting 1 run(s)" in tools.log(lab, "up.log")
+    # It had finished no step yet, and may still be lost as often as before.
+    (stopped,) = [run for run in runs(lab) if run.run_id == slow["run"]]
+    assert stopped.tags["dagster/max_retries"] == "2"
 
     # The next start resumes the run, and whoever waited for it hears of its end.
     (lab / "go").touch()
@@ -524,4 +603,22 @@ def test_up_serves_queues_reloads_restarts_and_stops(
     resumed = result_of(lab, "second.log")
     assert resumed[1] != slow["run"]
     assert resumed[2:] == ["SUCCESS", "True"]
-    assert len(tools.lines(lab, "first")) == 1
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_read_only_starts_nothing(lab: Path) -> None:
+    process = tools.start_up(lab, tools.free_port(), options="read_only=True")
+    try:
+        tools.until(lambda: "is up" in tools.log(lab, "up.log") or process.poll(), "up")
+        commands = [" ".join(m.cmdline()) for m in tools.family(process.pid)]
+        assert not [c for c in commands if "_daemon" in c]
+        assert [c for c in commands if "web_server" in c and "--read-only" in c]
+        # A run of the command line is not left to a queue that nobody works on.
+        with dg.DagsterInstance.from_config(str(lab / ".dagster_home")) as instance:
+            assert not daemon_alive(instance)
+        with homes.hold(lab / ".dagster_home" / homes.UP_LOCK) as lock:
+            assert lock is not None
+    finally:
+        process.terminate()
+        assert process.wait() == 0

@@ -40,9 +40,11 @@ def start(lab: Path, code: str, log: str, shell: bool = False) -> subprocess.Pop
         )
 
 
-def start_up(lab: Path, port: int, shell: bool = False) -> subprocess.Popen[bytes]:
-    code = f"up({port}, workdir=Path({str(lab)!r}), location={LOCATION})"
-    return start(lab, code, "up.log", shell)
+def start_up(
+    lab: Path, port: int, shell: bool = False, options: str = "", log: str = "up.log"
+) -> subprocess.Popen[bytes]:
+    code = f"up({port}, workdir=Path({str(lab)!r}), location={LOCATION}, {options})"
+    return start(lab, code, log, shell)
 
 
 def start_execute(lab: Path, call: str, log: str, shell: bool = False) -> subprocess.Popen[bytes]:

@@ -13,6 +13,7 @@ import dagster as dg
 from neuro_assets.executors.frozen_config import frozen_config
 from neuro_assets.executors.multiprocess import PRELOAD, multiprocess_config
 from neuro_assets.parent_watchdog import end_with_parent
+from neuro_assets.sensors.retries import dropped_retries_sensor
 
 PARTITIONS = dg.DynamicPartitionsDefinition(name="tiny")
 WAIT_S = 300
@@ -51,6 +52,10 @@ def validate(text: str) -> None:
         raise ValueError("the word 'broken' is not allowed")
 
 
+def compare(old: str, new: str) -> list[dict[str, str]]:
+    return [{"field": "number", "old": old.strip(), "new": new.strip()}]
+
+
 def build(text: str, error: str | None) -> dg.Definitions:
     @dg.asset(partitions_def=PARTITIONS)
     def first(context: dg.AssetExecutionContext) -> None:
@@ -69,7 +74,7 @@ def build(text: str, error: str | None) -> dg.Definitions:
     def last() -> None:
         note("last", text=text)
 
-    @dg.asset
+    @dg.asset(description=text)
     def text_before() -> None:
         note("text", step="before", text=text, server_threads=threads(os.getppid()))
 
@@ -81,7 +86,7 @@ def build(text: str, error: str | None) -> dg.Definitions:
     chain = dg.AssetSelection.assets(first, slow, last)
     texts = dg.AssetSelection.assets(text_before, text_after)
     forked = dg.multiprocess_executor.configured(
-        multiprocess_config(max_concurrent=1, preload=(*PRELOAD[:-1], __name__))
+        multiprocess_config(1, preload=(*PRELOAD[:-1], __name__))
     )
     spawned = dg.multiprocess_executor.configured({"max_concurrent": 1})
     return dg.Definitions(
@@ -91,11 +96,12 @@ def build(text: str, error: str | None) -> dg.Definitions:
             dg.define_asset_job("texts_forked", texts, executor_def=forked),
             dg.define_asset_job("texts_spawned", texts, executor_def=spawned),
         ],
+        sensors=[dropped_retries_sensor(interval_s=3)],
         metadata={"config_error": error or "none"},
     )
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    config = frozen_config(folder() / "lab.yaml", validate)
+    config = frozen_config(folder() / "lab.yaml", validate, compare)
     return build(config.text, config.error)
