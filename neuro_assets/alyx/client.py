@@ -97,9 +97,9 @@ class Alyx(RetryingClient):
         Raises
         ------
         AlyxRefused
-            Alyx said no, or is none.
+            Alyx refused it, or is none.
         TransientFailure
-            No good answer after all tries.
+            No good response after all tries.
         """
         return self._call("GET", _joined(path, query), data)
 

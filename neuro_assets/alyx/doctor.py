@@ -1,6 +1,6 @@
-"""What the doctor says about Alyx: one line for each thing that `lab.yaml` names.
+"""The doctor's findings about Alyx: one line for each thing that `lab.yaml` names.
 
-Nothing is mended or written here, and no session is looked at.
+Nothing is mended or written here, and no session is read.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from neuro_assets.config.alyx import DOWNLOAD
 from neuro_assets.outcomes import NeuroAssetsError
 
 Finding = tuple[str, bool, str]
-"""What was looked at, whether it is well, and what was seen or has to be done."""
+"""What was examined, whether it is well, and what was found or has to be done."""
 
 _MOST_NAMES = 100_000
 _CLOCK_MARGIN = timedelta(minutes=2)
-"""Rows that are written while we ask, and a `Date` of whole seconds."""
+"""Rows that are written meanwhile, and a `Date` of whole seconds."""
 
 _CLOCK_CHANGE = timedelta(hours=2)
 """For this long after clocks went back, rows from before may lie in the future of the clock."""
@@ -34,7 +34,7 @@ def findings(
     repositories: Mapping[str, str],
     timezone: str,
 ) -> Iterator[Finding]:
-    """Look at everything of Alyx that `lab.yaml` names.
+    """Examine everything of Alyx that `lab.yaml` names.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def findings(
     Yields
     ------
     tuple of (str, bool, str)
-        Subject, whether it is well, and words. After a wrong address or token nothing follows.
+        Subject, whether it is well, and a message. After a wrong address or token nothing follows.
     """
     try:
         count = client.page("sessions", limit=1).count
@@ -63,15 +63,15 @@ def findings(
         return
     yield "alyx", True, f"{client.url} has {count} sessions"
     yield "token", True, "accepted"
-    looks: dict[str, Callable[[], Iterable[Finding]]] = {
+    examinations: dict[str, Callable[[], Iterable[Finding]]] = {
         "projects": lambda: _named(client, "project", "projects", projects),
         "labs": lambda: _named(client, "lab", "labs", labs),
         "repositories": lambda: _repositories(client, repositories),
         "timezone": lambda: [_clock(client, timezone)],
     }
-    for subject, look in looks.items():
+    for subject, examine in examinations.items():
         try:
-            yield from look()
+            yield from examine()
         except NeuroAssetsError as error:
             yield subject, False, str(error)
 
@@ -85,8 +85,8 @@ def _named(client: Alyx, kind: str, endpoint: str, wanted: Iterable[str]) -> Ite
         if name in known:
             yield subject, True, "is in Alyx"
         else:
-            words = f"Alyx has no {kind} {name!r}; {_nearest(name, known)}: correct lab.yaml"
-            yield subject, False, words
+            nearest = _nearest(name, known)
+            yield subject, False, f"Alyx has no {kind} {name!r}; {nearest}: correct lab.yaml"
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
@@ -98,15 +98,15 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def _repositories(client: Alyx, repositories: Mapping[str, str]) -> Iterator[Finding]:
-    for subject, is_well, words in _named(
+    for subject, is_well, message in _named(
         client, "data repository", "data-repository", repositories
     ):
         name = subject.removeprefix("data repository ")
-        yield (f"repository {name}", *(_place(repositories[name]) if is_well else (False, words)))
+        yield (f"repository {name}", *(_place(repositories[name]) if is_well else (False, message)))
 
 
 def _place(place: str) -> tuple[bool, str]:
-    """Look at where a repository's files are said to be."""
+    """Examine the place of a repository's files."""
     if place == DOWNLOAD or place.startswith("s3://"):
         return True, f"is in Alyx; files come from: {place}"
     folder = Path(place)
@@ -130,13 +130,13 @@ def _clock(client: Alyx, timezone: str) -> Finding:
     try:
         zone = ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError):
-        words = f"there is no zone {timezone!r}: write one like Europe/London in lab.yaml"
-        return subject, False, words
+        message = f"there is no zone {timezone!r}: write one like Europe/London in lab.yaml"
+        return subject, False, message
     if client.date is None:
-        return subject, False, "the server's answers have no date: nothing can be compared"
+        return subject, False, "the server's responses have no date: nothing can be compared"
     now = client.date.astimezone(zone)
     if now.utcoffset() != (client.date - _CLOCK_CHANGE).astimezone(zone).utcoffset():
-        return subject, True, "clocks have just changed: not looked at now"
+        return subject, True, "clocks have just changed: not examined now"
     after = f"{now + _CLOCK_MARGIN:%Y-%m-%dT%H:%M:%S}"
     for endpoint in ("sessions", "datasets"):
         page = client.page(endpoint, limit=1, django=f"auto_datetime__gte,{after}")

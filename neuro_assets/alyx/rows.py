@@ -1,4 +1,4 @@
-"""Rows of Alyx's REST interface as typed data; nothing here asks a server.
+"""Rows of Alyx's REST interface as typed data; nothing here calls a server.
 
 Fields that we use, under Alyx's own names; others are ignored, because every Alyx version adds
 some. A row without a field that we need is a clear error and not a wrong decision.
@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from neuro_assets.outcomes import PermanentFailure
 
 QC = ("NOT_SET", "PASS", "WARNING", "FAIL", "CRITICAL")
-"""Alyx's scale of quality, from nothing said to must not be used."""
+"""Alyx's scale of quality, from not judged to must not be used."""
 
 
 def last_part(url: Any) -> Any:
@@ -26,7 +26,7 @@ def last_part(url: Any) -> Any:
 
 
 def token_of(*parts: Any) -> str:
-    """Short hash of what is said of a row: 12 hexadecimal digits."""
+    """Hash the content of a row: 12 hexadecimal digits."""
     text = json.dumps(parts, sort_keys=True, default=str, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

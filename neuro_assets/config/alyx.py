@@ -52,7 +52,7 @@ class AlyxConfig(Strict):
         7.0, gt=0, description="Days after which a recording that still waits is reported"
     )
     reconcile_hours: float = Field(
-        6.0, gt=0, description="Hours between two full comparisons with the database"
+        6.0, gt=0, description="Hours between two full reconciliations with the database"
     )
     most_sessions: int = Field(
         100_000, ge=1, description="A longer list means that a filter was ignored: nothing is done"

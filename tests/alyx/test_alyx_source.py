@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.sources.alyx.cursor import AlyxCursor, local_bound
+from neuro_assets.sources.alyx.incremental_scan import ScanResult
+from neuro_assets.sources.alyx.source import _Call
 from neuro_assets.sources.protocol import SessionSource
 
 LONDON = ZoneInfo("Europe/London")
@@ -756,3 +758,14 @@ def test_a_recording_in_a_folder_and_in_alyx_is_one(tmp_path, server):
     record = lab.record()
     assert (record.key, record.eid, record.state) == (KEY, eid, "ready")
     assert len(lab.started) == 1
+
+
+def test_what_a_video_waits_for_does_not_spare_a_recording_its_second_reading(lab):
+    eid, *_ = lab.recorded()
+    whole = lab.source.describe(eid)
+    seen = whole.model_copy(update={"settled": False, "waiting": {"video": ("not yet copied",)}})
+    call = _Call(lab.source, AlyxCursor(), ScanResult(lab.server.now), None, ())
+    first, second = call._confirmed(seen), call._confirmed(seen)
+    assert (first.settled, second.settled) == (False, True)
+    broken = seen.model_copy(update={"waiting": {r.label: ("cut",) for r in seen.recordings}})
+    assert call._confirmed(broken).settled

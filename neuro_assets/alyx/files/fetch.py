@@ -39,17 +39,11 @@ class FetchReport:
     ----------
     fetched : tuple of str
         Paths that came now; the others were here.
-    n_bytes : int
-        Their bytes.
-    unchecked : tuple of str
-        Paths of which the database has no hash: only their size was checked.
     problems : tuple of Problem
         Files that cannot be had (`not_fetched`), where that is no failure of all.
     """
 
     fetched: tuple[str, ...] = ()
-    n_bytes: int = 0
-    unchecked: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
@@ -124,20 +118,16 @@ class Fetching:
         self.cache.check_fits(sum(file.size for file in files))
         self._total = sum(file.size for file in self._missing(files))
         needed = {file.path for file in files}
-        came: list[RemoteFile] = []
+        fetched: list[str] = []
         # Small files have a lock of their own: who looks into a session for its meta files must
         # not wait for hours until somebody has fetched another probe's samples.
         for kind in ("small", "large"):
             part = [file for file in files if (file.size > SMALL_BYTES) == (kind == "large")]
             if self._missing(part):
                 with self.cache.alone(self.folder, kind):
-                    came += self._bring(kind, self._of_right_size(self._missing(part)), needed)
-        return FetchReport(
-            tuple(file.path for file in came),
-            sum(file.size for file in came),
-            tuple(file.path for file in files if file.md5 is None),
-            tuple(self._problems),
-        )
+                    part = self._of_right_size(self._missing(part))
+                    fetched += self._bring(kind, part, needed)
+        return FetchReport(tuple(fetched), tuple(self._problems))
 
     def _missing(self, files: Sequence[RemoteFile]) -> list[RemoteFile]:
         return [file for file in files if not self.cache.has(self.folder, file)]
@@ -164,13 +154,14 @@ class Fetching:
             return _refusal(file, known) if known is not None else None
         return None if found == file.size else self._refused(file, f"{found} bytes")
 
-    def _bring(self, kind: str, files: list[RemoteFile], needed: set[str]) -> list[RemoteFile]:
+    def _bring(self, kind: str, files: list[RemoteFile], needed: set[str]) -> list[str]:
+        """Fetch files together; gives the paths of those that came."""
         if not files:
-            return files
+            return []
         with self.cache.reserve(self.use, self.folder, kind, files, needed) as folders:
             self._in_parallel(self._fetch_or_report, list(zip(files, folders, strict=True)))
         failed = {problem.path for problem in self._problems}
-        return [file for file in files if file.path not in failed]
+        return [file.path for file in files if file.path not in failed]
 
     def _in_parallel(self, call: Callable[..., T], arguments: Sequence[tuple]) -> list[T]:
         """Call something for many; a failure that no second try mends goes before the others."""
@@ -259,16 +250,16 @@ class Fetching:
             self.progress(sum(self._done.values()), self._total, file.path)
 
 
-def _by_any_name(file: RemoteFile, ask: Callable[[str], T]) -> T:
-    """Ask for a file under its name, then with or without the dataset's id in it."""
+def _by_any_name(file: RemoteFile, call: Callable[[str], T]) -> T:
+    """Try a file under its name, then with or without the dataset's id in it."""
     other = without_uuid(file.source)
     if other == file.source:
         other = with_uuid(file.source, file.dataset_id)
     try:
-        return ask(file.source)
+        return call(file.source)
     except Gone as gone:
         with suppress(Gone):
-            return ask(other)
+            return call(other)
         raise PermanentFailure(
             f"{_named(file)} is registered as existing there and is not ({gone}): copy it there, "
             "or set `exists` of its file record to false in Alyx"

@@ -1,6 +1,6 @@
 """From dataset rows to places: which copy of a file is used, and what keeps one from being used.
 
-Nothing here touches a file or a server. What is done with the places is in `files`.
+Nothing here touches a file or a server. What is done with the places is in `repositories`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Located:
     record : FileRecord
         The copy.
     place : str
-        What the configuration says of its repository: a folder, `s3://...`, `download`.
+        Of its repository in the configuration: a folder, `s3://...`, `download`.
     session : str
         Session folder below the repository.
     path : str

@@ -292,7 +292,7 @@ class Repositories:
         if not self.cache.has_place_for(folder):
             raise PermanentFailure(
                 f"{folder} is not in the cache {self.cache.root}: `cache` in the alyx section of "
-                "lab.yaml was changed; change it back, or wait for the next full comparison"
+                "lab.yaml was changed; change it back, or wait for the next full reconciliation"
             )
         with self.cache.hold(folder) as use:
             yield self._fetching(folder, use, self._patience_s, progress).run(files)

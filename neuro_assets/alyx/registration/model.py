@@ -1,6 +1,6 @@
 """What Alyx should hold of a recording, and what it holds: plain data.
 
-The steps from one to the other are in `changes`. Nothing here asks a server.
+The steps from one to the other are in `changes`. Nothing here calls a server.
 """
 
 from __future__ import annotations
