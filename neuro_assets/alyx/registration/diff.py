@@ -72,10 +72,11 @@ def _session_path(remote: RemoteState) -> str:
             "registered for it: enter them in Alyx"
         )
     path = f"{session.subject}/{session.date}/{session.number:03d}"
-    if others := [eid for eid in remote.same_path if eid != session.id]:
+    if remote.duplicates:
+        others = ", ".join(remote.duplicates)
         raise PermanentFailure(
-            f"Alyx has two sessions {path}, {session.id} and {', '.join(others)}, and would "
-            "register files for either of them: renumber or delete the wrong one"
+            f"Alyx has two sessions {path}, {session.id} and {others}, and would register files "
+            "for either of them: renumber or delete the wrong one"
         )
     return path
 

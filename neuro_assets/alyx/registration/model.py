@@ -150,8 +150,8 @@ class RemoteState(Frozen):
         The session.
     insertion : InsertionRow or None
         The insertion.
-    same_path : tuple of str
-        Ids of all sessions of its subject, day and number.
+    duplicates : tuple of str
+        Ids of other sessions of its subject, day and number.
     datasets : tuple of DatasetRow
         Of the session, those of the files that are compared.
     types : tuple of DatasetTypeRow
@@ -164,7 +164,7 @@ class RemoteState(Frozen):
 
     session: SessionDetail
     insertion: InsertionRow | None = None
-    same_path: tuple[str, ...] = ()
+    duplicates: tuple[str, ...] = ()
     datasets: tuple[DatasetRow, ...] = ()
     types: tuple[DatasetTypeRow, ...] = ()
     tasks: tuple[TaskRow, ...] = ()

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from neuro_assets.alyx.registration.changes import MAX_TASKS
 from neuro_assets.alyx.registration.model import DatasetTypeRow, RemoteState, TargetState, TaskRow
-from neuro_assets.alyx.rows import DatasetRow, InsertionRow, SessionDetail, SessionRow, parse
+from neuro_assets.alyx.rows import DatasetRow, InsertionRow, SessionDetail, parse
+from neuro_assets.alyx.sessions import duplicates
 from neuro_assets.outcomes import PermanentFailure
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from neuro_assets.alyx.registration.repository import WriteRepository
 
 _MAX_ROWS = 20_000
-_MAX_SESSIONS = 1_000
-"""Lists that are longer were not filtered: 1,000 sessions of one subject and day are not."""
+"""Longer lists were not filtered."""
 
 
 def remote_state(
@@ -58,7 +58,7 @@ def remote_state(
     return RemoteState(
         session=session,
         insertion=InsertionRow.of(_read(client, "insertions", pid)) if pid else None,
-        same_path=_same_path(client, session),
+        duplicates=duplicates(client, session),
         datasets=datasets,
         types=tuple(parse(DatasetTypeRow, types)),
         tasks=tuple(parse(TaskRow, client.rows("tasks", most=MAX_TASKS, session=eid))),
@@ -74,22 +74,6 @@ def _read(client: Alyx, endpoint: str, name: str) -> dict[str, Any]:
             "registered for it; look whether somebody deleted it"
         )
     return row
-
-
-def _same_path(client: Alyx, session: SessionDetail) -> tuple[str, ...]:
-    if session.date is None or session.number is None:
-        return ()
-    rows = client.rows(
-        "sessions",
-        most=_MAX_SESSIONS,
-        subject=session.subject,
-        date_range=f"{session.date},{session.date}",
-        number=session.number,
-    )
-    # The filter on the subject does not tell upper from lower case.
-    here = (session.subject, session.date, session.number)
-    found = parse(SessionRow, rows)
-    return tuple(row.id for row in found if (row.subject, row.date, row.number) == here)
 
 
 def _copies(repository: WriteRepository, datasets: Iterable[DatasetRow]) -> dict[str, int]:

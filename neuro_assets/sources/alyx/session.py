@@ -12,7 +12,8 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from neuro_assets.alyx.files.repositories import Repositories, SessionPlace
-from neuro_assets.alyx.rows import DatasetRow, SessionDetail, SessionRow, parse
+from neuro_assets.alyx.rows import DatasetRow, SessionDetail, parse
+from neuro_assets.alyx.sessions import duplicates
 from neuro_assets.formats.modalities import MODALITIES, RECORDING, RawFiles, of_session
 from neuro_assets.formats.model import Problem, RawRecording
 from neuro_assets.formats.options import ReaderEntry
@@ -130,27 +131,9 @@ class SessionReader:
         day = detail.date or _day_of(place)
         if day is None:
             return SessionResult(None, "it has no start time; set one in Alyx")
-        duplicates = self._duplicates(detail, day)
-        found = _DescriptionBuilder(self, detail, datasets, place, day, duplicates).build()
-        return SessionResult(found, duplicates=duplicates)
-
-    def _duplicates(self, detail: SessionDetail, day: date) -> tuple[str, ...]:
-        """List other sessions of this name; the server's filter for subjects ignores case."""
-        if detail.number is None or detail.date is None:
-            return ()
-        rows = self.client.rows(
-            "sessions",
-            most=1000,
-            subject=detail.subject,
-            date_range=f"{day},{day}",
-            number=detail.number,
-        )
-        same = [
-            row.id
-            for row in parse(SessionRow, rows)
-            if (row.subject, row.date, row.number) == (detail.subject, day, detail.number)
-        ]
-        return tuple(sorted(set(same) - {detail.id}))
+        others = duplicates(self.client, detail)
+        found = _DescriptionBuilder(self, detail, datasets, place, day, others).build()
+        return SessionResult(found, duplicates=others)
 
 
 @dataclass
