@@ -19,15 +19,20 @@ from neuro_assets.parameters.compression import CompressionParameters
 from neuro_assets.science.compression import codec as coding
 from neuro_assets.science.compression import (
     compress_recording,
-    interleaved_sha1,
     open_compressed,
     raw_files_safe_to_delete,
-    restore_raw,
     verify_against_source,
     write_cbin,
 )
+from neuro_assets.science.compression.stored import StoredStream
 
 FS = 3000.0
+
+
+def file_bytes(folder: Path) -> bytes:
+    """Put the stored samples back into the order of the raw file."""
+    stored = StoredStream(folder, "ap")
+    return b"".join(stored.read(k, 0, n).tobytes() for k, n in enumerate(stored.n_samples))
 
 
 @dataclass(frozen=True)
@@ -173,8 +178,15 @@ def test_the_delta_follows_the_data():
     rng = np.random.default_rng(0)
     white = rng.normal(scale=50, size=(4, 20000)).astype(np.int16)
     walk = np.cumsum(rng.integers(-3, 4, size=(4, 20000)), axis=1).astype(np.int16)
-    assert coding.choose_delta(white, 7) == "none"
-    assert coding.choose_delta(walk, 7) == "consecutive1"
+    assert coding.choose_coding(white, 7)[0] == "none"
+    assert coding.choose_coding(walk, 7)[0] == "consecutive1"
+
+
+def test_one_level_more_is_taken_where_it_saves_half_a_percent():
+    white = np.random.default_rng(0).normal(scale=50, size=(4, 20000)).astype(np.int16)
+    assert coding.choose_coding(white, 2)[1] == 3
+    assert coding.choose_coding(white, 8)[1] == 8
+    assert coding.choose_coding(white, 12)[1] == 12
 
 
 def test_the_sha1_of_the_stored_samples_is_that_of_the_file(tmp_path):
@@ -183,7 +195,7 @@ def test_the_sha1_of_the_stored_samples_is_that_of_the_file(tmp_path):
     stream = open_stream(path, sha1=(sha1.upper(),))
     result = compress_recording({"ap": stream}, tmp_path, PARAMETERS)
     assert result.metrics["sha1_matches"] == 1
-    assert interleaved_sha1(tmp_path, "ap", n_jobs=2) == sha1
+    assert file_bytes(tmp_path) == path.read_bytes()
 
 
 def test_a_file_that_is_not_what_its_metadata_says_is_refused_or_reported(tmp_path):
@@ -284,18 +296,14 @@ def test_only_files_whose_every_sample_is_stored_may_be_deleted(tmp_path):
     assert path.exists()
 
 
-def test_a_deleted_raw_file_can_be_restored_byte_for_byte(tmp_path):
+def test_the_copy_alone_gives_the_raw_file_byte_for_byte(tmp_path):
     path = write_raw(tmp_path, samples(7001))
     stream = open_stream(path)
     mixed = stream.neural.select_channels([f"AP{i}" for i in (5, 0, 3)])
     compress_recording({"ap": Stream("ap", stream.recording, mixed)}, tmp_path, PARAMETERS)
     original = path.read_bytes()
     path.unlink()
-    sha1 = restore_raw(tmp_path, "ap", path, n_jobs=2)
-    assert path.read_bytes() == original
-    assert sha1 == hashlib.sha1(original).hexdigest()
-    with pytest.raises(PermanentFailure, match="exists"):
-        restore_raw(tmp_path, "ap", path)
+    assert file_bytes(tmp_path) == original
 
 
 def test_cbin_is_read_by_mtscomp_and_by_spikeinterface(tmp_path):
@@ -394,5 +402,5 @@ def test_real_neuropixels_are_stored_exactly_and_small(tmp_path):
         stream = Stream("ap", recording, neural, [], (sha1,))
         result = compress_recording({"ap": stream}, out, PARAMETERS, n_jobs=2)
         assert result.metrics["sha1_matches"] == 1
-        assert interleaved_sha1(out, "ap") == sha1.lower()
+        assert hashlib.sha1(file_bytes(out)).hexdigest() == sha1.lower()
         assert result.metrics["compression_ratio"] > 2.3

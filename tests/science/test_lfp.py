@@ -18,10 +18,15 @@ from neuro_assets.parameters.lfp import LfpParameters
 from neuro_assets.science.lfp import filters as lfp_filters
 from neuro_assets.science.lfp import metrics as lfp_metrics
 from neuro_assets.science.lfp.extract import extract_lfp, open_lfp
-from neuro_assets.science.lfp.filters import highpass_amplitude, rational_ratio
+from neuro_assets.science.lfp.filters import gaussian_sigma_s, rational_ratio
 from neuro_assets.science.lfp.source import shared_clock_rate
 
 FLOAT = {"dtype": "float32"}
+
+
+def highpass_amplitude(frequency_hz, cutoff_hz):
+    """Amplitude that the Gaussian high-pass lets through, from its transfer function."""
+    return 1 - np.exp(-2 * (np.pi * gaussian_sigma_s(cutoff_hz) * frequency_hz) ** 2)
 
 
 @pytest.fixture(autouse=True)

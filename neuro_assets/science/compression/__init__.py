@@ -11,7 +11,6 @@ from neuro_assets.science.compression.run import (
     open_compressed,
     open_recordings,
 )
-from neuro_assets.science.compression.stored import interleaved_sha1, restore_raw
 from neuro_assets.science.compression.verify import (
     StreamVerdict,
     raw_files_safe_to_delete,
@@ -21,11 +20,9 @@ from neuro_assets.science.compression.verify import (
 __all__ = [
     "StreamVerdict",
     "compress_recording",
-    "interleaved_sha1",
     "open_compressed",
     "open_recordings",
     "raw_files_safe_to_delete",
-    "restore_raw",
     "verify_against_source",
     "write_cbin",
 ]

@@ -57,9 +57,9 @@ def create(recording: BaseRecording, folder: Path, columns: np.ndarray) -> Any:
         attributes["probegroup"] = check_json(probegroup.to_dict(array_as_list=True))
     # Zarr would put every number of the probe on a line of its own: 280 kB for 384 channels.
     root.store[zarr.storage.attrs_key] = _compact(attributes)
-    root.create_dataset("channel_ids", data=np.asarray(recording.channel_ids), compressor=None)
+    root.create_dataset("channel_ids", data=np.asarray(recording.channel_ids))
     properties = root.create_group("properties")
-    properties.create_dataset(RAW_COLUMN, data=np.asarray(columns, np.int64), compressor=None)
+    properties.create_dataset(RAW_COLUMN, data=np.asarray(columns, np.int64))
     _write_properties(recording, properties)
     _write_times(recording, root)
     return root
@@ -138,7 +138,7 @@ def _write_properties(recording: BaseRecording, group: Any) -> None:
     for key in recording.get_property_keys():
         values = np.asarray(recording.get_property(key))
         if values.dtype.kind != "O" and key not in ("contact_vector", RAW_COLUMN):
-            group.create_dataset(key, data=values, compressor=None)
+            group.create_dataset(key, data=values)
 
 
 def _write_times(recording: BaseRecording, root: Any) -> None:

@@ -55,6 +55,7 @@ class Target:
     blocks_per_chunk: int = 1
     stored_bytes: int = 0
     delta: str = ""
+    level: int = 0
     codec: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -88,7 +89,7 @@ def write_targets(
     chunk_duration_s : float
         Seconds in a block.
     level, delta : int, str
-        For the codec; `sample` chooses the delta on a sample of the data.
+        For the codec; `sample` chooses on a sample of the data.
     n_jobs : int
         Threads that compress.
     watch : callable
@@ -118,8 +119,8 @@ def write_targets(
         writers = []
         for root, target in zip(roots, targets, strict=True):
             if not target.delta:
-                target.delta = _delta_for(source, target, level, delta)
-            writers.append(_ArrayWriter(root, segment, target, source.n_samples, length, level))
+                target.delta, target.level = _coding_for(source, target, level, delta)
+            writers.append(_ArrayWriter(root, segment, target, source.n_samples, length))
         _stream(source, writers, length, n_jobs, watch, done)
         digests += source.sha1
         done += source.n_samples
@@ -130,27 +131,27 @@ def write_targets(
     return digests
 
 
-def _delta_for(source: Interleaved, target: Target, level: int, delta: str) -> str:
-    """Take the delta that was asked for, or the best one on a sample of half a megabyte."""
+def _coding_for(source: Interleaved, target: Target, level: int, delta: str) -> tuple[str, int]:
+    """Take what was asked for, or the best on a sample of half a megabyte."""
     if delta != "sample":
-        return delta
+        return delta, level
     columns = target.columns[:: max(1, len(target.columns) // 16)]
     pieces = []
     for part in source.parts[:3]:
         start = max(0, part.n_samples // 2 - 8_000)
         pieces.append(read_block(part, start, min(part.n_samples, start + 16_000))[:, columns])
-    return coding.choose_delta(np.ascontiguousarray(np.concatenate(pieces).T), level)
+    return coding.choose_coding(np.ascontiguousarray(np.concatenate(pieces).T), level)
 
 
 class _ArrayWriter:
     """Turns blocks into stored, verified chunks of one array; chunks may run on threads."""
 
     def __init__(
-        self, root: Any, segment: int, target: Target, n_samples: int, length: int, level: int
+        self, root: Any, segment: int, target: Target, n_samples: int, length: int
     ) -> None:
         dtype = target.recording.get_dtype()
         self.chunk = min(length * target.blocks_per_chunk, n_samples)
-        self.codec = coding.make_codec(dtype, level, target.delta, self.chunk)
+        self.codec = coding.make_codec(dtype, target.level, target.delta, self.chunk)
         target.codec = self.codec.get_config()
         shape = (n_samples, len(target.columns))
         self.array = layout.add_traces(root, segment, shape, dtype, self.chunk, self.codec)

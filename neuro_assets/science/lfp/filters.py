@@ -307,13 +307,6 @@ def gaussian_sigma_s(cutoff_hz: float) -> float:
     return math.sqrt(-math.log(1 - math.sqrt(0.5)) / 2) / (math.pi * cutoff_hz)
 
 
-def highpass_amplitude(frequency_hz: float, cutoff_hz: float | None) -> float:
-    """Amplitude that the high-pass lets through at a frequency, 0 to 1."""
-    if cutoff_hz is None:
-        return 1.0
-    return 1 - math.exp(-2 * (math.pi * gaussian_sigma_s(cutoff_hz) * frequency_hz) ** 2)
-
-
 @dataclass
 class Block:
     """One piece of the finished stream."""

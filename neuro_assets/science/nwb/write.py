@@ -1,8 +1,8 @@
 """One NWB file of one recording: built, written and handed to the checks.
 
-The inputs are in `nwb_inputs`, the units table in `nwb_units`, the traces in `nwb_traces`, the
-checks in `nwb_check`. What goes into the file is decided by the caller; whatever is absent is
-left out and named in the file.
+The inputs are in `inputs`, the electrodes in `electrodes`, the units table in `units`, the traces
+in `traces`, the checks in `check`. What goes into the file is decided by the caller; whatever is
+absent is left out and named in the file.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import pandas as pd
 
 from neuro_assets import __version__
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.nwb import NwbParameters
 from neuro_assets.science.nwb.check import inspect_nwb, open_nwb
+from neuro_assets.science.nwb.electrodes import add_electrodes, electrode_region
 from neuro_assets.science.nwb.inputs import (
     NwbInputs,
     SubjectInfo,
@@ -161,7 +161,7 @@ def build_nwb(
         nwbfile = _session(inputs, parameters, missing or [])
         nwbfile.subject = _subject(inputs, parameters)
         _add_gaps(inputs, nwbfile)
-        _electrodes(inputs, nwbfile)
+        add_electrodes(inputs, nwbfile)
         if _has_units(inputs):
             nwbfile.units = units_table(inputs, nwbfile, parameters, wrap)
         if inputs.lfp is not None and inputs.lfp.has_scaleable_traces():
@@ -240,72 +240,6 @@ def _subject(inputs: NwbInputs, parameters: NwbParameters) -> Any:
     )
 
 
-def _electrodes(inputs: NwbInputs, nwbfile: Any) -> None:
-    channels = inputs.channels
-    model = nwbfile.create_device_model(
-        name=inputs.probe_model or "unknown probe",
-        manufacturer=inputs.probe_manufacturer or "unknown",
-        description="model of the probe",
-    )
-    device = nwbfile.create_device(
-        name=inputs.probe,
-        description=f"silicon probe {inputs.probe_model}".strip(),
-        serial_number=inputs.probe_serial or None,
-        model=model,
-    )
-    shanks = _column(channels, "shank", "0").astype(str).to_numpy()
-    names = {
-        shank: inputs.probe if len(set(shanks)) == 1 else f"{inputs.probe}_shank{shank}"
-        for shank in sorted(set(shanks))
-    }
-    groups = {
-        shank: nwbfile.create_electrode_group(
-            name=name,
-            description=f"shank {shank} of {inputs.probe}",
-            location="unknown",
-            device=device,
-        )
-        for shank, name in names.items()
-    }
-    nwbfile.add_electrode_column("channel_name", "name of the channel in the raw recording")
-    nwbfile.add_electrode_column(
-        "label", "good, dead, noise (noisy), out (outside the brain) or unknown"
-    )
-    places = np.stack(
-        [_column(channels, name, np.nan).to_numpy(float) for name in ("x_um", "y_um")]
-    )
-    labels = _column(channels, "label", "unknown").astype(str).to_numpy()
-    regions = _column(channels, "location", "unknown").fillna("unknown").astype(str).to_numpy()
-    for row, name in enumerate(channels["channel_id"]):
-        nwbfile.add_electrode(
-            location=regions[row],
-            group=groups[shanks[row]],
-            group_name=names[shanks[row]],
-            rel_x=float(places[0, row]),
-            rel_y=float(places[1, row]),
-            channel_name=str(name),
-            label=labels[row],
-        )
-
-
-def _column(table: pd.DataFrame, name: str, default: Any) -> pd.Series:
-    return table[name] if name in table else pd.Series([default] * len(table), index=table.index)
-
-
-def _region(inputs: NwbInputs, recording: Any, nwbfile: Any) -> Any:
-    """Electrode rows of a recording's channels: by name, else by the AP channel at their place."""
-    row_of = {str(c): row for row, c in enumerate(inputs.channels["channel_id"])}
-    candidates = [recording.get_channel_ids(), recording.get_property("ap_channel_id")]
-    for names in candidates:
-        if names is not None and all(str(name) in row_of for name in names):
-            rows = [row_of[str(name)] for name in names]
-            return nwbfile.create_electrode_table_region(rows, "electrodes of the channels")
-    raise PermanentFailure(
-        f"the traces' channels ({candidates[0][0]}, ...) are not in the channel table; "
-        "make bad_channels and lfp again"
-    )
-
-
 def _add_lfp(
     inputs: NwbInputs, nwbfile: Any, parameters: NwbParameters, wrap: Any, progress: Progress
 ) -> None:
@@ -322,7 +256,7 @@ def _add_lfp(
         "ElectricalSeriesLFP",
         f"local field potential; {CLOCK}",
         inputs.lfp,
-        _region(inputs, inputs.lfp, nwbfile),
+        electrode_region(inputs, inputs.lfp, nwbfile),
         parameters,
         wrap,
         lambda done, words: progress(0.7 + 0.1 * done, words),
@@ -342,7 +276,7 @@ def _add_raw(
             "ElectricalSeriesAP",
             f"raw traces; {CLOCK}",
             inputs.raw,
-            _region(inputs, inputs.raw, nwbfile),
+            electrode_region(inputs, inputs.raw, nwbfile),
             parameters,
             wrap,
             lambda done, words: progress(0.7 * done, words),
