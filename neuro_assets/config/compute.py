@@ -43,6 +43,6 @@ class ProcessingConfig(Strict):
         description="Start a run when the raw data of a processed recording changed; "
         "when false it is shown as out of date and a person decides",
     )
-    new_keys_per_tick: int = Field(
-        20, ge=1, le=100, description="New recordings that one tick of the sensor may add"
+    runs_per_tick: int = Field(
+        20, ge=1, le=100, description="Runs that one tick of the sensor may request, newest first"
     )

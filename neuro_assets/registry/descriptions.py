@@ -1,4 +1,4 @@
-"""What a source says of sessions, as plain data: the words between sources and registry."""
+"""What a source says of sessions, as plain data: what goes between sources and registry."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class SessionDescription(Frozen):
         Alyx's id of the session, where known.
     pids : dict of str to str
         Alyx's ids of the insertions, by probe name.
-    announced : dict of str to tuple of str
+    expected : dict of str to tuple of str
         Probes that the source expects and that are no recording yet, with what each waits for.
     serials : dict of str to str
         Serial numbers that the source has for its probes, by probe name.
@@ -89,7 +89,7 @@ class SessionDescription(Frozen):
     problems: tuple[Problem, ...] = ()
     eid: str | None = None
     pids: dict[str, str] = {}
-    announced: dict[str, tuple[str, ...]] = {}
+    expected: dict[str, tuple[str, ...]] = {}
     serials: dict[str, str] = {}
     versions: dict[str, str] = {}
     remote_files: dict[str, tuple[RemoteFile, ...]] = {}
@@ -196,7 +196,7 @@ class Reconciliation(Frozen):
 
     Parameters
     ----------
-    again : dict of str to str
+    recheck : dict of str to str
         Ids of sessions to look at again, with the reason for each.
     n_listed : int
         Sessions that the source has.
@@ -204,6 +204,6 @@ class Reconciliation(Frozen):
         Give it back next time.
     """
 
-    again: dict[str, str] = {}
+    recheck: dict[str, str] = {}
     n_listed: int = 0
     cursor: str = ""

@@ -5,13 +5,12 @@ Identity goes before names: what a recording says of itself decides, wherever it
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from neuro_assets.formats.model import Identity, Problem, RawRecording
 from neuro_assets.recording_key import RecordingKey
+from neuro_assets.registry.index import RecordIndex, session_names
 from neuro_assets.registry.records import RecordingRecord, SessionInfo
 
 
@@ -27,11 +26,14 @@ class Claim:
         The record, where the recording is registered already (perhaps under another folder).
     collision : RecordingRecord or None
         Another recording that has the key which this one would have got.
+    is_damaged : bool
+        Whether the key's record cannot be read, so that nothing may be decided.
     """
 
     key: str
     known: RecordingRecord | None = None
     collision: RecordingRecord | None = None
+    is_damaged: bool = False
 
     @property
     def problem(self) -> Problem | None:
@@ -44,83 +46,8 @@ class Claim:
             path="",
             detail=f"the key {self.collision.key} belongs to subject {other.subject!r} of lab "
             f"{other.lab!r} ({other.place}); this recording is {self.key}: rename one subject "
-            "at its source if they should be told apart more easily",
+            "at its source to tell them apart more easily",
         )
-
-
-class RecordIndex:
-    """The registry's records, findable by what a recording is and by where it is.
-
-    With tens of thousands of recordings, looking through all of them for each one that a tick
-    brings would take longer than the tick may.
-
-    Parameters
-    ----------
-    records : mapping of str to RecordingRecord
-        By key.
-    """
-
-    def __init__(self, records: Mapping[str, RecordingRecord]) -> None:
-        self.records: dict[str, RecordingRecord] = {}
-        self._by_identity: dict[Any, dict[str, None]] = defaultdict(dict)
-        self._by_session: dict[Any, dict[str, None]] = defaultdict(dict)
-        self._by_eid: dict[str, dict[str, None]] = defaultdict(dict)
-        self._by_folded: dict[str, str] = {}
-        for record in records.values():
-            self.put(record)
-
-    def put(self, record: RecordingRecord) -> None:
-        """Add a record, or replace the one with its key."""
-        old = self.records.get(record.key)
-        if old is not None:
-            for index, name in self._places(old):
-                index[name].pop(old.key, None)
-        self.records[record.key] = record
-        # A file system that ignores case would mix `m1` and `M1`.
-        self._by_folded[record.key.casefold()] = record.key
-        for index, name in self._places(record):
-            index[name][record.key] = None
-
-    def _places(self, record: RecordingRecord) -> Iterable[tuple[dict[Any, Any], Any]]:
-        session = record.session
-        if record.identity is not None and record.identity.is_strong:
-            yield self._by_identity, record.identity.origin
-        yield self._by_session, (session.source, session.session_id)
-        yield self._by_session, _session_names(session)
-        if record.eid:
-            yield self._by_eid, record.eid
-
-    def same(self, identity: Identity) -> list[RecordingRecord]:
-        """List the records of recordings that say the same of themselves."""
-        same = (self.records[key] for key in self._by_identity.get(identity.origin, ()))
-        return [
-            each for each in same if each.identity is not None and each.identity.is_same(identity)
-        ]
-
-    def of_session(self, session: SessionInfo) -> list[RecordingRecord]:
-        """List the records of a session, found by its id or by its names."""
-        keys = {
-            **self._by_session.get((session.source, session.session_id), {}),
-            **self._by_session.get(_session_names(session), {}),
-        }
-        return [self.records[key] for key in keys]
-
-    def at(self, source: str, session_id: str) -> list[RecordingRecord]:
-        """List the records that a source has under an id."""
-        return [self.records[key] for key in self._by_session.get((source, session_id), ())]
-
-    def with_eid(self, eid: str) -> list[RecordingRecord]:
-        """List the records of an Alyx session, whichever source found them."""
-        return [self.records[key] for key in self._by_eid.get(eid, ())]
-
-    def taken(self, key: str) -> RecordingRecord | None:
-        """Give the record that has a key, in whatever case."""
-        found = self._by_folded.get(key.casefold())
-        return None if found is None else self.records[found]
-
-
-def _session_names(session: SessionInfo) -> tuple[Any, ...]:
-    return ("names", session.source, session.lab, session.subject, session.date, session.number)
 
 
 def find_same(index: RecordIndex, identity: Identity) -> RecordingRecord | None:
@@ -170,13 +97,11 @@ def claim_key(index: RecordIndex, session: SessionInfo, recording: RawRecording)
     holder = index.taken(str(natural))
     if holder is not None and _agree(holder, session, recording):
         return Claim(holder.key, holder)
-    return Claim(_free(index, natural), None, holder)
+    return _new(index, natural, holder)
 
 
-def claim_announced(
-    index: RecordIndex, session: SessionInfo, label: str, serial: str = ""
-) -> Claim:
-    """Decide the key of a probe that a database announces and that has no raw data there yet.
+def claim_expected(index: RecordIndex, session: SessionInfo, label: str, serial: str = "") -> Claim:
+    """Decide the key of a probe that a database expects and that has no raw data there yet.
 
     Parameters
     ----------
@@ -202,19 +127,25 @@ def claim_announced(
     holder = index.taken(str(natural))
     if holder is not None and _may_be(holder, session, serial):
         return Claim(holder.key, holder)
+    return _new(index, natural, holder)
+
+
+def _new(index: RecordIndex, natural: RecordingKey, holder: RecordingRecord | None) -> Claim:
+    if str(natural) in index.damaged:
+        return Claim(str(natural), is_damaged=True)
     return Claim(_free(index, natural), None, holder)
 
 
 def _free(index: RecordIndex, natural: RecordingKey) -> str:
     key, suffix = natural, 2
-    while index.taken(str(key)) is not None:
+    while index.is_taken(str(key)):
         key = replace(natural, qualifier=f"{natural.qualifier}x{suffix}")
         suffix += 1
     return str(key)
 
 
 def _may_be(holder: RecordingRecord, session: SessionInfo, serial: str) -> bool:
-    """Tell whether what is announced can be the recording that has the natural key.
+    """Tell whether what is expected can be the recording that has the natural key.
 
     Names are all there is to compare: the same ones, and no serial number that contradicts.
     """
@@ -265,4 +196,4 @@ def _is_same_place(record: RecordingRecord, session: SessionInfo, recording: Raw
     known = record.session
     if known.session_id and session.session_id:
         return (known.source, known.session_id) == (session.source, session.session_id)
-    return _session_names(known) == _session_names(session)
+    return session_names(known) == session_names(session)

@@ -14,23 +14,23 @@ from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.store import Store
 from neuro_assets.store.model import checked_name
 
-FOLDER = "revisits"
+FOLDER = "registry/recheck"
 
 
 @dataclass(frozen=True)
-class Revisits:
+class RecheckQueue:
     """What one comparison named.
 
     Parameters
     ----------
     number : int
         Number of the comparison; grows.
-    again : dict of str to str
+    sessions : dict of str to str
         Ids of sessions with the reason, in the order in which to look at them.
     """
 
     number: int = 0
-    again: Mapping[str, str] | None = None
+    sessions: Mapping[str, str] | None = None
 
     def after(self, done: tuple[int, int], room: int) -> tuple[list[str], tuple[int, int]]:
         """Take the next ids.
@@ -49,13 +49,13 @@ class Revisits:
         done : (int, int)
             To give next time.
         """
-        names = list(self.again or {})
+        names = list(self.sessions or {})
         start = done[1] if done[0] == self.number else 0
         taken = names[start : start + max(room, 0)]
         return taken, (self.number, start + len(taken))
 
 
-def read_revisits(store: Store, source: str) -> Revisits:
+def read_recheck_queue(store: Store, source: str) -> RecheckQueue:
     """Read what the last comparison named.
 
     Parameters
@@ -67,14 +67,14 @@ def read_revisits(store: Store, source: str) -> Revisits:
 
     Returns
     -------
-    Revisits
+    RecheckQueue
         Empty before the first comparison.
     """
-    said = store.read_json(_path(source))
-    if said is None:
-        return Revisits()
+    content = store.read_json(_path(source))
+    if content is None:
+        return RecheckQueue()
     try:
-        return Revisits(int(said["number"]), dict(said["again"]))
+        return RecheckQueue(int(content["number"]), dict(content["sessions"]))
     except (KeyError, TypeError, ValueError) as error:
         raise PermanentFailure(
             f"{_path(source)} in the store {store.url} is damaged; remove it, the next "
@@ -82,7 +82,7 @@ def read_revisits(store: Store, source: str) -> Revisits:
         ) from error
 
 
-def write_revisits(store: Store, source: str, again: Mapping[str, str]) -> Revisits:
+def write_recheck_queue(store: Store, source: str, sessions: Mapping[str, str]) -> RecheckQueue:
     """Replace what is to be looked at by the names of a new comparison.
 
     Parameters
@@ -91,19 +91,19 @@ def write_revisits(store: Store, source: str, again: Mapping[str, str]) -> Revis
         The lab's store.
     source : str
         Name of the source.
-    again : mapping of str to str
+    sessions : mapping of str to str
         Ids of sessions with the reason.
 
     Returns
     -------
-    Revisits
+    RecheckQueue
         As it was written. What the last comparison named and nobody has looked at is still
         different, and so is named again.
     """
-    number = read_revisits(store, source).number + 1
-    said: dict[str, Any] = {"number": number, "again": dict(again)}
-    store.write_json_atomic(_path(source), said)
-    return Revisits(number, dict(again))
+    number = read_recheck_queue(store, source).number + 1
+    content: dict[str, Any] = {"number": number, "sessions": dict(sessions)}
+    store.write_json_atomic(_path(source), content)
+    return RecheckQueue(number, dict(sessions))
 
 
 def _path(source: str) -> str:

@@ -142,9 +142,9 @@ class RecordingRecord(_Record):
     session : SessionInfo
         Its session.
     recording : RawRecording or None
-        How to open it; None for a probe that is announced and has no raw data yet.
-    announced : str
-        Label under which a database announced it, before there was a recording.
+        How to open it; None for a probe that is expected and has no raw data yet.
+    expected : str
+        Label under which a database expects it, before there is a recording.
     raw_version : str
         Version of the raw data; empty without any.
     modalities : dict of str to RawData
@@ -163,9 +163,13 @@ class RecordingRecord(_Record):
         Version of the raw data for which a run was asked for last.
     requested_at : datetime or None
         When that was, UTC.
-    known_as : str
-        What its source calls that version, where another source named it first.
-    told : str
+    requested_by : str
+        Who starts that run: the discovery sensor or the command line.
+    request : int
+        Number of the request; a run's key is `<key>:<request>`.
+    version_alias : str
+        What its source calls the raw version, where another source named it first.
+    reported : str
         Version of the raw data that was reported last.
     problems : list of Problem
         What is odd about it, for people.
@@ -188,7 +192,7 @@ class RecordingRecord(_Record):
     key: str
     session: SessionInfo
     recording: RawRecording | None = None
-    announced: str = ""
+    expected: str = ""
     raw_version: str = ""
     modalities: dict[str, RawData] = {}
     state: State = "ready"
@@ -197,8 +201,10 @@ class RecordingRecord(_Record):
     waiting_since: datetime | None = None
     requested: str | None = None
     requested_at: datetime | None = None
-    known_as: str = ""
-    told: str = ""
+    requested_by: str = ""
+    request: int = 0
+    version_alias: str = ""
+    reported: str = ""
     problems: list[Problem] = []
     eid: str | None = None
     pid: str | None = None
@@ -210,6 +216,15 @@ class RecordingRecord(_Record):
     updated: datetime = Field(default_factory=now)
     raw_history: list[dict[str, Any]] = []
 
+    @model_validator(mode="before")
+    @classmethod
+    def _was_named(cls, values: Any) -> Any:
+        """Read the names of the first format."""
+        old = {"told": "reported", "known_as": "version_alias", "announced": "expected"}
+        if isinstance(values, dict) and old.keys() & values.keys():
+            return {old.get(name, name): value for name, value in values.items()}
+        return values
+
     @property
     def identity(self) -> Identity | None:
         """What the recording says of itself; None before there are raw data."""
@@ -218,8 +233,8 @@ class RecordingRecord(_Record):
     @property
     def label(self) -> str:
         """Probe and qualifier, unique within its session."""
-        if self.recording is not None or self.announced:
-            return self.recording.label if self.recording else self.announced
+        if self.recording is not None or self.expected:
+            return self.recording.label if self.recording else self.expected
         key = RecordingKey.parse(self.key)
         return f"{key.probe}-{key.qualifier}" if key.qualifier else key.probe
 
@@ -323,7 +338,7 @@ def as_table(records: Iterable[RecordingRecord]) -> pd.DataFrame:
 
 def _row(record: RecordingRecord) -> dict[str, Any]:
     key = RecordingKey.parse(record.key)
-    said = record.metadata.session if record.metadata else None
+    of_database = record.metadata.session if record.metadata else None
     return {
         **record.session.model_dump(),
         "key": record.key,
@@ -331,19 +346,19 @@ def _row(record: RecordingRecord) -> dict[str, Any]:
         "qualifier": key.qualifier,
         "state": record.state,
         "reason": record.reason,
-        "projects": ", ".join(said.projects) if said else None,
-        "qc": said.qc if said else None,
+        "projects": ", ".join(of_database.projects) if of_database else None,
+        "qc": of_database.qc if of_database else None,
         "raw_version": record.raw_version,
         "n_problems": len(record.problems),
         "eid": record.eid,
         "pid": record.pid,
         "first_seen": record.first_seen,
         "updated": record.updated,
-        **(_said_by_files(record.recording) if record.recording else {}),
+        **(_of_files(record.recording) if record.recording else {}),
     }
 
 
-def _said_by_files(recording: RawRecording) -> dict[str, Any]:
+def _of_files(recording: RawRecording) -> dict[str, Any]:
     identity, main = recording.identity, recording.main
     return {
         "probe": recording.probe,

@@ -1,4 +1,4 @@
-"""Which recordings exist: one record a key in the store, and which key a recording has.
+"""Which recordings exist: the records as the transaction log gives them, and changing them.
 
 A key is for people. What a recording is, it says itself (`Identity`); that is how a renamed
 folder or subject keeps its key. `registry.parquet` is derived from the records and never read
@@ -8,64 +8,54 @@ here.
 from __future__ import annotations
 
 import logging
+import random
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from neuro_assets.formats.model import Identity, RawRecording
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
-from neuro_assets.registry.keys import Claim, RecordIndex, claim_key, find_same
-from neuro_assets.registry.records import (
-    RecordingRecord,
-    SessionInfo,
-    State,
-    as_table,
-)
+from neuro_assets.registry.keys import RecordIndex
+from neuro_assets.registry.log import FOLDER, Document, TransactionLog, merged
+from neuro_assets.registry.records import RecordingRecord, SessionInfo, as_table
 from neuro_assets.store import Store
-from neuro_assets.store.model import checked_name, now, pretty
+from neuro_assets.store.identity import StoreIdentity, establish, only_writer, read_identity
+from neuro_assets.store.model import checked_name, now
+from neuro_assets.store.opening import lab_memory
 
-__all__ = [
-    "Claim",
-    "RecordIndex",
-    "RecordingRecord",
-    "Registry",
-    "SessionInfo",
-    "State",
-    "claim_key",
-    "find_same",
-]
+__all__ = ["RecordIndex", "RecordingRecord", "Registry", "SessionInfo"]
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
-FOLDER = "registry"
 INDEX = "registry.parquet"
+SNAPSHOT_EVERY = 64
+"""Transactions; a reader that starts reads the last snapshot and at most about so many files."""
 
 _THREADS = 8
-_MOST_TRIES = 20
+_MOST_TRIES = 50
 
 
-@dataclass
 class Registry:
-    """The records, in a store; safe for several writers.
-
-    In a folder, creating is exclusive and `update` is serialised by a lock. On S3 nothing is
-    exclusive: of two creations or updates in the same moment the last one stays, each writer
-    reads it back, and the sensors' next tick repairs what was lost.
+    """The records of a store. Reads only what is new since the last call; safe for many writers.
 
     Parameters
     ----------
     store : Store
-        Where `registry/<key>.json` are kept.
+        The lab's store.
     """
 
-    store: Store
-    _cache: dict[str, tuple[str, RecordingRecord]] = field(default_factory=dict, repr=False)
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._log = TransactionLog(store)
+        self._index = RecordIndex()
+        self._number: int | None = None
+        self._known_identity: StoreIdentity | None = None
 
     def get(self, key: str) -> RecordingRecord | None:
-        """Read one record.
+        """Read one record, without the others.
 
         Parameters
         ----------
@@ -76,59 +66,90 @@ class Registry:
         -------
         RecordingRecord or None
             None where the key is not registered.
-        """
-        return self._parse(key, self.store.read_json(_path(key)))
 
-    def all(self) -> dict[str, RecordingRecord]:
-        """Read all records; unchanged ones come from this object's memory.
+        Raises
+        ------
+        PermanentFailure
+            When its record is damaged here and in the log.
+        """
+        checked_name(key, "key")
+        if self._number is None and (line := self._line(key)) is not None:
+            try:
+                return _parsed(key, line)
+            except ValueError:
+                log.warning("registry/%s.json is damaged; the log is read instead", key)
+        index = self.refresh()
+        if key in index.damaged:
+            raise self._damaged(key)
+        return index.records.get(key)
+
+    def all(self) -> Mapping[str, RecordingRecord]:
+        """Give all records that can be read; see `damaged` for the others.
 
         Returns
         -------
-        dict
-            By key, sorted.
+        mapping
+            By key, sorted; a record is parsed when it is asked for.
         """
-        entries = {
-            name.removesuffix(".json"): entry.tag
-            for name, entry in self.store.backend.entries(FOLDER).items()
-            if name.endswith(".json") and "/" not in name
-        }
-        stale = [key for key, tag in entries.items() if self._cached(key, tag) is None]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for key, record in zip(stale, pool.map(self.get, stale), strict=True):
-                if record is not None:
-                    self._cache[key] = (entries[key], record)
-        self._cache = {key: self._cache[key] for key in sorted(entries) if key in self._cache}
-        return {key: record for key, (_, record) in self._cache.items()}
+        return self.refresh().records.copy()
 
-    def put_if_absent(self, record: RecordingRecord) -> bool:
-        """Register a recording under a key that is free.
+    @property
+    def damaged(self) -> dict[str, str]:
+        """Keys whose record cannot be read, with the reason, as of the last reading."""
+        return dict(self._index.damaged)
+
+    def refresh(self) -> RecordIndex:
+        """Read the transactions that are new.
+
+        Returns
+        -------
+        RecordIndex
+            Of all records. Its owner is the registry: change it in `transact` only.
+        """
+        if self._number is None:
+            snapshot = self._log.snapshot()
+            self._apply(snapshot)
+        assert self._number is not None
+        while (document := self._log.read(self._number + 1)) is not None:
+            self._apply(document)
+        return self._index
+
+    def transact(self, change: Callable[[RecordIndex], T]) -> T:
+        """Change any number of records at once, or none.
 
         Parameters
         ----------
-        record : RecordingRecord
-            The record.
+        change : callable
+            Puts records into the index that it gets. Called again, on the records as they are
+            then, when another writer was faster; must have no other effect.
 
         Returns
         -------
-        bool
-            False where the key was taken: ask `key_for` again.
+        Any
+            What the last call returned.
+
+        Raises
+        ------
+        TransientFailure
+            When others were faster again and again.
+        PermanentFailure
+            When another lab is the only writer of this store.
         """
-        return self.store.create_json(_path(record.key), record.model_dump(mode="json"))
-
-    def replace(self, record: RecordingRecord) -> RecordingRecord:
-        """Replace a record; a changed raw version goes into the history.
-
-        Parameters
-        ----------
-        record : RecordingRecord
-            The new content.
-
-        Returns
-        -------
-        RecordingRecord
-            As it was written, with a new `updated`.
-        """
-        return self._write(self.get(record.key), record)
+        identity = self._identity()
+        with only_writer(self.store, identity, lab_memory()):
+            for turn in range(_MOST_TRIES):
+                index = self.refresh()
+                try:
+                    result = change(index)
+                finally:
+                    changes = index.rollback()
+                lines = {k: _line_of(old, new) for k, (old, new) in changes.items()}
+                if not lines or self._commit(lines, exclusive=identity.exclusive_creation):
+                    return result
+                time.sleep(random.uniform(0, 0.01 * turn))
+        raise TransientFailure(
+            "others change the registry all the time; nothing was changed, try again"
+        )
 
     def update(
         self, key: str, change: Callable[[RecordingRecord], Mapping[str, Any]]
@@ -145,84 +166,22 @@ class Registry:
         Returns
         -------
         RecordingRecord
-            As it was written; untouched where nothing changes.
+            As it is now.
 
         Raises
         ------
         PermanentFailure
             When the key is not registered.
         """
-        with self.store.backend.lock(FOLDER):
-            before = self.get(key)
+
+        def apply(index: RecordIndex) -> None:
+            before = index.records.get(key)
             if before is None:
                 raise PermanentFailure(f"{key} is not in the registry")
-            values = change(before)
-            after = RecordingRecord.model_validate({**dict(before), **values})
-            return before if after == before else self._write(before, after)
+            index.put(RecordingRecord.model_validate({**dict(before), **change(before)}))
 
-    def find(self, identity: Identity) -> RecordingRecord | None:
-        """Find a recording by what it says of itself; see `find_same`."""
-        return find_same(RecordIndex(self.all()), identity)
-
-    def claim(self, session: SessionInfo, recording: RawRecording) -> Claim:
-        """Decide the key of a recording from the records as they are now; see `claim_key`."""
-        claim = claim_key(RecordIndex(self.all()), session, recording)
-        if claim.problem is not None:
-            log.warning("%s", claim.problem.detail)
-        return claim
-
-    def key_for(self, session: SessionInfo, recording: RawRecording) -> str:
-        """Give the key of a recording; see `claim`.
-
-        Parameters
-        ----------
-        session : SessionInfo
-            As its source names it.
-        recording : RawRecording
-            The recording.
-
-        Returns
-        -------
-        str
-            The key.
-        """
-        return self.claim(session, recording).key
-
-    def register(
-        self, session: SessionInfo, recording: RawRecording, raw_version: str, **more: Any
-    ) -> RecordingRecord:
-        """Make sure that a recording has a record, whoever else does the same right now.
-
-        Parameters
-        ----------
-        session, recording, raw_version
-            As in `RecordingRecord`.
-        **more
-            Further fields of the record.
-
-        Returns
-        -------
-        RecordingRecord
-            The new record, or the known one brought up to date.
-
-        Raises
-        ------
-        TransientFailure
-            When others were faster again and again.
-        """
-        values = {**more, "session": session, "recording": recording, "raw_version": raw_version}
-        for _ in range(_MOST_TRIES):
-            claim = self.claim(session, recording)
-            if claim.known is not None:
-                return self.update(claim.key, lambda known: _moved(known, values))
-            problems = [*more.get("problems", ()), *([claim.problem] if claim.problem else [])]
-            record = RecordingRecord(key=claim.key, **{**values, "problems": problems})
-            if self.put_if_absent(record):
-                return record
-        raise TransientFailure(
-            f"no key could be had for {session.subject} {session.date} {recording.probe}: others "
-            "register at the same time; it is tried again at the sensor's next tick"
-        )
+        self.transact(apply)
+        return self._index.records[key]
 
     def rebuild_index(self) -> int:
         """Write `registry.parquet` anew from the records, for DuckDB and people.
@@ -240,44 +199,126 @@ class Registry:
         self.store.backend.write(INDEX, buffer.getvalue())
         return len(frame)
 
-    def _cached(self, key: str, tag: str) -> RecordingRecord | None:
-        found = self._cache.get(key)
-        return found[1] if found is not None and found[0] == tag else None
+    def verify(self, *, repair: bool = False) -> list[str]:
+        """Compare the derived records with the log.
 
-    def _parse(self, key: str, value: Any) -> RecordingRecord | None:
-        if value is None:
-            return None
+        Parameters
+        ----------
+        repair : bool
+            Write those that differ anew.
+
+        Returns
+        -------
+        list of str
+            One line for each defect.
+        """
+        index = self.refresh()
+        defects = [f"record of {key}: {why}" for key, why in index.damaged.items()]
+        for key, line in index.records.lines.items():
+            found = self._log.record(key)
+            if found is None or not _is_same(key, found, line):
+                defects.append(f"registry/{key}.json differs from the registry's log")
+                if repair:
+                    self._log.write_record(key, line)
+        known = index.records.lines.keys() | index.damaged.keys()
+        extra = [key for key in self._log.record_keys() if key not in known]
+        return defects + [f"registry/{key}.json is in no transaction of the log" for key in extra]
+
+    def _identity(self) -> StoreIdentity:
+        if self._known_identity is None:
+            found = read_identity(self.store)
+            self._known_identity = found or establish(self.store, lab_memory())
+        return self._known_identity
+
+    def _commit(self, lines: Mapping[str, bytes], *, exclusive: bool) -> bool:
+        assert self._number is not None
+        document = Document(self._number + 1, lines)
+        if not self._log.append(document, exclusive=exclusive):
+            return False
+        self._apply(document)
+        self._derive()
+        if self._number % SNAPSHOT_EVERY == 0:
+            self._log.write_snapshot(self._number, self._index.records.lines)
+        return True
+
+    def _apply(self, document: Document) -> None:
+        """Take over a transaction; what is damaged in it is looked for in the derived records."""
+        for key, line in document.lines.items():
+            self._take(key, line)
+        lost = self._log.record_keys() if document.is_damaged else document.lost
+        for key in lost:
+            derived = self._log.record(key)
+            if derived is not None:
+                self._take(key, derived, is_older=document.is_damaged)
+            elif not document.is_damaged:
+                self._index.damage(key, "its line in the log is damaged")
+        if document.is_damaged:
+            log.error("transaction %s of the registry is damaged", document.number)
+        self._number = document.number
+
+    def _take(self, key: str, line: bytes, *, is_older: bool = False) -> None:
         try:
-            record = RecordingRecord.model_validate(value)
-        except ValidationError as error:
-            raise PermanentFailure(
-                f"{_path(key)} in the store {self.store.url} is damaged: restore it from a "
-                "backup, or remove it and let the sensor find the recording again"
-            ) from error
-        if record.key != key:
-            raise PermanentFailure(
-                f"{_path(key)} in the store {self.store.url} holds the record of {record.key}: "
-                "rename it back"
-            )
-        return record
+            record = _parsed(key, line)
+        except ValueError as error:
+            self._index.damage(key, str(error).splitlines()[0])
+            return
+        known = self._index.records.get(key) if is_older else None
+        if known is None or known.updated < record.updated:
+            self._index.load(record)
 
-    def _write(self, before: RecordingRecord | None, after: RecordingRecord) -> RecordingRecord:
-        history = list(after.raw_history)
-        if before is not None and before.raw_version != after.raw_version:
-            history.append({"version": before.raw_version, "until": now().isoformat()})
-        written = after.model_copy(update={"updated": now(), "raw_history": history})
-        self.store.backend.write(_path(after.key), pretty(written.model_dump(mode="json")))
-        return written
+    def _derive(self) -> None:
+        """Bring the derived records up to date, also with what a killed writer left."""
+        with self.store.backend.lock(FOLDER):
+            number = self._log.head()
+            while True:
+                documents = []
+                while (found := self._log.read(number + 1)) is not None:
+                    documents.append(found)
+                    number += 1
+                if not documents:
+                    return
+                lines = merged(documents)
+                with ThreadPoolExecutor(_THREADS) as pool:
+                    list(pool.map(self._log.write_record, lines, lines.values()))
+                self._log.write_head(number)
+
+    def _line(self, key: str) -> bytes | None:
+        """Find a record through the derived ones and what is newer than they are."""
+        number, line = self._log.head(), self._log.record(key)
+        while (document := self._log.read(number + 1)) is not None:
+            line = document.lines.get(key, line)
+            number += 1
+        return line
+
+    def _damaged(self, key: str) -> PermanentFailure:
+        return PermanentFailure(
+            f"the record of {key} in the store {self.store.url} is damaged "
+            f"({self._index.damaged[key]}): restore registry/{key}.json from a backup"
+        )
 
 
-def _path(key: str) -> str:
-    return f"{FOLDER}/{checked_name(key, 'key')}.json"
+def _parsed(key: str, line: bytes) -> RecordingRecord:
+    """Read a record; `ValueError` where it is damaged or another key's."""
+    try:
+        record = RecordingRecord.model_validate_json(line)
+    except ValidationError as error:
+        raise ValueError(f"{error.error_count()} fields are wrong") from error
+    if record.key != key:
+        raise ValueError(f"it holds the record of {record.key}")
+    return record
 
 
-def _moved(known: RecordingRecord, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields to set in a known record; an old folder is remembered as an alias."""
-    old, new = known.session.place, values["session"].place
-    aliases = list(values.get("aliases", known.aliases))
-    if old and old != new and old not in aliases:
-        aliases.append(old)
-    return {**values, "aliases": aliases}
+def _is_same(key: str, found: bytes, line: bytes) -> bool:
+    try:
+        return _parsed(key, found) == _parsed(key, line)
+    except ValueError:
+        return False
+
+
+def _line_of(before: RecordingRecord | None, after: RecordingRecord) -> bytes:
+    """Render a record; a raw version that changed goes into the history."""
+    history = list(after.raw_history)
+    if before is not None and before.raw_version not in ("", after.raw_version):
+        history.append({"version": before.raw_version, "until": now().isoformat()})
+    update = {"updated": now(), "raw_history": history}
+    return after.model_copy(update=update).model_dump_json().encode()

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -12,9 +12,10 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import NeuroAssetsError, TransientFailure
 from neuro_assets.partitions import SESSION_PROBE
-from neuro_assets.registry.descriptions import Changes, SessionDescription
-from neuro_assets.registry.planning import Action, ActionKind
-from neuro_assets.registry.recheck_queue import read_revisits
+from neuro_assets.registry.actions import Action, ActionKind, Requests
+from neuro_assets.registry.descriptions import Changes
+from neuro_assets.registry.index import RecordIndex
+from neuro_assets.registry.recheck_queue import read_recheck_queue
 from neuro_assets.registry.registry import Registry
 from neuro_assets.resources.io_managers import StoreResource
 from neuro_assets.service.events import raw_events, run_request
@@ -24,8 +25,16 @@ from neuro_assets.sources.protocol import SessionSource
 SENSOR = "discovery"
 INTERVAL_S = 30
 
-REVISITS_PER_TICK = 50
-"""Sessions named by the comparison that one tick looks at: about five requests each."""
+RECHECKS_PER_TICK = 50
+"""Sessions named by the full comparison that one tick looks at: about five requests each."""
+
+SESSIONS_PER_TICK = 500
+"""Sessions that one tick describes; a source that needs longer stops earlier by itself."""
+
+KEYS_PER_REQUEST = 1000
+LARGE_REGISTRY = 1000
+INDEX_INTERVAL = timedelta(minutes=10)
+"""A large registry's table is written at most so often by the sensor."""
 
 
 def discovery_sensor(
@@ -90,26 +99,32 @@ class Cursor:
     ----------
     sources : dict of str to str
         Cursor of each source.
-    later : dict of str to list of str
-        Sessions for whose keys a tick had no room.
-    revisits : dict of str to list of int
-        How far the last comparison's list is done.
+    rechecked : dict of str to list of int
+        How far the last full comparison's list is done.
     behind : list of str
         Sources that had more to look at than a tick can; they get nothing new from that list.
+    at : str
+        When the last tick ended whose result arrived: later requests of runs are repeated.
+    indexed : str
+        When `registry.parquet` was written last.
+    stale_index : bool
+        Whether it has to be written anew.
     """
 
     sources: dict[str, str] = field(default_factory=dict)
-    later: dict[str, list[str]] = field(default_factory=dict)
-    revisits: dict[str, list[int]] = field(default_factory=dict)
+    rechecked: dict[str, list[int]] = field(default_factory=dict)
     behind: list[str] = field(default_factory=list)
+    at: str = ""
+    indexed: str = ""
+    stale_index: bool = False
 
     @classmethod
     def parse(cls, text: str | None) -> "Cursor":
         """Read a cursor; one of another shape counts as none: everything is looked at anew."""
-        said = json.loads(text or "{}")
-        if set(said) - set(cls.__dataclass_fields__):
+        content = json.loads(text or "{}")
+        if set(content) - set(cls.__dataclass_fields__):
             return cls()
-        return cls(**said)
+        return cls(**content)
 
     def text(self) -> str:
         """Write it."""
@@ -121,24 +136,19 @@ class _Registered(Collection[str]):
 
     def __init__(self, registry: Registry, source: str) -> None:
         self._registry, self._source = registry, source
-        self._ids: set[str] | None = None
 
-    def _read(self) -> set[str]:
-        if self._ids is None:
-            records = self._registry.all().values()
-            self._ids = {
-                r.session.session_id for r in records if r.session.source == self._source
-            } | {r.eid for r in records if r.eid}
-        return self._ids
+    @cached_property
+    def _index(self) -> RecordIndex:
+        return self._registry.refresh()
 
     def __contains__(self, name: object) -> bool:
-        return name in self._read()
+        return self._index.is_registered(self._source, str(name))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._read())
+        return iter(self._index.session_ids(self._source))
 
     def __len__(self) -> int:
-        return len(self._read())
+        return len(self._index.session_ids(self._source))
 
 
 @dataclass
@@ -152,72 +162,64 @@ class _Tick:
     now: datetime
     actions: list[Action] = field(default_factory=list)
 
-    @property
-    def room(self) -> int:
-        """Keys that this tick may still add."""
-        added = sum(action.kind is ActionKind.ADD for action in self.actions)
-        return self.config.processing.new_keys_per_tick - added
-
     def look_at(self, name: str, source: SessionSource) -> None:
         """Look at one source; nothing is remembered unless all of it succeeded."""
-        later = self.cursor.later.get(name, [])
-        revisits = read_revisits(self.registry.store, name)
-        done = tuple(self.cursor.revisits.get(name, (0, 0)))
-        room = 0 if name in self.cursor.behind else REVISITS_PER_TICK - len(later)
-        again, done_after = revisits.after((done[0], done[1]), room)
-        known = _Registered(self.registry, name)
+        queue = read_recheck_queue(self.registry.store, name)
+        number, done = self.cursor.rechecked.get(name, (0, 0))
+        room = 0 if name in self.cursor.behind else RECHECKS_PER_TICK
+        recheck, done_after = queue.after((number, done), room)
         changes = source.changes(
             self.cursor.sources.get(name),
-            limit=max(self.room - len(later), 0),
-            again=[*later, *again],
-            known=known,
+            limit=SESSIONS_PER_TICK,
+            again=recheck,
+            known=_Registered(self.registry, name),
         )
         for problem in changes.problems:
             self.context.log.warning(f"{name}: {problem.path}: {problem.detail}")
         for session, reason in changes.excluded.items():
             self.context.log.info(f"{name}: {session} is left out: {reason}")
-        fitting, postponed = self._fit(changes.changed, known)
-        self._register(name, changes, fitting)
+        self._register(name, changes)
         self.cursor.sources[name] = changes.cursor
-        self.cursor.later[name] = postponed
-        self.cursor.revisits[name] = list(done_after)
+        self.cursor.rechecked[name] = list(done_after)
         self.cursor.behind = [each for each in self.cursor.behind if each != name]
         if not changes.complete:
             self.cursor.behind.append(name)
 
-    def _fit(
-        self, sessions: Sequence[SessionDescription], known: Collection[str]
-    ) -> tuple[list[SessionDescription], list[str]]:
-        """Take the sessions for whose new keys there is room, at least one; the rest later."""
-        fitting: list[SessionDescription] = []
-        postponed: list[str] = []
-        keys = 0
-        for session in sessions:
-            new = 0
-            if session.session_id not in known:
-                new = len(session.recordings) + len(session.announced)
-            if new and keys and keys + new > self.room:
-                postponed.append(session.session_id)
-                continue
-            keys += new
-            fitting.append(session)
-        return fitting, postponed
-
-    def _register(
-        self, name: str, changes: Changes, sessions: Sequence[SessionDescription]
-    ) -> None:
-        if not (sessions or changes.vanished or changes.excluded):
+    def _register(self, name: str, changes: Changes) -> None:
+        if not (changes.changed or changes.vanished or changes.excluded):
             return
         by_hash = {source.name: source.use_file_hash for source in self.config.sources}
         self.actions += register_sessions(
             self.registry,
-            sessions,
+            changes.changed,
             [(name, session) for session in changes.vanished],
             excluded={(name, session): why for session, why in changes.excluded.items()},
             use_hash=by_hash.get(name, False),
             reprocess_changed=self.config.processing.reprocess_changed,
             now=self.now,
+            requests=Requests(most=0, since=self.now),
         )
+
+    def request_runs(self) -> None:
+        """Request the runs of the newest sessions that are due, and those not handed over."""
+        since = datetime.fromisoformat(self.cursor.at) if self.cursor.at else None
+        most = self.config.processing.runs_per_tick
+        requests = Requests(by=SENSOR, most=most, backlog=True, since=since)
+        reported = {action.record.key for action in self.actions if action.report}
+        for action in register_sessions(self.registry, [], now=self.now, requests=requests):
+            if action.record.key in reported:
+                action = replace(action, report=False, report_metadata=False, report_modalities=())
+            self.actions.append(action)
+
+    def rebuild_index(self) -> None:
+        """Write `registry.parquet`, of a large registry not at every change."""
+        indexed = datetime.fromisoformat(self.cursor.indexed) if self.cursor.indexed else None
+        large = len(self.registry.refresh().records) > LARGE_REGISTRY
+        if large and indexed is not None and self.now - indexed < INDEX_INTERVAL:
+            self.cursor.stale_index = True
+            return
+        self.registry.rebuild_index()
+        self.cursor.indexed, self.cursor.stale_index = self.now.isoformat(), False
 
 
 def look(
@@ -261,29 +263,30 @@ def look(
         except NeuroAssetsError as failure:
             failures.append(f"{name}: {failure}")
             context.log.error(failures[-1])
-        if tick.room <= 0:
-            break
     if len(failures) == len(sources):
         raise TransientFailure("; ".join(failures))
+    tick.request_runs()
+    for key, reason in registry.damaged.items():
+        context.log.error(f"the record of {key} is damaged and it is left alone: {reason}")
     changed = [a for a in tick.actions if a.kind is not ActionKind.KEEP]
     for action in changed:
-        if action.news or action.kind is ActionKind.COPY:
-            context.log.info(action.words)
-    if changed:
-        registry.rebuild_index()
-    return _result(tick.actions, tick.cursor)
+        if action.changed or action.kind is ActionKind.COPY:
+            context.log.info(action.message)
+    if changed or cursor.stale_index:
+        tick.rebuild_index()
+    cursor.at = tick.now.isoformat()
+    return _result(tick.actions, cursor)
 
 
 def _result(actions: Sequence[Action], cursor: Cursor) -> dg.SensorResult:
-    keys = [a.record.key for a in actions if a.kind is not ActionKind.VANISH]
-    more: dict[str, Any] = {}
-    if keys:
-        more["dynamic_partitions_requests"] = [
-            SESSION_PROBE.build_add_request(list(dict.fromkeys(keys)))
-        ]
+    keys = list(dict.fromkeys(a.record.key for a in actions if a.kind is not ActionKind.VANISH))
+    runs = {action.record.key: action.record for action in actions if action.run}
     return dg.SensorResult(
         asset_events=[event for action in actions for event in raw_events(action)],
-        run_requests=[run_request(action.record) for action in actions if action.run],
+        run_requests=[run_request(record) for record in runs.values()],
+        dynamic_partitions_requests=[
+            SESSION_PROBE.build_add_request(keys[start : start + KEYS_PER_REQUEST])
+            for start in range(0, len(keys), KEYS_PER_REQUEST)
+        ],
         cursor=cursor.text(),
-        **more,
     )

@@ -17,11 +17,12 @@ from neuro_assets.config import LabConfig
 from neuro_assets.executors.launcher import counts_as_run
 from neuro_assets.outcomes import NeuroAssetsError, TransientFailure
 from neuro_assets.registry.descriptions import Known
-from neuro_assets.registry.recheck_queue import write_revisits
+from neuro_assets.registry.recheck_queue import write_recheck_queue
 from neuro_assets.registry.registry import RecordingRecord, Registry
 from neuro_assets.resources.io_managers import StoreResource
+from neuro_assets.sensors.discovery import SENSOR as SENSOR_NAME
 from neuro_assets.sensors.discovery import RegistryCache
-from neuro_assets.service.events import RAW_VERSION_TAG, alert
+from neuro_assets.service.events import RAW_VERSION_TAG, alert, run_key
 from neuro_assets.service.registration import sources_of
 from neuro_assets.sources.protocol import SessionSource
 
@@ -108,11 +109,11 @@ def compare(
             failures.append(f"{name}: {failure}")
             context.log.error(failures[-1])
             continue
-        again = {**lost, **found.again}
-        write_revisits(registry.store, name, again)
+        recheck = {**lost, **found.recheck}
+        write_recheck_queue(registry.store, name, recheck)
         cursors[name] = found.cursor
-        context.log.info(f"{name}: {found.n_listed} sessions compared, {len(again)} differ")
-        for session, reason in again.items():
+        context.log.info(f"{name}: {found.n_listed} sessions compared, {len(recheck)} differ")
+        for session, reason in recheck.items():
             context.log.info(f"{name}: {session}: {reason}")
     if len(failures) == len(sources):
         raise TransientFailure("; ".join(failures))
@@ -149,11 +150,11 @@ def known_sessions(records: Mapping[str, RecordingRecord], source: str) -> dict[
 
 
 def _known(group: list[RecordingRecord]) -> Known:
-    said: Any = next((r.metadata.session for r in group if r.metadata), None)
+    of_database: Any = next((r.metadata.session for r in group if r.metadata), None)
     return Known(
-        row_token=said.row_token if said else "",
+        row_token=of_database.row_token if of_database else "",
         source_token=next((r.source_token for r in group if r.source_token), ""),
-        qc=said.qc if said else "",
+        qc=of_database.qc if of_database else "",
         waits=any(r.state in ("not_ready", "held") for r in group),
         gone=all(r.state == "vanished" for r in group),
     )
@@ -166,7 +167,7 @@ def _lost(
     source: str,
     now: datetime,
 ) -> dict[str, str]:
-    """Find recordings whose run was asked for and left no trace; they are asked for anew."""
+    """Find recordings whose run was requested and left no trace; discovery requests another."""
     lost: dict[str, str] = {}
     for record in records.values():
         if record.session.source != source or not _may_be_lost(registry, record, now):
@@ -191,6 +192,8 @@ def _may_be_lost(registry: Registry, record: RecordingRecord, now: datetime) -> 
 
 def _has_run(instance: dg.DagsterInstance, record: RecordingRecord) -> bool:
     tags = {"dagster/partition": record.key, RAW_VERSION_TAG: record.raw_version}
+    if record.requested_by == SENSOR_NAME:
+        tags["dagster/run_key"] = run_key(record)
     return any(counts_as_run(instance, run) for run in instance.get_runs(dg.RunsFilter(tags=tags)))
 
 

@@ -9,7 +9,7 @@ import dagster as dg
 
 from neuro_assets import names
 from neuro_assets.formats.modalities import MODALITIES, RECORDING
-from neuro_assets.registry.planning import Action
+from neuro_assets.registry.actions import Action
 from neuro_assets.registry.registry import RecordingRecord
 
 RawEvent = dg.AssetMaterialization | dg.AssetObservation
@@ -38,18 +38,18 @@ def raw_events(action: Action) -> list[RawEvent]:
     """
     record = action.record
     events: list[RawEvent] = []
-    # News of what is there already too: a key's page shows the last materialization only.
-    if action.tell or (action.news and record.told):
-        events += _both(names.RAW_RECORDING, record, record.told, shown(record))
-    elif action.news:
+    # Changes of what is there already too: a key's page shows the last materialization only.
+    if action.report or (action.changed and record.reported):
+        events += _both(names.RAW_RECORDING, record, record.reported, shown(record))
+    elif action.changed:
         events.append(_observation(names.RAW_RECORDING, record, shown(record), None))
-    if (action.tell_metadata or action.news) and record.metadata is not None:
-        said = _shown_metadata(record)
-        events += _both(names.RECORDING_METADATA, record, record.metadata.version, said)
-    for name in action.tell_modalities:
+    if (action.report_metadata or action.changed) and record.metadata is not None:
+        shown_metadata = _shown_metadata(record)
+        events += _both(names.RECORDING_METADATA, record, record.metadata.version, shown_metadata)
+    for name in action.report_modalities:
         modality, data = MODALITIES[name], record.modalities[name]
-        said = {"folder": record.session.place, **modality.shown(data.item)}
-        events += _both(modality.asset, record, data.version, said)
+        values = {"folder": record.session.place, **modality.shown(data.item)}
+        events += _both(modality.asset, record, data.version, values)
     return events
 
 
@@ -78,17 +78,19 @@ def alert(record: RecordingRecord, now: datetime) -> dg.AssetObservation:
 
 
 def _both(
-    asset: str, record: RecordingRecord, version: str, said: dict[str, Any]
+    asset: str, record: RecordingRecord, version: str, values: dict[str, Any]
 ) -> list[RawEvent]:
     tags = _version_tag(version)
-    made = dg.AssetMaterialization(asset_key=asset, partition=record.key, metadata=said, tags=tags)
-    return [made, _observation(asset, record, said, tags)]
+    made = dg.AssetMaterialization(
+        asset_key=asset, partition=record.key, metadata=values, tags=tags
+    )
+    return [made, _observation(asset, record, values, tags)]
 
 
 def _observation(
-    asset: str, record: RecordingRecord, said: dict[str, Any], tags: dict[str, str] | None
+    asset: str, record: RecordingRecord, values: dict[str, Any], tags: dict[str, str] | None
 ) -> dg.AssetObservation:
-    return dg.AssetObservation(asset_key=asset, partition=record.key, metadata=said, tags=tags)
+    return dg.AssetObservation(asset_key=asset, partition=record.key, metadata=values, tags=tags)
 
 
 def _version_tag(version: str) -> dict[str, str]:
@@ -167,10 +169,15 @@ def run_tags(record: RecordingRecord) -> dict[str, str]:
     }
 
 
+def run_key(record: RecordingRecord) -> str:
+    """Name the run that was requested last; Dagster starts one run a name."""
+    return f"{record.key}:{record.request}"
+
+
 def run_request(record: RecordingRecord) -> dg.RunRequest:
-    """Request of the run for this version of the raw data; asked for twice, it starts once."""
+    """Request the run of a recording; requested twice, it starts once."""
     return dg.RunRequest(
-        run_key=f"{record.key}:{record.raw_version}",
+        run_key=run_key(record),
         partition_key=record.key,
         job_name=names.PROCESS_JOB,
         tags=run_tags(record),

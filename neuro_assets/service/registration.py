@@ -1,4 +1,4 @@
-"""Carrying out what was planned: registry first, then Dagster's keys, events and runs.
+"""Registering what sources found: registry first, then Dagster's keys, events and runs.
 
 Every part is idempotent, so that a crash between two of them is mended by doing all again.
 """
@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
@@ -19,19 +17,16 @@ from neuro_assets.formats.modalities import MODALITIES, RECORDING, Item
 from neuro_assets.formats.model import Problem
 from neuro_assets.outcomes import NeuroAssetsError
 from neuro_assets.partitions import SET_NAME
+from neuro_assets.registry.actions import Action, ActionKind, Requests, Seen
 from neuro_assets.registry.descriptions import SessionDescription
-from neuro_assets.registry.planning import Action, ActionKind, Seen, plan
-from neuro_assets.registry.registry import RecordingRecord, Registry
+from neuro_assets.registry.planning import EVERY_RUN, plan
+from neuro_assets.registry.registry import RecordIndex, Registry
 from neuro_assets.service.events import raw_events
 from neuro_assets.sources.folders.source import LocalSessionSource
 from neuro_assets.sources.protocol import SessionSource
 
 COMMAND_LINE = "command line"
 """Name of the source of a folder that is below no source of `lab.yaml`."""
-
-
-NOT_PLANNED = frozenset({"key", "first_seen", "updated", "raw_history"})
-"""Fields of a record that the registry itself keeps; a plan decides all others."""
 
 
 @dataclass
@@ -97,23 +92,6 @@ def seen(description: SessionDescription, *, use_hash: bool) -> Seen:
     return Seen(description.model_copy(update=update), versions)
 
 
-def carry_out(registry: Registry, actions: Iterable[Action]) -> None:
-    """Write the planned records; a record that somebody else wrote meanwhile is updated."""
-    for action in actions:
-        if action.kind is ActionKind.COPY:
-            continue
-        if not registry.put_if_absent(action.record):
-            registry.update(action.record.key, partial(_planned, action.record))
-
-
-def _planned(planned: RecordingRecord, _: RecordingRecord) -> dict[str, Any]:
-    return {
-        name: getattr(planned, name)
-        for name in RecordingRecord.model_fields
-        if name not in NOT_PLANNED
-    }
-
-
 def register_sessions(
     registry: Registry,
     descriptions: Sequence[SessionDescription],
@@ -123,6 +101,7 @@ def register_sessions(
     use_hash: bool = False,
     reprocess_changed: bool = False,
     now: datetime | None = None,
+    requests: Requests = EVERY_RUN,
 ) -> list[Action]:
     """Plan and write the registry; Dagster's part is the caller's.
 
@@ -142,22 +121,29 @@ def register_sessions(
         Whether changed raw data starts a run.
     now : datetime, optional
         Time of the records, UTC; this machine's clock by default.
+    requests : Requests
+        Which runs to request.
 
     Returns
     -------
     list of Action
         What was done.
     """
-    actions = plan(
-        registry.all(),
-        [seen(description, use_hash=use_hash) for description in descriptions],
-        vanished,
-        now or datetime.now(UTC),
-        excluded=excluded,
-        reprocess_changed=reprocess_changed,
-    )
-    carry_out(registry, actions)
-    return actions
+    found = [seen(description, use_hash=use_hash) for description in descriptions]
+    gone, at = list(vanished), now or datetime.now(UTC)
+
+    def planned(index: RecordIndex) -> list[Action]:
+        return plan(
+            index,
+            found,
+            gone,
+            at,
+            excluded=excluded,
+            reprocess_changed=reprocess_changed,
+            requests=requests,
+        )
+
+    return registry.transact(planned)
 
 
 def register_folder(
@@ -188,7 +174,13 @@ def register_folder(
     sessions = _describe(config, folder)
     hashed = {source.name for source in config.sources if source.use_file_hash}
     use_hash = use_hash or any(session.source in hashed for session in sessions)
-    actions = register_sessions(registry, sessions, use_hash=use_hash, reprocess_changed=True)
+    actions = register_sessions(
+        registry,
+        sessions,
+        use_hash=use_hash,
+        reprocess_changed=True,
+        requests=Requests(by=COMMAND_LINE),
+    )
     home = prepare_home(lab_folder)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         report(instance, actions)
@@ -196,14 +188,14 @@ def register_folder(
     for session in sessions:
         found.lines += [f"  {p.kind}: {p.path}: {p.detail}" for p in session.problems]
     for action in actions:
-        found.lines.append(action.words)
+        found.lines.append(action.message)
         if action.record.state == "ready" and action.kind is not ActionKind.COPY:
             found.keys.append(action.record.key)
     return found
 
 
 def report(instance: dg.DagsterInstance, actions: Sequence[Action]) -> None:
-    """Tell Dagster the keys and the raw data's versions."""
+    """Report to Dagster the keys and the raw data's versions."""
     keys = [action.record.key for action in actions if action.kind is not ActionKind.VANISH]
     if keys:
         instance.add_dynamic_partitions(SET_NAME, list(dict.fromkeys(keys)))

@@ -15,7 +15,7 @@ from labs import SmallLab
 
 from neuro_assets.alyx.client import Alyx
 from neuro_assets.partitions import SET_NAME
-from neuro_assets.registry.recheck_queue import read_revisits
+from neuro_assets.registry.recheck_queue import read_recheck_queue
 from neuro_assets.registry.registry import RecordingRecord, Registry
 from neuro_assets.sensors.discovery import look
 from neuro_assets.sensors.reconciliation import compare
@@ -36,7 +36,7 @@ alyx:
   repositories: {{lab_server: repository}}
   settle_minutes: 0
   {more}
-processing: {{reprocess_changed: {reprocess}, new_keys_per_tick: {keys}}}
+processing: {{reprocess_changed: {reprocess}, runs_per_tick: {keys}}}
 """
 
 
@@ -209,7 +209,7 @@ class AlyxLab:
     def n_left(self) -> int:
         """Sessions that the sensor's cursor has put off."""
         said = json.loads(self.cursor or "{}")
-        listed = read_revisits(self.registry.store, "alyx")
-        number, done = said.get("revisits", {}).get("alyx", (0, 0))
-        left = len(listed.again or {}) - (done if number == listed.number else 0)
+        listed = read_recheck_queue(self.registry.store, "alyx")
+        number, done = said.get("rechecked", {}).get("alyx", (0, 0))
+        left = len(listed.sessions or {}) - (done if number == listed.number else 0)
         return left + sum(len(names) for names in said.get("later", {}).values())

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from fake_alyx.server import TOKEN, AlyxServer
 from labs import SmallLab
+from records import register
 
 from neuro_assets import names
 from neuro_assets.alyx.client import Alyx
@@ -162,8 +163,8 @@ def lab(tmp_path, monkeypatch):
         where = SessionInfo(
             lab="lab", subject="M1", date=datetime.date(2026, 11, 20), number="1", source="alyx"
         )
-        record = small.registry.register(
-            where, recording(), "raw1", eid=session["id"], pid=insertion["id"]
+        record = register(
+            small.registry, where, recording(), "raw1", eid=session["id"], pid=insertion["id"]
         )
         small.instance.add_dynamic_partitions(SET_NAME, [record.key])
         made = Lab(small, server, record.key, session["id"], insertion["id"])
@@ -419,7 +420,7 @@ def test_a_run_that_ended_without_any_output_is_errored(lab):
     empty = SmallLab(lab.small.folder, lab.writing().small.text.replace("store}", "other}"))
     empty.instance.add_dynamic_partitions(SET_NAME, [lab.key])
     record = lab.small.registry.get(lab.key)
-    empty.registry.register(record.session, record.recording, "raw1", eid=lab.eid, pid=lab.pid)
+    register(empty.registry, record.session, record.recording, "raw1", eid=lab.eid, pid=lab.pid)
     follow(Lab(empty, lab.server, lab.key, lab.eid, lab.pid), "canceled", run="canceled")
     assert lab.tasks()[0][1] == "Errored"
 
@@ -499,7 +500,7 @@ def test_one_recording_that_cannot_be_registered_does_not_stop_the_others(lab):
     lab.writing()
     record = lab.small.registry.get(lab.key)
     other = record.session.model_copy(update={"subject": "A0"})
-    lab.small.registry.register(other, record.recording.model_copy(
+    register(lab.small.registry, other, record.recording.model_copy(
         update={"identity": Identity(probe_serial="S2", size_bytes=1)}), "raw1",
         eid="00000000-0000-4000-8000-000000000000")  # fmt: skip
     done = call(lab, "register", "--all")

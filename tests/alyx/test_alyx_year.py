@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from neuro_assets.outcomes import TransientFailure
-from neuro_assets.registry.planning import ASK_AGAIN
+from neuro_assets.registry.planning import REPEATED_FOR
 
 BEGIN = datetime(2026, 2, 2, 8, tzinfo=UTC)
 TYPES = {".bin": "ephysData.raw.ap", ".meta": "ephysData.raw.meta"}
@@ -261,7 +261,7 @@ class LabYear(RuleBasedStateMachine):
     def no_run_is_started_twice(self) -> None:
         for run_key, times in self.asked.items():
             # Asked for again only as long as a tick that was killed may have lost the asking.
-            assert max(times) - min(times) <= ASK_AGAIN, run_key
+            assert max(times) - min(times) <= REPEATED_FOR, run_key
 
     # --- what the server's rows imply ---------------------------------------------------------
 

@@ -10,7 +10,7 @@ from spikeglx_files import write
 
 from neuro_assets.formats import scan_session
 from neuro_assets.formats.model import Identity
-from neuro_assets.registry.planning import ActionKind
+from neuro_assets.registry.actions import ActionKind
 from neuro_assets.registry.registry import Registry
 from neuro_assets.service.registration import register_sessions
 from neuro_assets.sources.folders.source import LocalSessionSource

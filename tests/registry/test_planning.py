@@ -7,8 +7,9 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from neuro_assets.formats.model import Identity, RawRecording, Stream
+from neuro_assets.registry.actions import Action, ActionKind, Seen
 from neuro_assets.registry.descriptions import SessionDescription
-from neuro_assets.registry.planning import Action, ActionKind, Seen, plan
+from neuro_assets.registry.planning import plan
 from neuro_assets.registry.registry import RecordingRecord
 
 NOW = datetime(2026, 1, 20, 12, tzinfo=UTC)
@@ -124,7 +125,7 @@ def test_a_copy_beside_the_original_is_held_and_not_processed_twice(known):
     copied = session(folder="/data/backup/1")
     actions = plan(known, [seen(copied)], [], NOW)
     assert kinds(actions) == [(ActionKind.COPY, False)]
-    assert "left alone" in actions[0].words
+    assert "left alone" in actions[0].message
 
 
 def test_two_subjects_that_share_a_safe_name_get_two_keys_and_a_report(known):

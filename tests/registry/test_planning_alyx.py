@@ -1,4 +1,4 @@
-"""What a database says becomes actions: announced probes, holds, two sources of one recording."""
+"""What a database says becomes actions: expected probes, holds, two sources of one recording."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from datetime import date, timedelta
 import pytest
 from test_planning import NOW, after, kinds, recording, session
 
+from neuro_assets.registry.actions import Action, ActionKind, Seen
 from neuro_assets.registry.descriptions import SessionDescription
-from neuro_assets.registry.keys import claim_announced
+from neuro_assets.registry.index import Records
+from neuro_assets.registry.keys import claim_expected
 from neuro_assets.registry.metadata import (
     InsertionMetadata,
     RecordingMetadata,
     SessionMetadata,
 )
-from neuro_assets.registry.planning import Action, ActionKind, Seen, plan
+from neuro_assets.registry.planning import plan
 from neuro_assets.registry.registry import RecordIndex, RecordingRecord
 from neuro_assets.service.events import raw_events
 
@@ -30,9 +32,9 @@ def said(eid=EID, qc="PASS", projects=("p",), serial="") -> RecordingMetadata:
     )
 
 
-def alyx(*recordings, eid=EID, announced=None, hold="", version="h1", qc="PASS", **more) -> Seen:
-    """A session as the Alyx source describes it; without recordings its probe is announced."""
-    found = () if announced else recordings or (recording(),)
+def alyx(*recordings, eid=EID, expected=None, hold="", version="h1", qc="PASS", **more) -> Seen:
+    """A session as the Alyx source describes it; without recordings its probe is expected."""
+    found = () if expected else recordings or (recording(),)
     description = SessionDescription(
         lab="lab",
         subject=more.get("subject", "M1"),
@@ -42,12 +44,12 @@ def alyx(*recordings, eid=EID, announced=None, hold="", version="h1", qc="PASS",
         source="alyx",
         folder=more.get("folder", "/server/M1/2026-01-15/001"),
         recordings=found,
-        ready=more.get("ready", not announced),
+        ready=more.get("ready", not expected),
         settled=more.get("settled", True),
         missing=() if more.get("settled", True) else ("datasets changed lately",),
         eid=eid,
         pids={"probe00": PID},
-        announced=announced or {},
+        expected=expected or {},
         serials=more.get("serials", {}),
         versions={r.label: version for r in found},
         metadata={"probe00": said(eid, qc, more.get("projects", ("p",)))},
@@ -69,8 +71,8 @@ def records(actions: list[Action]) -> dict[str, RecordingRecord]:
 WAITS = {"probe00": ("ephysData.raw.ap is not registered",)}
 
 
-def test_an_announced_probe_waits_under_its_key_and_runs_when_its_data_are_there():
-    waits = plan({}, [alyx(announced=WAITS)], [], NOW)
+def test_an_expected_probe_waits_under_its_key_and_runs_when_its_data_are_there():
+    waits = plan({}, [alyx(expected=WAITS)], [], NOW)
     assert kinds(waits) == [(ActionKind.NOT_READY, False)]
     [record] = records(waits).values()
     assert (record.key, record.state, record.recording) == (KEY, "not_ready", None)
@@ -79,15 +81,15 @@ def test_an_announced_probe_waits_under_its_key_and_runs_when_its_data_are_there
     later = NOW + timedelta(hours=5)
     here = plan(records(waits), [alyx()], [], later)
     assert kinds(here) == [(ActionKind.ADD, True)]
-    assert here[0].record.key == KEY and here[0].tell
+    assert here[0].record.key == KEY and here[0].report
     assert here[0].record.waiting_since is None
 
 
 def test_waiting_keeps_its_first_day_and_says_nothing_new_twice():
-    waits = plan({}, [alyx(announced=WAITS)], [], NOW)
-    again = plan(records(waits), [alyx(announced=WAITS)], [], NOW + timedelta(days=9))
+    waits = plan({}, [alyx(expected=WAITS)], [], NOW)
+    again = plan(records(waits), [alyx(expected=WAITS)], [], NOW + timedelta(days=9))
     assert again[0].record.waiting_since == NOW
-    assert not again[0].news and raw_events(again[0]) == []
+    assert not again[0].changed and raw_events(again[0]) == []
 
 
 def test_the_same_hash_again_changes_nothing_and_a_new_one_is_reported():
@@ -126,7 +128,7 @@ def test_critical_quality_after_a_run_keeps_results_and_starts_nothing_when_it_e
     known = records(plan({}, [alyx()], [], NOW))
     later = NOW + timedelta(days=3)
     held = plan(known, [alyx(hold="quality is CRITICAL", qc="CRITICAL")], [], later)
-    assert records(held)[KEY].state == "held" and held[0].news
+    assert records(held)[KEY].state == "held" and held[0].changed
     freed = plan(records(held), [alyx()], [], later)
     assert (freed[0].record.state, freed[0].run) == ("ready", False)
 
@@ -135,9 +137,9 @@ def test_data_that_changed_while_held_are_reported_once():
     known = records(plan({}, [alyx()], [], NOW))
     later = NOW + timedelta(days=3)
     held = plan(known, [alyx(hold="CRITICAL", version="h2")], [], later)
-    assert held[0].tell
+    assert held[0].report
     freed = plan(records(held), [alyx(version="h2")], [], later)
-    assert not freed[0].tell and not freed[0].run
+    assert not freed[0].report and not freed[0].run
 
 
 def test_a_deleted_session_is_marked_and_comes_back_without_a_second_run():
@@ -172,8 +174,8 @@ def test_a_recording_from_alyx_is_not_a_copy_when_its_folder_is_seen_too():
     assert "/rig/M1/1" in seen[0].record.aliases
 
 
-def test_files_in_a_folder_make_a_recording_of_what_alyx_only_announced():
-    known = records(plan({}, [alyx(announced=WAITS)], [], NOW))
+def test_files_in_a_folder_make_a_recording_of_what_alyx_only_expected():
+    known = records(plan({}, [alyx(expected=WAITS)], [], NOW))
     here = plan(known, [local()], [], NOW)
     assert kinds(here) == [(ActionKind.ADD, True)]
     assert (here[0].record.key, here[0].record.eid) == (KEY, EID)
@@ -181,10 +183,10 @@ def test_files_in_a_folder_make_a_recording_of_what_alyx_only_announced():
 
 def test_what_alyx_announces_is_the_recording_that_a_folder_has_already():
     known = records(plan({}, [local()], [], NOW))
-    announced = plan(known, [alyx(announced=WAITS)], [], NOW)
-    assert records(announced)[KEY].eid == EID
-    assert records(announced)[KEY].state == "ready"
-    other = alyx(announced=WAITS, serials={"probe00": "99999"})
+    expected = plan(known, [alyx(expected=WAITS)], [], NOW)
+    assert records(expected)[KEY].eid == EID
+    assert records(expected)[KEY].state == "ready"
+    other = alyx(expected=WAITS, serials={"probe00": "99999"})
     assert plan(known, [other], [], NOW)[0].record.key != KEY
 
 
@@ -221,8 +223,8 @@ TWO = "two sessions of Alyx are M1 2026-01-15 1"
 
 def test_two_sessions_of_one_name_share_one_held_key():
     both = [
-        alyx(announced=WAITS, hold=TWO),
-        alyx(announced=WAITS, hold=TWO, eid=OTHER),
+        alyx(expected=WAITS, hold=TWO),
+        alyx(expected=WAITS, hold=TWO, eid=OTHER),
     ]
     actions = plan({}, both, [], NOW)
     assert {a.record.key for a in actions} == {KEY}
@@ -254,7 +256,7 @@ def test_a_renumbered_session_keeps_its_key_and_its_folder_is_followed():
 def test_a_session_that_takes_a_number_that_was_given_up_gets_a_key_of_its_own():
     known = records(plan({}, [alyx()], [], NOW))
     renumbered = records(plan(known, [alyx(number="2")], [], NOW))
-    actions = plan(renumbered, [alyx(eid=OTHER, announced=WAITS)], [], NOW)
+    actions = plan(renumbered, [alyx(eid=OTHER, expected=WAITS)], [], NOW)
     assert [(a.record.key, a.record.label) for a in actions] == [(f"{KEY}-x2", "probe00")]
     assert [p.kind for p in actions[0].record.problems] == ["key_collision"]
 
@@ -294,14 +296,12 @@ def test_looking_for_a_recording_does_not_look_through_all(n):
     plan(index, many, [], NOW)
     assert len(index.records) == n
 
-    class Untouchable(dict):
-        def values(self):
+    class Untouchable(Records):
+        def __iter__(self):
             raise AssertionError("walked over all records")
 
-        items = __iter__ = values
-
-    index.records = Untouchable(index.records)
+    index.records = Untouchable(index.records.lines)
     actions = plan(index, many[:50], [], NOW)
     assert {a.kind for a in actions} == {ActionKind.KEEP}
     info = actions[0].record.session
-    assert claim_announced(index, info, "probe00").known is not None
+    assert claim_expected(index, info, "probe00").known is not None

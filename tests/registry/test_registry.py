@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from pathlib import Path
@@ -11,11 +12,15 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from records import claim, register
 
 from neuro_assets.formats.model import Identity, RawRecording, Stream
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.recording_key import RecordingKey
+from neuro_assets.registry.index import RecordIndex
+from neuro_assets.registry.keys import find_same
 from neuro_assets.registry.registry import RecordingRecord, Registry, SessionInfo
+from neuro_assets.registry.upgrade import adopt_records
 from neuro_assets.store import Store
 
 DAY = date(2024, 5, 12)
@@ -48,7 +53,7 @@ def session(subject="M1", number="1", **more) -> SessionInfo:
 
 
 def test_a_record_comes_back_as_it_was_written(registry):
-    made = registry.register(session(), recording(), "v1", missing=["lf"], eid="e")
+    made = register(registry, session(), recording(), "v1", missing=["lf"], eid="e")
     assert made.key == "M1_20240512_1_probe00"
     assert registry.get(made.key) == made
     assert Registry(registry.store).all() == {made.key: made}
@@ -56,14 +61,14 @@ def test_a_record_comes_back_as_it_was_written(registry):
 
 
 def test_a_renamed_folder_subject_or_number_keeps_its_key(registry):
-    made = registry.register(session(), recording(), "v1")
+    made = register(registry, session(), recording(), "v1")
     for where in (
         session(folder="/elsewhere"),
         session(subject="Mouse 1"),
         session(number="7"),
     ):
-        assert registry.key_for(where, recording()) == made.key
-    moved = registry.register(session(subject="Mouse 1"), recording(), "v1")
+        assert claim(registry, where, recording()).key == made.key
+    moved = register(registry, session(subject="Mouse 1"), recording(), "v1")
     assert moved.key == made.key
     assert moved.session.subject == "Mouse 1"
     assert "/data/M1/1" in moved.aliases
@@ -71,16 +76,16 @@ def test_a_renamed_folder_subject_or_number_keeps_its_key(registry):
 
 
 def test_recordings_that_differ_in_probe_time_first_sample_or_size_are_not_the_same(registry):
-    registry.register(session(), recording(), "v1")
+    register(registry, session(), recording(), "v1")
     for other in (
         recording("S2"),
         recording(first=5),
         recording(size=5),
         recording(created=datetime(2024, 5, 12, 11)),
     ):
-        assert registry.find(other.identity) is None
-    assert registry.find(recording().identity).key == "M1_20240512_1_probe00"
-    assert registry.find(weak().identity) is None
+        assert find_same(registry.refresh(), other.identity) is None
+    assert find_same(registry.refresh(), recording().identity).key == "M1_20240512_1_probe00"
+    assert find_same(registry.refresh(), weak().identity) is None
 
 
 @pytest.mark.parametrize(
@@ -97,33 +102,33 @@ def test_two_recordings_with_one_natural_key_get_two_keys_and_a_report(
     registry, first, second, strong
 ):
     one, two = (recording("S1"), recording("S2")) if strong else (weak(), weak())
-    a = registry.register(first, one, "v1")
-    claim = registry.claim(second, two)
-    b = registry.register(second, two, "v2")
+    a = register(registry, first, one, "v1")
+    claimed = claim(registry, second, two)
+    b = register(registry, second, two, "v2")
     assert a.key.casefold() != b.key.casefold()
-    assert b.key == claim.key
+    assert b.key == claimed.key
     assert RecordingKey.parse(b.key).qualifier == "x2"
     assert a.problems == []
     assert [p.kind for p in b.problems] == ["key_collision"]
     assert repr(first.subject) in b.problems[0].detail
     # and both keep theirs at the next scan
-    assert registry.register(first, one, "v1").key == a.key
-    again = registry.register(second, two, "v2")
+    assert register(registry, first, one, "v1").key == a.key
+    again = register(registry, second, two, "v2")
     assert again.key == b.key
-    third = registry.register(session(lab="C", subject=second.subject), recording("S3"), "v3")
+    third = register(registry, session(lab="C", subject=second.subject), recording("S3"), "v3")
     assert len({a.key, b.key, third.key}) == 3
 
 
 def test_a_qualifier_stays_before_the_suffix(registry):
-    registry.register(session(), recording("S1", qualifier="g1"), "v")
-    key = registry.key_for(session(lab="B"), recording("S2", qualifier="g1"))
+    register(registry, session(), recording("S1", qualifier="g1"), "v")
+    key = claim(registry, session(lab="B"), recording("S2", qualifier="g1")).key
     assert key == "M1_20240512_1_probe00-g1x2"
     assert RecordingKey.parse(key).qualifier == "g1x2"
 
 
 def test_two_probes_and_two_gates_of_a_session_are_four_recordings(registry):
     keys = {
-        registry.register(session(), recording(s, first, probe=p, qualifier=q), "v").key
+        register(registry, session(), recording(s, first, probe=p, qualifier=q), "v").key
         for s, p in (("S1", "probe00"), ("S2", "probe01"))
         for first, q in ((0, ""), (500, "g1"))
     }
@@ -136,8 +141,8 @@ def test_two_probes_and_two_gates_of_a_session_are_four_recordings(registry):
 
 
 def test_a_recording_that_was_still_being_copied_keeps_its_key_when_it_is_whole(registry):
-    half = registry.register(session(), recording(size=500), "v1", state="not_ready")
-    whole = registry.register(session(), recording(size=1000), "v2", state="ready")
+    half = register(registry, session(), recording(size=500), "v1", state="not_ready")
+    whole = register(registry, session(), recording(size=1000), "v2", state="ready")
     assert whole.key == half.key
     assert whole.state == "ready"
     assert [past["version"] for past in whole.raw_history] == ["v1"]
@@ -145,65 +150,58 @@ def test_a_recording_that_was_still_being_copied_keeps_its_key_when_it_is_whole(
 
 
 def test_another_recording_in_the_place_of_a_moved_one_gets_its_own_key(registry):
-    a = registry.register(session(), recording("S1"), "v1")
-    b = registry.register(session(), recording("S2"), "v2")
+    a = register(registry, session(), recording("S1"), "v1")
+    b = register(registry, session(), recording("S2"), "v2")
     assert a.key != b.key
-    assert registry.register(session(folder="/archive"), recording("S1"), "v1").key == a.key
+    assert register(registry, session(folder="/archive"), recording("S1"), "v1").key == a.key
 
 
 def test_swapped_folders_keep_their_recordings_keys(registry):
-    a = registry.register(session(number="1"), recording("S1"), "v1")
-    b = registry.register(session(number="2"), recording("S2"), "v2")
-    assert registry.register(session(number="2"), recording("S1"), "v1").key == a.key
-    assert registry.register(session(number="1"), recording("S2"), "v2").key == b.key
+    a = register(registry, session(number="1"), recording("S1"), "v1")
+    b = register(registry, session(number="2"), recording("S2"), "v2")
+    assert register(registry, session(number="2"), recording("S1"), "v1").key == a.key
+    assert register(registry, session(number="1"), recording("S2"), "v2").key == b.key
     assert len(registry.all()) == 2
 
 
 def test_shanks_of_one_recording_are_not_taken_for_each_other(registry):
-    whole = registry.register(session(), recording(), "v")
-    shank = registry.register(session(), recording(qualifier="s2", stream="imec0-s2"), "v")
+    whole = register(registry, session(), recording(), "v")
+    shank = register(registry, session(), recording(qualifier="s2", stream="imec0-s2"), "v")
     assert shank.key == "M1_20240512_1_probe00-s2" != whole.key
-    assert registry.key_for(session(), recording(qualifier="s2", stream="imec0-s2")) == shank.key
-    assert registry.key_for(session(), recording(qualifier="g0")) == whole.key
+    assert claim(registry, session(), recording(qualifier="s2", stream="imec0-s2")).key == shank.key
+    assert claim(registry, session(), recording(qualifier="g0")).key == whole.key
 
 
 def test_the_sources_own_name_for_a_session_outlives_a_rename_without_strong_identity(registry):
-    made = registry.register(session(session_id="eid-1"), weak(), "v")
+    made = register(registry, session(session_id="eid-1"), weak(), "v")
     renamed = session(subject="Other", number="3", session_id="eid-1")
-    assert registry.key_for(renamed, weak()) == made.key
-    assert registry.key_for(session(session_id="eid-2"), weak()) != made.key
+    assert claim(registry, renamed, weak()).key == made.key
+    assert claim(registry, session(session_id="eid-2"), weak()).key != made.key
 
 
-def test_putting_twice_is_refused_and_changes_nothing(registry):
-    made = registry.register(session(), recording(), "v1")
-    other = made.model_copy(update={"raw_version": "v9"})
-    assert not registry.put_if_absent(other)
-    assert registry.get(made.key).raw_version == "v1"
-
-
-def test_replacing_keeps_the_history_of_raw_versions(registry):
-    made = registry.register(session(), recording(), "v1")
-    registry.replace(made.model_copy(update={"state": "vanished"}))
-    last = registry.replace(registry.get(made.key).model_copy(update={"raw_version": "v2"}))
-    assert registry.get(made.key) == last
+def test_raw_versions_have_a_history(registry):
+    made = register(registry, session(), recording(), "v1")
+    registry.update(made.key, lambda record: {"state": "vanished"})
+    last = registry.update(made.key, lambda record: {"raw_version": "v2"})
+    assert Registry(registry.store).get(made.key) == registry.get(made.key) == last
     assert [past["version"] for past in last.raw_history] == ["v1"]
 
 
 def test_nothing_is_written_when_nothing_changed(registry, tmp_path):
-    made = registry.register(session(), recording(), "v1")
+    made = register(registry, session(), recording(), "v1")
     path = tmp_path / "registry" / f"{made.key}.json"
     before = path.stat().st_ino
-    assert registry.register(session(), recording(), "v1") == made
+    assert register(registry, session(), recording(), "v1") == made
     assert path.stat().st_ino == before
 
 
 def test_several_writers_at_once_lose_no_change_and_no_recording(tmp_path):
-    def register(index: int) -> str:
+    def add(index: int) -> str:
         mine = Registry(Store(tmp_path))
-        return mine.register(session(lab=f"L{index}"), recording(f"S{index}"), "v").key
+        return register(mine, session(lab=f"L{index}"), recording(f"S{index}"), "v").key
 
     with ThreadPoolExecutor(6) as pool:
-        keys = list(pool.map(register, range(6)))
+        keys = list(pool.map(add, range(6)))
     assert len(set(keys)) == 6
 
     def attach(index: int) -> None:
@@ -219,32 +217,91 @@ def test_several_writers_at_once_lose_no_change_and_no_recording(tmp_path):
 
 def test_another_process_changes_are_seen(tmp_path):
     mine, theirs = Registry(Store(tmp_path)), Registry(Store(tmp_path))
-    made = mine.register(session(), recording(), "v1")
+    made = register(mine, session(), recording(), "v1")
     assert mine.all()[made.key].state == "ready"
     theirs.update(made.key, lambda record: {"state": "held"})
     assert mine.all()[made.key].state == "held"
-    (tmp_path / "registry" / f"{made.key}.json").unlink()
-    assert mine.all() == {}
 
 
-def test_damaged_misplaced_and_unknown_records_are_named(registry, tmp_path):
-    made = registry.register(session(), recording(), "v1")
+def test_damaged_and_misplaced_records_are_read_from_the_log_and_named(registry, tmp_path):
+    made = register(registry, session(), recording(), "v1")
     path = tmp_path / "registry" / f"{made.key}.json"
-    path.rename(path.with_name("X_20240512_1_probe00.json"))
-    with pytest.raises(PermanentFailure, match="holds the record of M1_20240512_1_probe00"):
-        registry.get("X_20240512_1_probe00")
-    path.write_text('{"key": 1}')
-    with pytest.raises(PermanentFailure, match=f"{made.key}.json .*damaged"):
-        registry.get(made.key)
+    misplaced = path.with_name("X_20240512_1_probe00.json")
+    for content in (None, "{", path.read_text().replace('"M1_', '"M2_')):
+        path.write_text(content) if content else path.rename(misplaced)
+        fresh = Registry(Store(tmp_path))
+        assert fresh.get(made.key) == made and fresh.all() == {made.key: made}
+        assert any(made.key in each for each in fresh.verify())
+    assert fresh.get("X_20240512_1_probe00") is None
+    assert fresh.verify(repair=True) and Registry(Store(tmp_path)).get(made.key) == made
+    misplaced.unlink()
+    assert fresh.verify() == []
     with pytest.raises(PermanentFailure, match="not in the registry"):
         registry.update("Y_20240512_1_probe00", lambda record: {})
+
+
+def test_a_damaged_line_of_the_log_is_read_from_the_record_or_costs_that_recording_only(tmp_path):
+    registry = Registry(Store(tmp_path))
+
+    def put(index: RecordIndex) -> None:
+        for n in range(3):
+            info = session(subject=f"M{n}")
+            index.put(RecordingRecord(key=f"M{n}_20240512_1_probe00", session=info))
+
+    registry.transact(put)
+    path = tmp_path / "registry" / "log" / "0000000001.json"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'{"key":"M1_', b'{"kex":"M1_'))
+    assert len(Registry(Store(tmp_path)).all()) == 3
+    (tmp_path / "registry" / "M1_20240512_1_probe00.json").unlink()
+    hurt = Registry(Store(tmp_path))
+    assert sorted(hurt.all()) == ["M0_20240512_1_probe00", "M2_20240512_1_probe00"]
+    assert list(hurt.damaged) == ["M1_20240512_1_probe00"]
+    assert any("M1_" in each for each in hurt.verify())
+    with pytest.raises(PermanentFailure, match="record of M1_20240512_1_probe00 .* damaged"):
+        hurt.get("M1_20240512_1_probe00")
+    path.write_bytes(b"x" + whole)
+    assert len(Registry(Store(tmp_path)).all()) == 2, "what the records still hold"
+    path.write_bytes(whole)
+    assert len(Registry(Store(tmp_path)).all()) == 3
+
+
+def test_the_log_is_a_document_that_anybody_can_read(registry, tmp_path):
+    made = register(registry, session(), recording(), "v1")
+    document = json.loads((tmp_path / "registry" / "log" / "0000000001.json").read_text())
+    assert document["number"] == 1 and document["records"][0]["key"] == made.key
+
+
+def test_a_snapshot_replaces_the_log_before_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("neuro_assets.registry.registry.SNAPSHOT_EVERY", 4)
+    registry = Registry(Store(tmp_path))
+    made = register(registry, session(), recording(), "v0")
+    for n in range(1, 6):
+        registry.update(made.key, lambda record, n=n: {"raw_version": f"v{n}"})
+    log = tmp_path / "registry" / "log"
+    for number in (1, 2, 3):
+        (log / f"{number:010d}.json").unlink()
+    assert Registry(Store(tmp_path)).all()[made.key].raw_version == "v5"
+
+
+def test_what_a_killed_writer_left_is_read_and_mended(registry, tmp_path, monkeypatch):
+    made = register(registry, session(), recording(), "v1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "_derive", lambda self: None)
+        registry.update(made.key, lambda record: {"raw_version": "v2"})
+    path = tmp_path / "registry" / f"{made.key}.json"
+    assert json.loads(path.read_text())["raw_version"] == "v1"
+    assert Registry(Store(tmp_path)).get(made.key).raw_version == "v2"
+    register(registry, session(subject="M2"), recording("S2"), "v1")
+    assert json.loads(path.read_text())["raw_version"] == "v2"
+    assert registry.verify() == []
 
 
 def test_the_index_is_derived_and_reads_the_same_when_empty(registry, tmp_path):
     assert registry.rebuild_index() == 0
     empty = pd.read_parquet(tmp_path / "registry.parquet")
-    registry.register(session(), recording(), "v1")
-    registry.register(session(subject="M2"), weak(), "v2", state="not_ready")
+    register(registry, session(), recording(), "v1")
+    register(registry, session(subject="M2"), weak(), "v2", state="not_ready")
     (tmp_path / "registry.parquet").unlink()
     assert registry.rebuild_index() == 2
     frame = pd.read_parquet(io.BytesIO((tmp_path / "registry.parquet").read_bytes()))
@@ -271,18 +328,33 @@ def test_the_index_is_derived_and_reads_the_same_when_empty(registry, tmp_path):
 def test_hostile_subjects_get_distinct_safe_keys(tmp_path_factory, names):
     registry = Registry(Store(tmp_path_factory.mktemp("r")))
     keys = [
-        registry.register(session(subject=subject, lab=lab), weak(), "v").key
+        register(registry, session(subject=subject, lab=lab), weak(), "v").key
         for subject, lab in names
     ]
     assert len({key.casefold() for key in keys}) == len(names)
     for key, (subject, lab) in zip(keys, names, strict=True):
         assert str(RecordingKey.parse(key)) == key
         assert registry.get(key).session.subject == subject
-        assert registry.key_for(session(subject=subject, lab=lab), weak()) == key
+        assert claim(registry, session(subject=subject, lab=lab), weak()).key == key
 
 
 def test_an_older_release_reads_a_record_with_a_new_field(registry, tmp_path):
-    made = registry.register(session(), recording(), "v1")
-    path = tmp_path / "registry" / f"{made.key}.json"
-    path.write_text(path.read_text().replace("{", '{"brand_new": 1,', 1))
-    assert isinstance(registry.get(made.key), RecordingRecord)
+    made = register(registry, session(), recording(), "v1")
+    for path in (tmp_path / "registry").rglob("*.json"):
+        path.write_text(path.read_text().replace('"key":', '"brand_new": 1, "key":'))
+    assert isinstance(Registry(registry.store).get(made.key), RecordingRecord)
+
+
+def test_records_of_the_first_format_are_taken_into_the_log(registry, tmp_path):
+    made = RecordingRecord(key="M1_20240512_1_probe00", session=session(), recording=recording())
+    old = made.model_dump(mode="json")
+    for name, before in {"reported": "told", "version_alias": "known_as"}.items():
+        old[before] = old.pop(name) or "v1"
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    (folder / f"{made.key}.json").write_text(json.dumps(old))
+    (folder / "M2_20240512_1_probe00.json").write_text("{")
+    assert adopt_records(registry) == 1 and adopt_records(registry) == 0
+    known = Registry(Store(tmp_path)).all()
+    assert list(known) == [made.key] and known[made.key].reported == "v1"
+    assert "M2_20240512_1_probe00" in registry.verify()[0]

@@ -13,7 +13,7 @@ from labs import SmallLab
 from neuro_assets.outcomes import TransientFailure
 from neuro_assets.partitions import SET_NAME
 from neuro_assets.sensors.discovery import look
-from neuro_assets.service.registration import local_source
+from neuro_assets.service.registration import local_source, register_folder
 from neuro_assets.simulation import simulate_session
 
 TEXT = """
@@ -96,7 +96,7 @@ def test_a_dropped_session_becomes_keys_raw_versions_and_runs(tmp_path, session)
         )
         assert event is not None
         assert event.asset_materialization or event.asset_observation
-        assert f"{key}:{records[key].raw_version}" in rig.started
+        assert f"{key}:1" in rig.started and records[key].request == 1
 
 
 def test_a_tick_with_nothing_new_does_nothing(tmp_path, session):
@@ -146,9 +146,47 @@ def test_changed_raw_data_are_reported_and_not_run_unless_the_lab_says_so(tmp_pa
         content[1000] ^= 1
         data.write_bytes(bytes(content))
         changed = rig.tick()
-        told = [e for e in changed.asset_events if e.partition.endswith("probe00")]
-        assert len(told) == 2
+        reported = [e for e in changed.asset_events if e.partition.endswith("probe00")]
+        assert len(reported) == 2
         assert len(rig.started) == runs
+
+
+def test_data_that_change_to_and_fro_are_run_each_time(tmp_path, session):
+    rig = Rig(tmp_path, TEXT + "processing: {reprocess_changed: true}\n")
+    data = next(rig.drop(session).rglob("*imec0.ap.bin"))
+    first = data.read_bytes()
+    second = bytes([first[0] ^ 1]) + first[1:]
+    for content in (first, second, first):
+        data.write_bytes(content)
+        rig.tick()
+        rig.tick()
+    key = "M1_20260115_1_probe00"
+    assert sorted(k for k in rig.started if k.startswith(key)) == [f"{key}:{n}" for n in (1, 2, 3)]
+
+
+def test_a_run_from_the_command_line_is_not_started_again_by_the_sensor(tmp_path, session):
+    rig = Rig(tmp_path)
+    folder = rig.drop(session)
+    found = register_folder(tmp_path, rig.lab.config, rig.lab.registry, folder, use_hash=False)
+    assert set(found.keys) == KEYS
+    rig.tick()
+    rig.tick()
+    assert rig.keys == KEYS and rig.started == {}
+
+
+def test_a_damaged_record_costs_its_recording_only_and_is_reported(tmp_path, session):
+    rig = Rig(tmp_path)
+    rig.drop(session)
+    rig.tick()
+    registry = tmp_path / "store" / "registry"
+    (registry / "M1_20260115_1_probe00.json").write_text("{")
+    for path in (registry / "log").iterdir():
+        lines = path.read_bytes().split(b"\n")
+        path.write_bytes(b"\n".join(b"x" if b"_probe00" in line[:50] else line for line in lines))
+    rig.cursor = None
+    rig.tick()
+    assert rig.keys == KEYS, "no second key for the recording whose record is damaged"
+    assert set(rig.lab.registry.all()) == {"M1_20260115_1_probe01"}
 
 
 def test_a_vanished_session_is_marked_and_its_key_stays(tmp_path, session):
@@ -178,21 +216,23 @@ def test_a_renamed_subject_keeps_its_key(tmp_path, session):
     assert len(rig.started) == 2
 
 
-def test_at_most_twenty_new_sessions_a_tick_and_the_rest_follow(tmp_path, session):
-    rig = Rig(tmp_path, TEXT + "processing: {new_keys_per_tick: 3}\n")
+def test_all_are_known_at_once_and_few_runs_a_tick_follow_the_newest_first(tmp_path, session):
+    rig = Rig(tmp_path, TEXT + "processing: {runs_per_tick: 3}\n")
     for i in range(4):
         folder = rig.drop(session, subject=f"S{i}")
         for meta in folder.rglob("*.meta"):
             text = meta.read_text().replace("imDatPrb_sn=", f"imDatPrb_sn={i}")
             meta.write_text(text)
-    sizes = []
-    for _ in range(5):
-        before = len(rig.keys)
+    older = rig.sessions / "lab" / "Subjects" / "S0" / "2026-01-15"
+    older.rename(older.with_name("2025-12-31"))
+    started = []
+    for _ in range(4):
+        before = set(rig.started)
         rig.tick()
-        sizes.append(len(rig.keys) - before)
-    assert len(rig.keys) == 8
-    assert max(sizes) <= 3
-    assert len(rig.started) == 8
+        assert len(rig.keys) == 8
+        started.append(set(rig.started) - before)
+    assert [len(each) for each in started] == [3, 3, 2, 0]
+    assert {key.split("_")[0] for key in started[2]} == {"S0"}
 
 
 def test_a_source_that_cannot_be_read_is_an_error_and_never_an_empty_list(tmp_path, session):

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
+from records import register
 
 from neuro_assets.config import StoreConfig
 from neuro_assets.formats.model import Identity, RawRecording, Stream
@@ -427,7 +428,7 @@ def test_raw_data_come_from_the_registry(resource, store, instance):
         format="spikeglx", probe="probe00", streams={"ap": stream}, identity=Identity(size_bytes=2)
     )
     session = SessionInfo(subject="M1", date=date(2024, 5, 12), number="1", folder="/data/M1")
-    record = Registry(store).register(session, recording, "raw-v1")
+    record = register(Registry(store), session, recording, "raw-v1")
     seen = {}
     raw = dg.AssetSpec("raw_recording", partitions_def=SESSION_PROBE)
     b = asset_of("b", PARQUET, tables(b=FRAME), ins=["raw_recording"], see=seen.update)

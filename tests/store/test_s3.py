@@ -18,6 +18,7 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 import pytest
+from records import register
 from s3_servers import BUCKET, SECRET, Proxy, Server, client, moto_server, rclone_server
 from s3_servers import KEY as LAB_KEY
 from store_writer import ASSET, KEY, VERSIONS, check_whole, race, write_for_ever, write_once
@@ -32,6 +33,7 @@ from test_io_managers import (
     write_recording,
     write_sorting_and_analyzer,
 )
+from test_races import race as race_for_keys
 
 from neuro_assets.config import StoreConfig
 from neuro_assets.formats.model import Identity, RawRecording, Stream
@@ -45,7 +47,16 @@ from neuro_assets.resources.io_managers import (
     StoreResource,
 )
 from neuro_assets.store import Manifest, Store, Stored
-from neuro_assets.store.identity import admit, read_identity
+from neuro_assets.store.identity import LabMemory, admit, read_identity
+
+RECORDING = RawRecording(
+    format="spikeglx",
+    probe="probe00",
+    streams={
+        "ap": Stream(name="ap", files=("a",), n_channels=1, n_samples=1, sampling_frequency=1.0)
+    },
+    identity=Identity(size_bytes=2),
+)
 
 pytestmark = [pytest.mark.s3, pytest.mark.integration]
 
@@ -246,15 +257,10 @@ def test_verify_finds_a_changed_byte(server, store):
 
 
 def test_the_registry_and_leases_live_there_too(store):
-    stream = Stream(name="ap", files=("a",), n_channels=1, n_samples=1, sampling_frequency=1.0)
-    recording = RawRecording(
-        format="spikeglx", probe="probe00", streams={"ap": stream}, identity=Identity(size_bytes=2)
-    )
     registry = Registry(store)
     session = SessionInfo(subject="M1", date=date(2024, 5, 12), number="1", folder="/d")
-    made = registry.register(session, recording, "v1")
+    made = register(registry, session, RECORDING, "v1")
     assert Registry(store).all() == {made.key: made}
-    assert not registry.put_if_absent(made)
     registry.update(made.key, lambda record: {"state": "held"})
     assert registry.get(made.key).state == "held"
     assert registry.rebuild_index() == 1
@@ -271,6 +277,19 @@ def test_exclusive_creation_is_tried_and_noted(server, store):
     assert sorted(objects(server, store)) == ["store.json"]
     with pytest.raises(PermanentFailure, match="this lab uses other"):
         admit(store, expected="other")
+
+
+def test_processes_that_race_give_each_recording_one_key_on_servers_of_both_kinds(server, url):
+    race_for_keys(url, server.options())
+
+
+def test_without_exclusive_creation_another_lab_may_read_and_not_register(rclone, url, tmp_path):
+    store = Store(url, storage_options=rclone.options(), scratch=tmp_path)
+    admit(store, memory=LabMemory(tmp_path / "lab" / ".neuro_assets"))
+    session = SessionInfo(subject="M1", date=date(2024, 5, 12), number="1", folder="/d")
+    with pytest.raises(PermanentFailure, match="only .* may register recordings there"):
+        register(Registry(store), session, RECORDING, "v1")
+    assert Registry(store).all() == {}
 
 
 def test_gc_removes_a_broken_off_upload_and_nothing_else(server, store):

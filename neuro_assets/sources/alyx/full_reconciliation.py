@@ -65,7 +65,7 @@ def reconcile(
     there = [_checked(name) for name in known if name in rows]
     edited, done["audited"] = _edited(client, there, known, done.get("audited", ""))
     again = {**dict.fromkeys(waiting, "it waits, or is held"), **edited, **again}
-    return Reconciliation(again=again, n_listed=len(rows), cursor=json.dumps(done))
+    return Reconciliation(recheck=again, n_listed=len(rows), cursor=json.dumps(done))
 
 
 def _listed(client: Alyx, config: AlyxConfig) -> dict[str, SessionRow]:

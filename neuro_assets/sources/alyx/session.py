@@ -182,7 +182,7 @@ class _DescriptionBuilder:
             problems=tuple(dict.fromkeys(self.problems)),
             eid=detail.id,
             pids={name: insertion.id for name, insertion in inserted.items()},
-            announced={
+            expected={
                 probe.label: missing[probe.label] or self._not_found(probe)
                 for probe in self.probes
                 if probe.label not in found

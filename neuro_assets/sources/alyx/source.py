@@ -139,7 +139,7 @@ def settled(description: SessionDescription) -> SessionDescription:
     SessionDescription
         Ready, unless something is missing.
     """
-    lines = (*description.waiting.values(), *description.announced.values())
+    lines = (*description.waiting.values(), *description.expected.values())
     missing = tuple(dict.fromkeys(line for some in lines for line in some))
     return description.model_copy(update={"settled": True, "ready": not lines, "missing": missing})
 

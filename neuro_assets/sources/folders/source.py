@@ -143,7 +143,7 @@ class LocalSessionSource:
         waiting = {
             name: "waits" for name, session in known.items() if session.waits or session.gone
         }
-        return Reconciliation(again=waiting, n_listed=len(known))
+        return Reconciliation(recheck=waiting, n_listed=len(known))
 
     def describe(self, session_id: str, *, settled: bool = True) -> SessionDescription:
         """Describe one session as it is now.

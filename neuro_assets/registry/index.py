@@ -1,0 +1,187 @@
+"""The registry's records in memory, findable by what a recording is and by where it is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, datetime
+from typing import Any
+
+from neuro_assets.formats.model import Identity
+from neuro_assets.registry.records import RecordingRecord, SessionInfo
+
+
+class Records(Mapping[str, RecordingRecord]):
+    """Records by key, kept as JSON and parsed when asked for: as objects they are ten times larger.
+
+    Parameters
+    ----------
+    lines : dict of str to bytes
+        Records as JSON, by key.
+    """
+
+    def __init__(self, lines: dict[str, bytes] | None = None) -> None:
+        self.lines = lines or {}
+
+    def __getitem__(self, key: str) -> RecordingRecord:
+        return RecordingRecord.model_validate_json(self.lines[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.lines)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.lines
+
+    def copy(self) -> Records:
+        """Give them as they are now, sorted by key."""
+        return Records({key: self.lines[key] for key in sorted(self.lines)})
+
+
+class RecordIndex:
+    """Records with what finds them, changed on trial and taken back.
+
+    With tens of thousands of recordings, looking through all of them for each one that a tick
+    brings would take longer than the tick may.
+
+    Parameters
+    ----------
+    records : mapping of str to RecordingRecord
+        By key.
+
+    Attributes
+    ----------
+    records : Records
+        By key.
+    damaged : dict of str to str
+        Keys whose record cannot be read, with the reason; they stay taken.
+    due : dict of str to (date, datetime)
+        Keys that are ready and for which no run was requested, with day and time first seen.
+    requested : dict of str to (str, datetime)
+        Keys that are ready and whose run was requested, with by whom and when.
+    """
+
+    def __init__(self, records: Mapping[str, RecordingRecord] | None = None) -> None:
+        self.records = Records()
+        self.damaged: dict[str, str] = {}
+        self.due: dict[str, tuple[date, datetime]] = {}
+        self.requested: dict[str, tuple[str, datetime]] = {}
+        self._by_identity: dict[Any, dict[str, None]] = defaultdict(dict)
+        self._by_session: dict[Any, dict[str, None]] = defaultdict(dict)
+        self._by_eid: dict[str, dict[str, None]] = defaultdict(dict)
+        self._by_folded: dict[str, str] = {}
+        self._before: dict[str, bytes | None] = {}
+        for record in (records or {}).values():
+            self.load(record)
+
+    def put(self, record: RecordingRecord) -> None:
+        """Add a record, or replace the one with its key, until `rollback`."""
+        self._before.setdefault(record.key, self.records.lines.get(record.key))
+        self.load(record)
+
+    def load(self, record: RecordingRecord) -> None:
+        """Add or replace a record for good."""
+        self._drop(record.key)
+        self.records.lines[record.key] = record.model_dump_json().encode()
+        # A file system that ignores case would mix `m1` and `M1`.
+        self._by_folded[record.key.casefold()] = record.key
+        for index, name in self._places(record):
+            index[name][record.key] = None
+        if record.state == "ready" and record.requested is None:
+            self.due[record.key] = (record.session.date, record.first_seen)
+        elif record.state == "ready" and record.requested_at is not None:
+            self.requested[record.key] = (record.requested_by, record.requested_at)
+
+    def damage(self, key: str, reason: str) -> None:
+        """Note that a key's record cannot be read."""
+        self._drop(key)
+        self.damaged[key] = reason
+        self._by_folded[key.casefold()] = key
+
+    def rollback(self) -> dict[str, tuple[RecordingRecord | None, RecordingRecord]]:
+        """Take back what was put.
+
+        Returns
+        -------
+        dict
+            Record before and after of each key that really changed; the time of the change does
+            not count.
+        """
+        changes: dict[str, tuple[RecordingRecord | None, RecordingRecord]] = {}
+        for key, line in self._before.items():
+            after = self.records[key]
+            self._drop(key)
+            before = None if line is None else RecordingRecord.model_validate_json(line)
+            if before is not None:
+                self.load(before)
+            if before is None or after.model_copy(update={"updated": before.updated}) != before:
+                changes[key] = (before, after)
+        self._before = {}
+        return changes
+
+    def same(self, identity: Identity) -> list[RecordingRecord]:
+        """List the records of recordings that say the same of themselves."""
+        same = (self.records[key] for key in self._by_identity.get(identity.origin, ()))
+        return [
+            each for each in same if each.identity is not None and each.identity.is_same(identity)
+        ]
+
+    def of_session(self, session: SessionInfo) -> list[RecordingRecord]:
+        """List the records of a session, found by its id or by its names."""
+        keys = {
+            **self._by_session.get((session.source, session.session_id), {}),
+            **self._by_session.get(session_names(session), {}),
+        }
+        return [self.records[key] for key in keys]
+
+    def at(self, source: str, session_id: str) -> list[RecordingRecord]:
+        """List the records that a source has under an id."""
+        return [self.records[key] for key in self._by_session.get((source, session_id), ())]
+
+    def with_eid(self, eid: str) -> list[RecordingRecord]:
+        """List the records of an Alyx session, whichever source found them."""
+        return [self.records[key] for key in self._by_eid.get(eid, ())]
+
+    def is_registered(self, source: str, session_id: str) -> bool:
+        """Tell whether a source's session, or an Alyx session of that id, has a record."""
+        return bool(self._by_session.get((source, session_id)) or self._by_eid.get(session_id))
+
+    def session_ids(self, source: str) -> list[str]:
+        """List the ids of the registered sessions of a source, and of Alyx."""
+        own = [place[1] for place, keys in self._by_session.items() if place[0] == source and keys]
+        return list(dict.fromkeys([*own, *(eid for eid, keys in self._by_eid.items() if keys)]))
+
+    def is_taken(self, key: str) -> bool:
+        """Tell whether a key is in use, in whatever case, its record damaged or not."""
+        return key.casefold() in self._by_folded
+
+    def taken(self, key: str) -> RecordingRecord | None:
+        """Give the record that has a key, in whatever case."""
+        found = self._by_folded.get(key.casefold())
+        return None if found is None else self.records.get(found)
+
+    def _drop(self, key: str) -> None:
+        old = self.records.get(key)
+        if old is not None:
+            del self.records.lines[key]
+            for index, name in self._places(old):
+                index[name].pop(key, None)
+        for each in (self.due, self.requested, self.damaged):
+            each.pop(key, None)
+        self._by_folded.pop(key.casefold(), None)
+
+    def _places(self, record: RecordingRecord) -> Iterable[tuple[dict[Any, Any], Any]]:
+        session = record.session
+        if record.identity is not None and record.identity.is_strong:
+            yield self._by_identity, record.identity.origin
+        yield self._by_session, (session.source, session.session_id)
+        yield self._by_session, session_names(session)
+        if record.eid:
+            yield self._by_eid, record.eid
+
+
+def session_names(session: SessionInfo) -> tuple[Any, ...]:
+    """Give what names a session to people, as one value."""
+    return (None, session.source, session.lab, session.subject, session.date, session.number)

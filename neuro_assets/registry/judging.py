@@ -1,0 +1,90 @@
+"""What a record says of its recording now, compared with before: its state, version and change."""
+
+from __future__ import annotations
+
+from neuro_assets.formats.model import RawRecording
+from neuro_assets.registry.actions import ActionKind, Seen
+from neuro_assets.registry.records import RawData, RecordingRecord, SessionInfo, State
+
+SHOWN = ("missing", "hold", "state", "problems", "eid", "pid", "metadata")
+"""Fields whose change people want to see though nothing has to be computed."""
+
+
+def metadata_version(record: RecordingRecord | None) -> str:
+    """Give the version of what a database says of a recording; empty without."""
+    return record.metadata.version if record and record.metadata else ""
+
+
+def is_shown_differently(before: RecordingRecord, after: RecordingRecord) -> bool:
+    """Tell whether anything that people see of a recording changed."""
+    return any(getattr(before, name) != getattr(after, name) for name in SHOWN)
+
+
+def state_of(record: RecordingRecord) -> State:
+    """Judge whether a recording may be processed."""
+    if record.hold:
+        return "held"
+    return "not_ready" if record.missing or record.recording is None else "ready"
+
+
+def version_of_raw(
+    found: RecordingRecord, info: SessionInfo, recording: RawRecording, version: str
+) -> tuple[str, str]:
+    """Keep the version of data that another source took over and names in its own way.
+
+    Returns
+    -------
+    version : str
+        Version of the raw data.
+    version_alias : str
+        The source's name for it, where that is another.
+    """
+    if version == found.version_alias:
+        return found.raw_version, version
+    taken_over = found.session.source != info.source and found.recording is not None
+    old, new = found.identity, recording.identity
+    if taken_over and new.is_strong and old is not None and new.is_same(old):
+        return found.raw_version, version
+    return version, ""
+
+
+def what_happened(found: RecordingRecord, record: RecordingRecord) -> tuple[ActionKind, str]:
+    """Say what happened to a known recording, with one line for people."""
+    if found.raw_version and found.raw_version != record.raw_version:
+        return ActionKind.CHANGE, f"raw data of {record.key} changed"
+    if found.recording is None and record.recording is not None:
+        return ActionKind.ADD, f"raw data of {record.key} found in {place_of(record.session)}"
+    if found.session.place != record.session.place:
+        return ActionKind.MOVE, f"{record.key} moved to {place_of(record.session)}"
+    if found.state == "vanished":
+        return ActionKind.RETURN, f"raw data of {record.key} are back"
+    return ActionKind.KEEP, f"{record.key} is known"
+
+
+def place_of(session: SessionInfo) -> str:
+    """Say where a session is."""
+    return session.place or f"{session.source}: {session.session_id}"
+
+
+def modalities_of(session: Seen) -> dict[str, RawData]:
+    """Give what a session holds of the other raw modalities."""
+    description = session.description
+    return {
+        name: RawData(
+            item=item,
+            version=session.versions[name],
+            missing=description.waiting.get(name, ()),
+            remote_files=description.remote_files.get(name, ()),
+        )
+        for name, item in description.modalities.items()
+    }
+
+
+def changed_modalities(found: RecordingRecord | None, record: RecordingRecord) -> tuple[str, ...]:
+    """Name the complete modalities of which a version was not reported yet."""
+    before = {n: d.version for n, d in found.modalities.items() if not d.missing} if found else {}
+    return tuple(
+        name
+        for name, data in record.modalities.items()
+        if not data.missing and data.version != before.get(name)
+    )

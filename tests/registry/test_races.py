@@ -1,0 +1,130 @@
+"""Several processes change one registry: one key a recording, and nobody reverts another."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from records import register
+
+from neuro_assets.formats.model import Identity, RawRecording, Stream
+from neuro_assets.registry.actions import Requests, Seen
+from neuro_assets.registry.descriptions import SessionDescription
+from neuro_assets.registry.planning import plan
+from neuro_assets.registry.registry import Registry, SessionInfo
+from neuro_assets.service.registration import register_sessions
+from neuro_assets.store import Store
+
+CONTEXT = multiprocessing.get_context("spawn")
+
+
+def recording(serial: int) -> RawRecording:
+    ap = Stream(name="ap", files=("a.bin",), n_channels=4, n_samples=300, sampling_frequency=30.0)
+    identity = Identity(
+        probe_serial=str(serial),
+        created=datetime(2024, 5, 12, 10),
+        first_sample=0,
+        size_bytes=1000,
+    )
+    return RawRecording(format="spikeglx", probe="probe00", streams={"ap": ap}, identity=identity)
+
+
+def description(serial: int, subject: str = "M1") -> SessionDescription:
+    return SessionDescription(
+        subject=subject,
+        date=date(2024, 5, 12),
+        number="1",
+        session_id=f"{subject}-{serial}",
+        source="rig",
+        folder=f"/data/{subject}/{serial}",
+        recordings=(recording(serial),),
+        versions={"probe00": "v1"},
+        ready=True,
+    )
+
+
+def add_all(url: str, options: Any, barrier: Any, serials: list[int]) -> None:
+    registry = Registry(Store(url, storage_options=options))
+    barrier.wait()
+    for serial in serials:
+        register_sessions(registry, [description(serial)])
+
+
+def count_up(url: str, options: Any, barrier: Any, key: str, n: int) -> None:
+    registry = Registry(Store(url, storage_options=options))
+    barrier.wait()
+    for _ in range(n):
+        registry.update(key, lambda record: {"request": record.request + 1})
+
+
+def run_all(target: Any, url: str, options: Any, arguments: list[tuple[Any, ...]]) -> None:
+    barrier = CONTEXT.Barrier(len(arguments))
+    children = [CONTEXT.Process(target=target, args=(url, options, barrier, *a)) for a in arguments]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0] * len(children)
+
+
+def race(url: str, options: Any, n: int = 3) -> None:
+    """Let processes register the same recordings in different orders, then count together."""
+    serials = list(range(1, 7))
+    run_all(add_all, url, options, [(serials[i:] + serials[:i],) for i in range(n)])
+    registry = Registry(Store(url, storage_options=options))
+    records = registry.all()
+    assert Counter(r.identity.probe_serial for r in records.values()) == Counter(map(str, serials))
+    assert {r.request for r in records.values()} == {1}, "one request each, whoever was first"
+    key = next(iter(records))
+    run_all(count_up, url, options, [(key, 5)] * n)
+    fresh = Registry(Store(url, storage_options=options))
+    assert fresh.get(key).request == fresh.all()[key].request == 1 + 5 * n
+    assert fresh.verify() == []
+
+
+@pytest.mark.integration
+def test_processes_in_a_folder_give_each_recording_one_key_and_lose_no_change(tmp_path):
+    race(str(tmp_path / "store"), None)
+
+
+def test_an_idle_tick_does_not_revert_a_request_that_was_made_meanwhile(tmp_path: Path):
+    store = Store(tmp_path)
+    tick, command = Registry(store), Registry(store)
+    session = SessionInfo(subject="M1", date=date(2024, 5, 12), number="1", session_id="M1-1")
+    made = register(tick, session, recording(1), "v1", requested="v1")
+    seen = [Seen(description(1), {"probe00": "v1"})]
+    interrupted = []
+
+    def planned(index):
+        actions = plan(index, seen, [], datetime.now().astimezone(), requests=Requests(most=0))
+        if not interrupted:
+            interrupted.append(1)
+            command.update(made.key, lambda record: {"requested": None, "hold": "look first"})
+        return actions
+
+    tick.transact(planned)
+    after = command.get(made.key)
+    assert (after.requested, after.hold) == (None, "look first")
+
+
+def test_who_loses_a_number_plans_again_on_what_the_other_wrote(tmp_path: Path):
+    one, two = Registry(Store(tmp_path)), Registry(Store(tmp_path))
+    before = two.refresh
+    register_sessions(one, [description(1)])
+    calls = []
+
+    def late() -> Any:
+        index = before()
+        if not calls:
+            calls.append(1)
+            register_sessions(one, [description(2)])
+        return index
+
+    two.refresh = late  # type: ignore[method-assign]
+    register_sessions(two, [description(2)])
+    records = Registry(Store(tmp_path)).all()
+    assert sorted(records) == ["M1_20240512_1_probe00", "M1_20240512_1_probe00-x2"]
