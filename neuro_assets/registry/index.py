@@ -81,10 +81,10 @@ class RecordIndex:
         self._before.setdefault(record.key, self.records.lines.get(record.key))
         self.load(record)
 
-    def load(self, record: RecordingRecord) -> None:
-        """Add or replace a record for good."""
+    def load(self, record: RecordingRecord, line: bytes | None = None) -> None:
+        """Add or replace a record for good; with its JSON where that is at hand."""
         self._drop(record.key)
-        self.records.lines[record.key] = record.model_dump_json().encode()
+        self.records.lines[record.key] = line or record.model_dump_json().encode()
         # A file system that ignores case would mix `m1` and `M1`.
         self._by_folded[record.key.casefold()] = record.key
         for index, name in self._places(record):
@@ -115,7 +115,7 @@ class RecordIndex:
             self._drop(key)
             before = None if line is None else RecordingRecord.model_validate_json(line)
             if before is not None:
-                self.load(before)
+                self.load(before, line)
             if before is None or after.model_copy(update={"updated": before.updated}) != before:
                 changes[key] = (before, after)
         self._before = {}

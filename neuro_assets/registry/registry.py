@@ -264,7 +264,7 @@ class Registry:
             return
         known = self._index.records.get(key) if is_older else None
         if known is None or known.updated < record.updated:
-            self._index.load(record)
+            self._index.load(record, None if b"\n" in line else line)
 
     def _derive(self) -> None:
         """Bring the derived records up to date, also with what a killed writer left."""

@@ -1,0 +1,146 @@
+"""Time and memory of the registry and of `status` with many recordings.
+
+Run: python benchmarks/registry.py [--recordings 20000] [--folder DIR]
+
+A store is made with that many records and, for every step, an output of each. Each measurement
+runs in a process of its own, so that its peak of memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+KEY_AT = 12_345
+
+
+def make(folder: Path, n: int) -> None:
+    """Write records through the registry, and outputs directly."""
+    from neuro_assets.formats.model import Identity, RawRecording, Stream
+    from neuro_assets.registry.records import RecordingRecord, SessionInfo
+    from neuro_assets.registry.registry import Registry
+    from neuro_assets.store.store import Store
+
+    registry = Registry(Store(folder / "store"))
+    stream = Stream(
+        name="ap", files=("a.ap.bin",), n_channels=385, n_samples=10**8, sampling_frequency=30000.0
+    )
+    began, keys = time.perf_counter(), []
+    for start in range(0, n, 1000):
+        records = []
+        for i in range(start, min(start + 1000, n)):
+            subject, day = f"M{i // 200:04d}", date(2020, 1, 1) + timedelta(days=i % 200)
+            identity = Identity(
+                probe_serial=str(i),
+                created=datetime(2020, 1, 1),
+                first_sample=i,
+                size_bytes=77 * 10**9,
+            )
+            recording = RawRecording(
+                format="spikeglx", probe="probe00", streams={"ap": stream}, identity=identity
+            )
+            session = SessionInfo(
+                subject=subject, date=day, number="1", root="rig", path=f"{subject}/{day}/001"
+            )
+            records.append(
+                RecordingRecord(
+                    key=f"{subject}_{day:%Y%m%d}_1_probe00",
+                    session=session,
+                    recording=recording,
+                    raw_version=f"{i:016x}",
+                    requested=f"{i:016x}",
+                    reported=f"{i:016x}",
+                )
+            )
+        registry.transact(lambda index, new=records: [index.put(record) for record in new])
+        keys += [record.key for record in records]
+    print(f"{n} records in batches of 1000: {time.perf_counter() - began:.1f} s")
+    (folder / "keys.json").write_text(json.dumps(keys))
+
+
+def outputs(folder: Path) -> None:
+    """Write the pointer of an output that is up to date, for every record and step."""
+    from neuro_assets.assets.catalog import all_steps
+    from neuro_assets.assets.inventory import current_version
+    from neuro_assets.config import LabConfig
+    from neuro_assets.outcomes import Outcome
+    from neuro_assets.registry.registry import Registry
+    from neuro_assets.store.model import Pointer
+    from neuro_assets.store.store import Store
+
+    steps = all_steps(LabConfig())
+    began = time.perf_counter()
+    for key, record in Registry(Store(folder / "store")).all().items():
+        digests: dict[str, str] = {}
+        for step in steps:
+            version = current_version(record, step, digests)
+            digests[step.name] = version
+            pointer = Pointer(
+                version=version, attempt="20260101T0-a", outcome=Outcome.COMPLETE, digest=version
+            )
+            home = folder / "store" / step.name / key
+            home.mkdir(parents=True)
+            (home / "current.json").write_bytes(pointer.to_json())
+    print(f"outputs of {len(steps)} steps: {time.perf_counter() - began:.1f} s")
+
+
+def measure(folder: Path, what: str) -> None:
+    """Do one thing and print its time, with the peak of memory of this process."""
+    from neuro_assets.assets.catalog import all_steps
+    from neuro_assets.cli.overview import Filter, lines_of, summary
+    from neuro_assets.config import LabConfig
+    from neuro_assets.registry.registry import Registry
+    from neuro_assets.store.store import Store
+
+    store = Store(folder / "store")
+    registry, steps = Registry(store), all_steps(LabConfig())
+    keys = json.loads((folder / "keys.json").read_text())
+    key = keys[KEY_AT % len(keys)]
+    if what in ("idle", "change"):
+        registry.refresh()
+    began = time.perf_counter()
+    if what == "one":
+        record = registry.get(key)
+        assert record is not None
+        print(list(lines_of(store, {key: record}, steps, {}, Filter()))[0].detail, end="; ")
+    elif what == "records":
+        print(len(registry.all()), end="; ")
+    elif what == "idle":
+        registry.refresh()
+    elif what == "change":
+        registry.update(key, lambda record: {"request": record.request + 1})
+    elif what == "all":
+        print(summary(list(lines_of(store, registry.all(), steps, {}, Filter()))), end="; ")
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{what}: {seconds:.3f} s, peak {peak:.0f} MB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recordings", type=int, default=20_000)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--measure", default="")
+    options = parser.parse_args()
+    if options.measure:
+        measure(options.folder, options.measure)
+        return
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="registry-"))
+    make(folder, options.recordings)
+    outputs(folder)
+    print(f"load {os.getloadavg()[0]:.1f}")
+    for what in ("one", "records", "idle", "change", "all"):
+        command = [sys.executable, __file__, "--folder", str(folder), "--measure", what]
+        subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main()

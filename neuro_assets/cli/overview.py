@@ -1,0 +1,160 @@
+"""The overview of `status`: one state and one line a recording, a summary, and what filters it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from neuro_assets.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from neuro_assets.assets.inventory import OutputState
+    from neuro_assets.assets.step import StepSpec
+    from neuro_assets.registry.records import RecordingRecord
+    from neuro_assets.store import Store
+
+
+class RecordingState(StrEnum):
+    """State of a recording as a whole: the first of these that one of its outputs is in."""
+
+    DAMAGED = "damaged"
+    FAILED = "failed"
+    RUNNING = "running"
+    RAW_DATA_MISSING = "raw_data_missing"
+    HELD = "held"
+    WAITING = "waiting"
+    OUT_OF_DATE = "out_of_date"
+    COMPLETE = "complete"
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which recordings to show; empty fields let all through.
+
+    Parameters
+    ----------
+    state : RecordingState or None
+        As shown.
+    subject, project : str
+        Exactly.
+    since : datetime.date or None
+        First day of the session.
+    """
+
+    state: RecordingState | None = None
+    subject: str = ""
+    project: str = ""
+    since: date | None = None
+
+    def admits(self, record: RecordingRecord) -> bool:
+        """Tell whether a record passes, whatever its state."""
+        session = record.metadata.session if record.metadata else None
+        projects = session.projects if session else ()
+        return (
+            (not self.subject or record.session.subject == self.subject)
+            and (not self.project or self.project in projects)
+            and (self.since is None or record.session.date >= self.since)
+        )
+
+
+@dataclass(frozen=True)
+class Line:
+    """One recording in the overview.
+
+    Parameters
+    ----------
+    key : str
+        Partition key.
+    state : RecordingState
+        The one that matters most.
+    detail : str
+        What is done and what is not.
+    """
+
+    key: str
+    state: RecordingState
+    detail: str
+
+
+def lines_of(
+    store: Store,
+    records: Mapping[str, RecordingRecord],
+    steps: Sequence[StepSpec],
+    running: Mapping[str, Collection[str]],
+    wanted: Filter,
+) -> Iterator[Line]:
+    """Summarise recordings one after the other, so that a lab of any size fits into memory.
+
+    Parameters
+    ----------
+    store, records, steps, running
+        As in `neuro_assets.assets.inventory.inventory`.
+    wanted : Filter
+        Which recordings.
+
+    Yields
+    ------
+    Line
+        In the order of the records.
+    """
+    from neuro_assets.assets.inventory import inventory
+    from neuro_assets.outcomes import NeuroAssetsError
+
+    for key, record in records.items():
+        if not wanted.admits(record):
+            continue
+        try:
+            line = line_of(record, inventory(store, {key: record}, steps, running))
+        except NeuroAssetsError as error:
+            line = Line(key, RecordingState.DAMAGED, str(error))
+        if wanted.state in (None, line.state):
+            yield line
+
+
+def line_of(record: RecordingRecord, states: Sequence[OutputState]) -> Line:
+    """Summarise the outputs of one recording."""
+    by_outcome: dict[Outcome, list[str]] = {}
+    for each in states:
+        by_outcome.setdefault(each.outcome, []).append(each.asset)
+    old = [each.asset for each in states if each.out_of_date]
+    parts = [f"{len(by_outcome.get(Outcome.COMPLETE, ()))} of {len(states)} complete"]
+    for outcome in (Outcome.FAILED, Outcome.RUNNING):
+        if outcome in by_outcome:
+            parts.append(f"{outcome.value}: {', '.join(by_outcome[outcome])}")
+    if skipped := by_outcome.get(Outcome.SKIPPED):
+        parts.append(f"{len(skipped)} skipped")
+    if old:
+        parts.append(f"{len(old)} out of date")
+    if record.reason:
+        parts.append(f"raw data {record.state.replace('_', ' ')}: {record.reason}")
+    if record.problems:
+        parts.append(f"{len(record.problems)} problems")
+    return Line(record.key, _state(record, by_outcome, is_old=bool(old)), "; ".join(parts))
+
+
+def _state(
+    record: RecordingRecord, by_outcome: Mapping[Outcome, Sequence[str]], *, is_old: bool
+) -> RecordingState:
+    for outcome in (Outcome.FAILED, Outcome.RUNNING, Outcome.RAW_DATA_MISSING):
+        if outcome in by_outcome:
+            return RecordingState(outcome.value)
+    if record.state == "vanished":
+        return RecordingState.RAW_DATA_MISSING
+    if record.state == "held":
+        return RecordingState.HELD
+    if Outcome.WAITING in by_outcome or record.state == "not_ready":
+        return RecordingState.WAITING
+    return RecordingState.OUT_OF_DATE if is_old else RecordingState.COMPLETE
+
+
+def summary(lines: Sequence[Line]) -> str:
+    """Count the recordings by state, in one line."""
+    counts = Counter(line.state for line in lines)
+    shown = [
+        f"{counts[state]} {state.replace('_', ' ')}" for state in RecordingState if counts[state]
+    ]
+    return f"{len(lines)} recordings: {', '.join(shown)}"
