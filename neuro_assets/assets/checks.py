@@ -84,15 +84,23 @@ def skipped_results(
         )
 
 
-def failed_result(error: BaseException) -> dg.AssetCheckResult:
-    """`outcome` in red, emitted before the error is raised."""
-    return dg.AssetCheckResult(
+def failed_results(criteria: Sequence[Criterion], error: BaseException) -> Iterator[Any]:
+    """Yield all checks of a step that failed, before its error is raised: none stays green."""
+    yield dg.AssetCheckResult(
         check_name=OUTCOME_CHECK,
         passed=False,
         severity=dg.AssetCheckSeverity.ERROR,
         description=str(error) or type(error).__name__,
         metadata={"outcome": Outcome.FAILED.value, "error": type(error).__name__},
     )
+    for name in (USABLE_CHECK, *_families(criteria)):
+        yield dg.AssetCheckResult(
+            check_name=name,
+            passed=False,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="Nothing was judged: the step failed",
+            metadata={"outcome": Outcome.FAILED.value},
+        )
 
 
 def _families(criteria: Sequence[Criterion]) -> dict[str, list[Criterion]]:

@@ -6,7 +6,7 @@ each probe each expected output is exactly one of six states" is decided, in one
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +15,8 @@ from neuro_assets.assets.step import StepSpec
 from neuro_assets.outcomes import Outcome
 from neuro_assets.registry.registry import RecordingRecord
 from neuro_assets.sources.raw_input import externals
-from neuro_assets.store import InputRef, Manifest, Store, Stored, version_of
+from neuro_assets.store import InputRef, Manifest, Store, Stored
+from neuro_assets.store.model import jsonable
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class OutputState:
             "detail": self.detail,
             "out_of_date": list(self.out_of_date),
             "version": manifest.version if manifest else None,
+            "repeatable": manifest.repeatable if manifest else None,
             "size_bytes": manifest.size_bytes if manifest else None,
             "duration_s": manifest.duration_s if manifest else None,
             "finished": _finished(manifest),
@@ -107,18 +109,22 @@ def _state(
     failure = store.failure(step.name, key)
     if failure is not None:
         error = failure.error or {}
-        words = f"{error.get('type')}: {error.get('message')}"
-        return OutputState(key, step.name, Outcome.FAILED, words, stored=current)
+        detail = f"{error.get('type')}: {error.get('message')}"
+        return OutputState(key, step.name, Outcome.FAILED, detail, stored=current)
     if current is not None:
-        reasons = tuple(_differences(current.manifest, record, step, done))
-        skip = current.manifest.skip or {}
-        detail = f"{skip['reason']}: {skip['detail']}" if skip else ""
+        reasons = tuple(_differences(current, record, step, done))
+        detail = _skip_detail(current) if current.outcome is Outcome.SKIPPED else ""
         return OutputState(key, step.name, current.outcome, detail, reasons, current)
     if record.state == "vanished":
         return OutputState(key, step.name, Outcome.RAW_DATA_MISSING, record.reason)
     if record.recording is None:
         return OutputState(key, step.name, Outcome.RAW_DATA_MISSING, f"waits: {record.reason}")
     return OutputState(key, step.name, Outcome.WAITING, _waits_on(record, step, done))
+
+
+def _skip_detail(stored: Stored) -> str:
+    skip = stored.manifest.skip or {}
+    return f"{skip.get('reason')}: {skip.get('detail')}"
 
 
 def _waits_on(record: RecordingRecord, step: StepSpec, done: Mapping[str, OutputState]) -> str:
@@ -134,36 +140,47 @@ def _waits_on(record: RecordingRecord, step: StepSpec, done: Mapping[str, Output
 
 
 def _differences(
-    manifest: Manifest,
+    current: Stored,
     record: RecordingRecord,
     step: StepSpec,
     done: Mapping[str, OutputState],
-) -> Iterable[str]:
-    """Say why making it now would give another version; nothing when it would not."""
+) -> Iterator[str]:
+    """Say why making it now would give another version, or through which input it may."""
     refs = [_ref_now(need.asset, record, done) for need in step.needs]
-    values = step.values(record.key)
-    code = step.parameters.code_version
-    refs.sort(key=lambda ref: ref.asset)
-    if version_of(step.name, code, values, refs, key=record.key) == manifest.version:
-        return
-    if code.split("-")[0] != manifest.code_version.split("-")[0]:
-        yield f"code: {manifest.code_version.split('-')[0]} to {code.split('-')[0]}"
+    if step.version(refs, record.key) != current.version:
+        yield from _direct_differences(current.manifest, step.values(record.key), step, refs)
+    for need in step.needs:
+        if need.asset in done and done[need.asset].out_of_date:
+            yield f"through: {need.asset}"
+
+
+def _direct_differences(
+    manifest: Manifest, values: Mapping[str, Any], step: StepSpec, refs: Sequence[InputRef]
+) -> Iterator[str]:
+    before, after = manifest.code_version.split("-")[0], step.parameters.algorithm_version
+    if before != after:
+        yield f"code: {before} to {after}"
     for field in sorted(values.keys() | manifest.parameters.keys()):
-        before, after = manifest.parameters.get(field), values.get(field)
-        if before != after:
-            yield f"parameters: {field} from {before} to {after}"
-    used = {ref.asset: ref.version for ref in manifest.inputs}
-    for ref in refs:
-        if used.get(ref.asset) != ref.version:
+        old, new = manifest.parameters.get(field), jsonable(values.get(field))
+        if old != new:
+            yield f"parameters: {field} from {old} to {new}"
+    for name, release in step.releases.items():
+        recorded = manifest.packages.get(name, "")
+        if recorded != release:
+            yield f"packages: {name} {recorded or 'none'} -> {release or 'none'}"
+    used = {ref.asset: ref.digest for ref in manifest.inputs}
+    for ref in sorted(refs, key=lambda ref: ref.asset):
+        if used.get(ref.asset, "") != ref.digest:
             yield f"input: {ref.asset}"
 
 
 def _ref_now(asset: str, record: RecordingRecord, done: Mapping[str, OutputState]) -> InputRef:
     if (external := externals().get(asset)) is not None:
-        return InputRef(asset=asset, version=external.version(record) or "missing", attempt="")
+        version = external.version(record)
+        return InputRef(asset=asset, version=version or "missing", digest=version)
     state = done.get(asset)
     if state is None or state.stored is None:
-        return InputRef(asset=asset, version="missing", attempt="")
+        return InputRef(asset=asset, version="missing")
     return state.stored.ref
 
 

@@ -11,8 +11,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache
-from importlib import metadata as package_metadata
 from math import isfinite
 from typing import Any
 
@@ -21,7 +19,7 @@ import dagster as dg
 from neuro_assets.assets.checks import (
     check_specs,
     complete_results,
-    failed_result,
+    failed_results,
     skipped_results,
 )
 from neuro_assets.assets.step import Input, Step, StepSpec
@@ -36,14 +34,18 @@ from neuro_assets.outcomes import (
 )
 from neuro_assets.parent_watchdog import end_with_parent
 from neuro_assets.partitions import SESSION_PROBE
+from neuro_assets.registry.turns import take_turn
 from neuro_assets.resources.io_managers import (
+    REQUIRED,
     Missing,
-    Production,
     StoreResource,
+    Unreadable,
 )
 from neuro_assets.science.result import Progress, StepResult
-from neuro_assets.store import Attempt, InputRef, Manifest, Store, Stored, version_of
+from neuro_assets.store import Attempt, InputRef, Manifest, Store, Stored
+from neuro_assets.store.formats import commit_result
 from neuro_assets.store.judgement import keep_judgement
+from neuro_assets.store.packages import installed_packages
 
 FORCE_TAG = "neuro/force"
 """Run tag: `true` computes again although the version is in the store."""
@@ -57,12 +59,8 @@ RETRIES = dg.RetryPolicy(
     jitter=dg.Jitter.PLUS_MINUS,
 )
 
-PACKAGES = (
-    "neuro-assets", "spikeinterface", "probeinterface", "neo", "numpy", "scipy", "pandas",
-    "pyarrow", "zarr", "numcodecs", "pcodec", "mtscomp", "torch", "kilosort", "pynwb", "hdmf",
-    "numba", "scikit-learn", "hdbscan", "dagster",
-)  # fmt: skip
-"""Packages whose versions can change a result, recorded in every manifest."""
+UNRESOLVED = "unresolved"
+"""Version of a failure that came before its inputs could be read."""
 
 
 def step_asset(spec: StepSpec, config: LabConfig) -> dg.AssetsDefinition:
@@ -100,7 +98,7 @@ def step_asset(spec: StepSpec, config: LabConfig) -> dg.AssetsDefinition:
         io_manager_key=spec.io_manager_key,
         partitions_def=SESSION_PROBE,
         check_specs=check_specs(spec.name, spec.criteria, SESSION_PROBE),
-        code_version=spec.parameters.code_version,
+        code_version=spec.code_version,
         retry_policy=RETRIES,
         pool=spec.pool,
         metadata={"parameters": dg.MetadataValue.json(spec.parameters.model_dump(mode="json"))},
@@ -118,22 +116,27 @@ class _Runner:
         self, context: dg.AssetExecutionContext, store: Store, inputs: Mapping[str, Input]
     ) -> Iterator[Any]:
         end_with_parent()
-        key = context.partition_key
-        manifest = self._manifest(key, inputs, context.run_id)
-        if context.run.tags.get(FORCE_TAG) != "true":
-            done = store.committed(self.spec.name, key, manifest.version)
-            if done is not None:
-                context.log.info(f"{self.spec.name}: version {manifest.version} is stored; reused")
-                yield from self._reuse(store, done)
-                return
+        manifest = self._blank(context)
         try:
-            with store.attempt(self.spec.name, key, manifest.version) as attempt:
+            turn = take_turn(store, manifest.key, context.run_id)
+            manifest = _with(manifest, turn=turn)
+            manifest = self._identified(manifest, inputs)
+            done = None if _is_forced(context) else self._find(store, manifest)
+            if done is not None:
+                context.log.info(f"{done.path} is stored; reused")
+                store.adopt(done, context.run_id, turn)
+                yield from self._emit(done, reused=True)
+                return
+            with store.attempt(manifest.asset, manifest.key, manifest.version) as attempt:
                 yield from self._produce(context, store, inputs, manifest, attempt)
         except dg.Failure:
             raise
         except Exception as error:
             # Everything is recorded and shown, also a bug of ours or of a library.
             yield from self._fail(store, manifest, error)
+
+    def _find(self, store: Store, manifest: Manifest) -> Stored | None:
+        return store.committed(manifest.asset, manifest.key, manifest.version)
 
     def _produce(
         self,
@@ -144,28 +147,28 @@ class _Runner:
         attempt: Attempt,
     ) -> Iterator[Any]:
         began = time.monotonic()
-        criteria = self.spec.criteria
+        required = REQUIRED[self.spec.io_manager_key]
         try:
             self._require(inputs)
             result = self.spec.compute(self._step(context, store, inputs, manifest, attempt))
         except Skipped as skip:
             why = {"reason": skip.reason.value, "detail": skip.detail, "origin": skip.origin}
             manifest = _with(manifest, outcome=Outcome.SKIPPED, skip=why, **_measured(began))
-            yield _output(manifest, Production(manifest, attempt, None, None), {})
-            yield from skipped_results(criteria, skip.reason.value, skip.detail, skip.origin)
+            stored = commit_result(attempt, manifest, required)
+            yield from self._emit(stored, reused=stored.attempt != attempt.id)
             return
-        judged = judge(criteria, result.metrics)
         manifest = _with(
             manifest,
             outcome=Outcome.COMPLETE,
             metrics=result.metrics,
             applied=[asdict(step) for step in result.applied],
-            criteria=criteria_version(criteria),
-            checks=[row.row() for row in judged],
+            criteria=criteria_version(self.spec.criteria),
+            checks=[row.row() for row in judge(self.spec.criteria, result.metrics)],
+            repeatable=result.repeatable,
             **_measured(began),
         )
-        yield _output(manifest, Production(manifest, attempt, result, None), _shown(result))
-        yield from complete_results(criteria, judged)
+        stored = commit_result(attempt, manifest, required, result.tables, result.digests)
+        yield from self._emit(stored, _picture(result), reused=stored.attempt != attempt.id)
 
     def _step(
         self,
@@ -193,51 +196,63 @@ class _Runner:
         compute = self.config.compute
         return compute.n_cores if self.spec.pool else compute.n_jobs
 
-    def _reuse(self, store: Store, done: Stored) -> Iterator[Any]:
-        manifest, criteria = done.manifest, self.spec.criteria
-        yield _output(manifest, Production(manifest, None, None, done), _numbers(manifest.metrics))
+    def _emit(
+        self, stored: Stored, picture: Mapping[str, Any] | None = None, *, reused: bool
+    ) -> Iterator[Any]:
+        """Give Dagster the output and all its checks."""
+        manifest, criteria = stored.manifest, self.spec.criteria
+        shown = {**_numbers(manifest.metrics), **(picture or {})}
+        yield output(stored, {**shown, **stored_metadata(stored, reused=reused, partition=True)})
         if manifest.skip is not None:
             skip = manifest.skip
             yield from skipped_results(criteria, skip["reason"], skip["detail"], skip["origin"])
             return
-        judged = judge(criteria, manifest.metrics, stored=True)
-        keep_judgement(store, done, criteria_version(criteria), [row.row() for row in judged])
+        judged = judge(criteria, manifest.metrics, stored=reused)
+        if reused:
+            rows = [row.row() for row in judged]
+            keep_judgement(stored.store, stored, criteria_version(criteria), rows)
         yield from complete_results(criteria, judged)
 
     def _fail(self, store: Store, manifest: Manifest, error: Exception) -> Iterator[Any]:
-        words = {"type": type(error).__name__, "message": str(error)}
+        described = {"type": type(error).__name__, "message": str(error)}
         try:
-            store.fail(_with(manifest, outcome=Outcome.FAILED, error=words))
+            store.fail(_with(manifest, outcome=Outcome.FAILED, error=described))
         except Exception as second:
             # The store itself may be what failed: the first error is the one to report.
             error.add_note(f"The failure could not be recorded in the store: {second}")
-        yield failed_result(error)
+        yield from failed_results(self.spec.criteria, error)
         if isinstance(error, TRANSIENT):
             raise error
-        raise dg.Failure(description=str(error) or words["type"], allow_retries=False) from error
+        description = str(error) or described["type"]
+        raise dg.Failure(description=description, allow_retries=False) from error
 
     def _require(self, inputs: Mapping[str, Input]) -> None:
         for need in self.spec.needs:
             if not need.optional:
                 _require(need.asset, inputs[need.asset])
 
-    def _manifest(self, key: str, inputs: Mapping[str, Input], run_id: str) -> Manifest:
-        refs = [input_ref(asset, found) for asset, found in sorted(inputs.items())]
-        values = self.spec.values(key)
-        code = self.spec.parameters.code_version
+    def _blank(self, context: dg.AssetExecutionContext) -> Manifest:
+        """Describe the step before anything is read: enough to record a failure."""
         return Manifest(
             asset=self.spec.name,
-            key=key,
-            version=version_of(self.spec.name, code, values, refs, key=key),
+            key=context.partition_key,
+            version=UNRESOLVED,
             outcome=Outcome.FAILED,
-            code_version=code,
-            parameters=values,
-            inputs=refs,
-            inputs_missing=sorted(a for a, found in inputs.items() if _is_without(found)),
+            code_version=self.spec.code_version,
+            parameters=self.spec.values(context.partition_key),
             packages=installed_packages(),
             clock=self.spec.clock,
             started=datetime.now(UTC),
-            run_id=run_id,
+            run_id=context.run_id,
+        )
+
+    def _identified(self, manifest: Manifest, inputs: Mapping[str, Input]) -> Manifest:
+        refs = [input_ref(asset, found) for asset, found in sorted(inputs.items())]
+        return _with(
+            manifest,
+            version=self.spec.version(refs, manifest.key),
+            inputs=refs,
+            inputs_missing=sorted(a for a, found in inputs.items() if _is_without(found)),
         )
 
 
@@ -249,28 +264,57 @@ def _with(manifest: Manifest, **changes: Any) -> Manifest:
     return Manifest.model_validate({**dict(manifest), **changes})
 
 
-def _output(
-    manifest: Manifest, production: Production, shown: dict[str, Any]
-) -> dg.Output[Production]:
-    return output(production, manifest.version, {"outcome": manifest.outcome.value, **shown})
+def _is_forced(context: dg.AssetExecutionContext) -> bool:
+    return bool(context.run.tags.get(FORCE_TAG) == "true")
 
 
-def output(
-    production: Production, version: str, metadata: Mapping[str, Any]
-) -> dg.Output[Production]:
-    """Make Dagster's output with our version as its data version."""
+def output(stored: Stored, metadata: Mapping[str, Any]) -> dg.Output[Stored]:
+    """Make Dagster's output with the digest of the content as its data version."""
     with warnings.catch_warnings():
-        # `data_version` is in beta; tests/test_dagster_contract.py holds what we need of it.
+        # `data_version` is in beta; tests/service/test_dagster_contract.py holds what we need.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        return dg.Output(production, data_version=dg.DataVersion(version), metadata=dict(metadata))
+        version = dg.DataVersion(stored.digest)
+        return dg.Output(stored, data_version=version, metadata=dict(metadata))
+
+
+def stored_metadata(stored: Stored, *, reused: bool, partition: bool) -> dict[str, Any]:
+    """Say what is stored, in numbers that the user interface plots."""
+    manifest = stored.manifest
+    rows: dict[str, int] = manifest.extra.get("rows", {})
+    shown: dict[str, Any] = {
+        "outcome": stored.outcome.value,
+        "version": stored.version,
+        "repeatable": manifest.repeatable,
+        "reused": reused,
+        "size_bytes": manifest.size_bytes,
+        "n_files": len(manifest.files),
+        "step_duration_s": manifest.duration_s,
+        "path": dg.MetadataValue.path(str(stored.store.backend.locate(stored.path))),
+        **{f"rows_{name}": count for name, count in rows.items()},
+    }
+    if manifest.peak_memory_bytes is not None:
+        shown["peak_memory_mb"] = round(manifest.peak_memory_bytes / 1e6, 1)
+    if rows:
+        main = stored.asset if stored.asset in rows else next(iter(rows))
+        shown[f"dagster/{'partition_row_count' if partition else 'row_count'}"] = rows[main]
+    return shown
 
 
 def input_ref(asset: str, found: Input) -> InputRef:
-    """How a manifest names an input; a missing one has the version `missing`."""
+    """How a manifest names an input; a missing one has the version `missing` and no digest.
+
+    Raises
+    ------
+    Exception
+        What kept the input from being resolved.
+    """
+    if isinstance(found, Unreadable):
+        raise found.error
     if isinstance(found, Stored):
         return found.ref
-    version = "missing" if isinstance(found, Missing) else found.version
-    return InputRef(asset=asset, version=version, attempt="")
+    if isinstance(found, Missing):
+        return InputRef(asset=asset, version="missing")
+    return InputRef(asset=asset, version=found.version, digest=found.version)
 
 
 def _is_without(found: Input) -> bool:
@@ -330,11 +374,10 @@ def _rounded(value: Any) -> Any:
     return float(f"{plain:.6g}") if isinstance(plain, float) else plain
 
 
-def _shown(result: StepResult) -> dict[str, Any]:
-    shown = _numbers(result.metrics)
-    if result.picture is not None:
-        shown[result.picture.title] = picture_markdown(result.picture.title, result.picture.png)
-    return shown
+def _picture(result: StepResult) -> dict[str, Any]:
+    if result.picture is None:
+        return {}
+    return {result.picture.title: picture_markdown(result.picture.title, result.picture.png)}
 
 
 def picture_markdown(title: str, png: bytes) -> dg.MetadataValue:
@@ -343,15 +386,3 @@ def picture_markdown(title: str, png: bytes) -> dg.MetadataValue:
 
     data = base64.b64encode(png).decode()
     return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{data})")
-
-
-@cache
-def installed_packages() -> dict[str, str]:
-    """Versions of the packages that can change a result."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = package_metadata.version(name)
-        except package_metadata.PackageNotFoundError:
-            continue
-    return versions

@@ -6,8 +6,10 @@ The steps themselves are in `neuro_assets.assets.steps`, a file each; how they l
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,14 +18,16 @@ from neuro_assets.checks.criteria import Criterion
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.parameters.base import StepParameters
 from neuro_assets.registry.metadata import RecordingMetadata
-from neuro_assets.resources.io_managers import Missing
+from neuro_assets.resources.io_managers import Missing, Unreadable
 from neuro_assets.science.result import Progress, StepResult
 from neuro_assets.sources.raw_input import RawInput
-from neuro_assets.store import Store, Stored
+from neuro_assets.store import InputRef, Store, Stored, version_of
+from neuro_assets.store.model import canonical
+from neuro_assets.store.packages import releases
 
 Scope = Literal["recording", "session"]
 
-Input = Stored | RawInput | Missing
+Input = Stored | RawInput | Missing | Unreadable
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,9 @@ class StepSpec:
     needs : tuple of Need
         Upstream assets.
     parameters : StepParameters
-        Resolved parameters; their hash is in the asset's code version.
+        Resolved parameters.
+    packages : tuple of str
+        Packages whose release can change the result.
     io_manager_key : str
         Which format the output has.
     compute : callable
@@ -151,10 +157,28 @@ class StepSpec:
     scope: Scope = "recording"
     clock: str = "probe"
     settings: Settings = _no_settings
+    packages: tuple[str, ...] = ()
 
     def values(self, key: str) -> dict[str, Any]:
         """Every configuration value that the step reads for a key, as it is recorded."""
         return {**self.parameters.model_dump(mode="json"), **self.settings(key)}
+
+    @cached_property
+    def releases(self) -> dict[str, str]:
+        """Installed releases of the declared packages."""
+        return releases(self.packages)
+
+    @cached_property
+    def code_version(self) -> str:
+        """`<algorithm version>-<hash of parameters and packages>`, for Dagster."""
+        values = self.parameters.model_dump(mode="json")
+        digest = hashlib.sha256(canonical([values, self.releases])).hexdigest()[:8]
+        return f"{self.parameters.algorithm_version}-{digest}"
+
+    def version(self, inputs: Sequence[InputRef], key: str) -> str:
+        """Version of the output that the step would make of these inputs."""
+        algorithm = self.parameters.algorithm_version
+        return version_of(self.name, algorithm, self.values(key), inputs, self.releases, key=key)
 
 
 def step(

@@ -8,12 +8,13 @@ import dagster as dg
 
 from neuro_assets import names
 from neuro_assets.assets.inventory import inventory
-from neuro_assets.assets.runner import installed_packages, output
+from neuro_assets.assets.runner import output, stored_metadata
 from neuro_assets.assets.step import StepSpec
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import Outcome
 from neuro_assets.registry.registry import Registry
-from neuro_assets.resources.io_managers import PARQUET, Production, StoreResource
+from neuro_assets.registry.turns import take_turn
+from neuro_assets.resources.io_managers import PARQUET, REQUIRED, StoreResource
 from neuro_assets.science.result import StepResult
 from neuro_assets.store import (
     WHOLE_LAB,
@@ -23,6 +24,8 @@ from neuro_assets.store import (
     Stored,
     version_of,
 )
+from neuro_assets.store.formats import commit_result
+from neuro_assets.store.packages import installed_packages
 
 CODE_VERSION = "1"
 
@@ -92,7 +95,7 @@ def _insertions(steps: Sequence[StepSpec]) -> dg.AssetsDefinition:
 def _keyed(stored: dict[str, Stored]) -> list[InputRef]:
     """List the inputs of a table, one a recording, told apart by the key in the name."""
     return [
-        InputRef(asset=f"{each.asset}:{each.key}", version=each.version, attempt=each.attempt)
+        each.ref.model_copy(update={"asset": f"{each.asset}:{each.key}"})
         for _, each in sorted(stored.items())
     ]
 
@@ -121,10 +124,12 @@ def _table(name: str, deps: Sequence[str]) -> Any:
                 started=began,
                 duration_s=(datetime.now(UTC) - began).total_seconds(),
                 run_id=context.run_id,
+                turn=take_turn(opened, WHOLE_LAB, context.run_id),
             )
             with opened.attempt(name, WHOLE_LAB, version) as attempt:
-                production = Production(manifest, attempt, result, None)
-                yield output(production, version, result.metrics)
+                stored = commit_result(attempt, manifest, REQUIRED[PARQUET], result.tables)
+                shown = stored_metadata(stored, reused=False, partition=False)
+                yield output(stored, {**result.metrics, **shown})
 
         return dg.asset(
             name=name,

@@ -8,6 +8,11 @@ from pydantic import Field
 
 from neuro_assets.parameters.base import NamedSet, StepParameters
 
+SORTABLE_FIELDS = frozenset(
+    {"min_duration_s", "min_good_channels", "min_good_fraction", "max_gap_um"}
+)
+"""Fields that decide whether a recording is sorted; no other step reads them."""
+
 
 class BadChannelsParameters(StepParameters):
     """How `bad_channels` labels channels, and what `sorting` needs of them."""

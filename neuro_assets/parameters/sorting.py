@@ -73,6 +73,19 @@ too, but what it is said to do by itself cannot be checked."""
 GPU_SORTERS = {"kilosort4"}
 """Sorters that take hours to days without a GPU."""
 
+REPEATABLE = frozenset({"lupin", "spykingcircus2", "tridesclous2"})
+"""Sorters that found the same spikes again in the same traces with as many workers (measured with
+SpikeInterface 0.105.3: every generator seeded as `neuro_assets.science.sorting.child` does)."""
+
+_CLUSTERING = ("numba", "scikit-learn")
+SORTER_PACKAGES: dict[str, tuple[str, ...]] = {
+    "kilosort4": ("kilosort", "torch"),
+    "spykingcircus2": _CLUSTERING,
+    "tridesclous2": _CLUSTERING,
+    "lupin": _CLUSTERING,
+}
+"""Packages that a sorter's result hangs on, besides SpikeInterface."""
+
 _OURS = {"filtering": "ours", "reference": "ours", "whitening": "ours", "drift": "off"}
 
 
@@ -139,6 +152,11 @@ class SortingParameters(StepParameters):
             switch.parameter: switch.value(getattr(self, switch.steps[0]) == "sorter")
             for switch in SWITCHES.get(self.sorter, ())
         }
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages whose release can change what the sorter finds."""
+        return ("scipy", "spikeinterface", *SORTER_PACKAGES.get(self.sorter, ()))
 
     @property
     def is_checked(self) -> bool:

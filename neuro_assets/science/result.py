@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 Progress = Callable[[float, str], None]
 """Called with the fraction done (0..1) and a few words, at least every half minute."""
 
+_STREAMS = ("ap", "lf", "wideband")
+_STORAGE = ("stored_bytes", "compression_ratio", "delta", "codec", "cbin_bytes")
+NOT_CONTENT = frozenset(
+    {"seconds", "realtime_factor", "sorter_cpu_s", "sorter_peak_memory_bytes", "size_bytes"}
+    | {*_STORAGE}
+    | {f"{stream}_{name}" for stream in _STREAMS for name in _STORAGE}
+)
+"""Metrics and columns that say how long the work took or how bytes are kept: not content."""
+
 
 def no_progress(fraction: float, words: str) -> None:
     """Report nothing: the default when nobody watches."""
@@ -51,9 +60,16 @@ class StepResult:
         Steps in the order in which they were applied.
     picture : Picture, optional
         Where a person would rather look than read.
+    digests : dict of str to str
+        Fingerprints of traces taken while they were written (`neuro_assets.science.fingerprint`),
+        by path in the folder, so that they need not be read again.
+    repeatable : bool
+        Whether the same inputs give the same content again.
     """
 
     metrics: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     applied: list[Applied] = field(default_factory=list)
     picture: Picture | None = None
+    digests: dict[str, str] = field(default_factory=dict)
+    repeatable: bool = True

@@ -23,13 +23,13 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "units.neuro-assets")
 """Namespace of the units' UUIDs. It must never change."""
 
 
-def unit_uuid(version: str, unit_id: Any) -> str:
+def unit_uuid(digest: str, unit_id: Any) -> str:
     """Name a unit for ever: the same sorting gives the same names, another one never does.
 
     Parameters
     ----------
-    version : str
-        Version of the sorting.
+    digest : str
+        Digest of the sorting's content.
     unit_id : int or str
         The unit in that sorting.
 
@@ -38,12 +38,12 @@ def unit_uuid(version: str, unit_id: Any) -> str:
     str
         UUIDv5.
     """
-    return str(uuid.uuid5(NAMESPACE, f"{version}/{unit_id}"))
+    return str(uuid.uuid5(NAMESPACE, f"{digest}/{unit_id}"))
 
 
 def choose_units(
     candidates: Mapping[str, pd.DataFrame],
-    versions: Mapping[str, str],
+    digests: Mapping[str, str],
     folder: Path,
     parameters: UnitsParameters,
     *,
@@ -56,8 +56,8 @@ def choose_units(
     ----------
     candidates : mapping of str to DataFrame
         Table `unit_quality` of every sorter set that has one, in the order of preference.
-    versions : mapping of str to str
-        Version of every candidate's sorting.
+    digests : mapping of str to str
+        Content digest of every candidate's sorting.
     folder : Path
         Not written to.
     parameters : UnitsParameters
@@ -74,7 +74,7 @@ def choose_units(
         `spikes`, in time order: `sample_index` (int64), `probe_time_s` (seconds on the clock
         `probe`, gaps included), `unit_index` (row of `units`), `amplitude_uv` and `depth_um`
         where the analyzer has them. Metrics `n_units`, `n_units_good`, `n_spikes`,
-        `n_candidates`, `source`, `sorting_version`.
+        `n_candidates`, `source`, `sorting_digest`.
 
     Raises
     ------
@@ -89,9 +89,9 @@ def choose_units(
         quality = quality[quality["good"].fillna(False).astype(bool)]
     if len(quality) == 0:
         raise Skipped(SkipReason.NO_UNITS_FOUND, f"{source} has no good unit")
-    version = versions[source]
+    digest = digests[source]
     units = quality.reset_index(drop=True)
-    units.insert(0, "uuid", [unit_uuid(version, unit) for unit in units["unit_id"]])
+    units.insert(0, "uuid", [unit_uuid(digest, unit) for unit in units["unit_id"]])
     units.insert(1, "unit_index", np.arange(len(units), dtype=np.int32))
     units.insert(2, "source", source)
     tables = {"units": units}
@@ -103,7 +103,7 @@ def choose_units(
         "n_units_good": int(units["good"].fillna(False).sum()),
         "n_candidates": len(candidates),
         "source": source,
-        "sorting_version": version,
+        "sorting_digest": digest,
     }
     if "spikes" in tables:
         metrics["n_spikes"] = len(tables["spikes"])

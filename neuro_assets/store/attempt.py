@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from neuro_assets.outcomes import NeuroAssetsError, Outcome, PermanentFailure
+from neuro_assets.store.digest import content_digest
 from neuro_assets.store.errors import (
     WRITE_ERRORS,
     error_number,
@@ -122,7 +123,7 @@ class Attempt:
         if explanation := explain(error, str(where)):
             raise explanation from error
 
-    def commit(self, manifest: Manifest) -> Stored:
+    def commit(self, manifest: Manifest, known: Mapping[str, str] | None = None) -> Stored:
         """Make the output visible: checksums, upload, manifest, pointers, in this order.
 
         Parameters
@@ -130,6 +131,8 @@ class Attempt:
         manifest : Manifest
             Complete or skipped. Attempt and files are filled in here; of a skipped one all
             files are removed first.
+        known : mapping of str to str, optional
+            See `neuro_assets.store.digest.content_digest`.
 
         Returns
         -------
@@ -147,9 +150,11 @@ class Attempt:
             self._empty()
         with explained(str(self.folder)):
             files = self._entries()
-        manifest = manifest.model_copy(update={"attempt": self.id, "files": files})
+            digest = content_digest(self.folder, manifest, known or {})
+        filled = {"attempt": self.id, "files": files, "digest": digest}
+        manifest = manifest.model_copy(update=filled)
         stored = self._publish(manifest)
-        adopt(self._store, stored, manifest.run_id)
+        adopt(self._store, stored, manifest.run_id, manifest.turn)
         return stored
 
     def _require_mine(self, manifest: Manifest) -> None:

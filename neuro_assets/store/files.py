@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.store.backend import Backend
 from neuro_assets.store.local import LocalBackend
-from neuro_assets.store.model import MANIFEST, Manifest, pretty
+from neuro_assets.store.model import MANIFEST, Manifest, Pointer, checked_name, pretty
 
 
 def open_backend(url: str, storage_options: dict[str, Any] | None) -> Backend:
@@ -132,6 +132,17 @@ class StoreFiles:
         except FileNotFoundError:
             return None
         except ValueError as error:
+            raise self.damaged(path) from error
+
+    def read_pointer(self, asset: str, key: str, name: str) -> Pointer | None:
+        """Read `current.json`, `failure.json` or a run's pointer; None where there is none."""
+        path = f"{checked_name(asset, 'asset name')}/{checked_name(key, 'key')}/{name}"
+        found = self.read_json(path)
+        if found is None:
+            return None
+        try:
+            return Pointer.model_validate(found)
+        except ValidationError as error:
             raise self.damaged(path) from error
 
     def write_json_atomic(self, path: str, value: Any) -> None:

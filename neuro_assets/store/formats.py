@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neuro_assets.formats.code_in_data import refuse_code
-from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure
+from neuro_assets.outcomes import NeuroAssetsError, Outcome, PermanentFailure
+from neuro_assets.store.attempt import Attempt
 from neuro_assets.store.errors import explain
 from neuro_assets.store.model import Manifest, checked_name
+from neuro_assets.store.stored import Stored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +62,40 @@ def write_tables(
         pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
         rows[name] = len(frame)
     return rows
+
+
+def commit_result(
+    attempt: Attempt,
+    manifest: Manifest,
+    required: str,
+    tables: Mapping[str, pd.DataFrame] | None = None,
+    known: Mapping[str, str] | None = None,
+) -> Stored:
+    """Write the tables of a complete output, check that all of it opens, and commit.
+
+    Parameters
+    ----------
+    attempt : Attempt
+        Where the step wrote.
+    manifest : Manifest
+        Complete or skipped; of a skipped one nothing is written or checked.
+    required : str
+        See `check_opens`.
+    tables : mapping of str to DataFrame, optional
+        By name.
+    known : mapping of str to str, optional
+        See `neuro_assets.store.digest.content_digest`.
+
+    Returns
+    -------
+    Stored
+        See `Attempt.commit`.
+    """
+    if manifest.outcome is Outcome.COMPLETE:
+        rows = write_tables(tables or {}, attempt.folder, manifest)
+        manifest = manifest.model_copy(update={"extra": {**manifest.extra, "rows": rows}})
+        check_opens(attempt.folder, required, manifest.asset)
+    return attempt.commit(manifest, known)
 
 
 def check_opens(folder: Path, required: str, asset: str) -> None:

@@ -196,11 +196,14 @@ class InputRef(_Record):
         Its version; for `raw_recording` the version of the raw data; empty where it was missing.
     attempt : str
         Its attempt; empty for raw data.
+    digest : str
+        Digest of its content, which is what counts; empty where it was missing.
     """
 
     asset: str
     version: str
     attempt: str = ""
+    digest: str = ""
 
 
 class Manifest(_Record):
@@ -246,6 +249,12 @@ class Manifest(_Record):
         Quality criteria with values and verdicts; see also `neuro_assets.store.judgement`.
     files : list of FileEntry
         Filled in at commit.
+    digest : str
+        Of the content, see `neuro_assets.store.digest`. Filled in at commit.
+    turn : int
+        The run's turn for this key: of two outputs the one of the higher turn counts.
+    repeatable : bool
+        Whether the same inputs would give the same content again.
     extra : dict
         Anything else that an asset wants to be found again.
     """
@@ -272,12 +281,17 @@ class Manifest(_Record):
     criteria: str = ""
     checks: Annotated[list[dict[str, Any]], Plain] = []
     files: list[FileEntry] = []
+    digest: str = ""
+    turn: int = 0
+    repeatable: bool = True
     extra: Annotated[dict[str, Any], Plain] = {}
 
     @property
     def ref(self) -> InputRef:
         """How another manifest names this output as its input."""
-        return InputRef(asset=self.asset, version=self.version, attempt=self.attempt)
+        return InputRef(
+            asset=self.asset, version=self.version, attempt=self.attempt, digest=self.digest
+        )
 
     @property
     def size_bytes(self) -> int:
@@ -298,6 +312,8 @@ class Pointer(_Record):
         The attempt pointed at.
     outcome : Outcome
         Its outcome, so that a status page reads no manifest.
+    digest, turn : str, int
+        Of its manifest.
     at : datetime
         When the pointer was written, UTC.
     """
@@ -305,6 +321,8 @@ class Pointer(_Record):
     version: str
     attempt: str
     outcome: Outcome
+    digest: str = ""
+    turn: int = 0
     at: datetime = Field(default_factory=now)
 
     def to_json(self) -> bytes:
@@ -330,9 +348,10 @@ def pretty(value: Any) -> bytes:
 
 def version_of(
     asset: str,
-    code_version: str,
-    parameters: Mapping[str, Any],
+    algorithm_version: str,
+    configuration: Mapping[str, Any],
     inputs: Sequence[InputRef],
+    packages: Mapping[str, str] | None = None,
     *,
     key: str = "",
 ) -> str:
@@ -342,17 +361,18 @@ def version_of(
     ----------
     asset : str
         Name of the asset.
-    code_version : str
+    algorithm_version : str
         Version of its algorithm.
-    parameters : mapping
-        All parameters, resolved; the order does not matter.
+    configuration : mapping
+        Every configuration value that it reads, resolved; the order does not matter.
     inputs : sequence of InputRef
-        What it reads. The versions count and the attempts do not: making the same input again
-        changes nothing downstream. An input that is missing is left out or has an empty version;
+        What it reads. The digests of the contents count, versions and attempts do not: the same
+        content made again changes nothing. A missing input is left out or has an empty digest;
         both give the same hash, and another one than with the input.
+    packages : mapping of str to str, optional
+        Releases of the packages that can change the result.
     key : str, optional
-        For outputs whose content depends on the key itself; empty where two keys with the same
-        inputs share the result (a session's behaviour).
+        For outputs whose content depends on the key itself; empty where keys share the result.
 
     Returns
     -------
@@ -361,9 +381,10 @@ def version_of(
     """
     parts = {
         "asset": asset,
-        "code_version": code_version,
-        "parameters": parameters,
-        "inputs": sorted([ref.asset, ref.version] for ref in inputs if ref.version),
+        "algorithm": algorithm_version,
+        "configuration": configuration,
+        "inputs": sorted([ref.asset, ref.digest] for ref in inputs if ref.digest),
+        "packages": packages or {},
         "key": key,
     }
     return hashlib.sha256(canonical(parts)).hexdigest()[:16]

@@ -1,4 +1,7 @@
-"""Writing the pointers of a key: which attempt counts, what a run made, what failed last."""
+"""Writing the pointers of a key: which attempt counts, what a run made, what failed last.
+
+Of two writers the one with the higher turn wins, whenever it writes; no clock is asked.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,34 @@ from neuro_assets.store.files import StoreFiles
 from neuro_assets.store.model import MANIFEST, Manifest, Pointer, checked_name, now
 from neuro_assets.store.stored import Stored
 
+CURRENT, FAILURE = "current.json", "failure.json"
+
 
 def new_attempt_id() -> str:
     """Make a name that sorts by time and that no other try has."""
     return f"{now():%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}"
 
 
-def adopt(store: StoreFiles, stored: Stored, run_id: str | None) -> None:
+def adopt(store: StoreFiles, stored: Stored, run_id: str | None, turn: int) -> None:
     """See `Store.adopt`."""
-    pointer = Pointer(version=stored.version, attempt=stored.attempt, outcome=stored.outcome)
-    home = f"{stored.asset}/{stored.key}"
+    asset, key = stored.asset, stored.key
+    pointer = Pointer(
+        version=stored.version,
+        attempt=stored.attempt,
+        outcome=stored.outcome,
+        digest=stored.digest,
+        turn=turn,
+    )
     if run_id:
-        path = f"{home}/runs/{checked_name(run_id, 'run id')}.json"
+        path = f"{asset}/{key}/runs/{checked_name(run_id, 'run id')}.json"
         store.backend.write(path, pointer.to_json())
-    store.backend.write(f"{home}/current.json", pointer.to_json())
+    with store.backend.lock(f"{asset}/{key}") as locked:
+        failed = store.read_pointer(asset, key, FAILURE)
+        if failed is not None and failed.turn <= turn:
+            store.backend.remove(f"{asset}/{key}/{FAILURE}")
+        _advance(store, asset, key, pointer)
+    if not locked:
+        _settle(store, asset, key)
 
 
 def fail(store: StoreFiles, manifest: Manifest) -> None:
@@ -30,9 +47,37 @@ def fail(store: StoreFiles, manifest: Manifest) -> None:
     if manifest.outcome is not Outcome.FAILED:
         raise PermanentFailure(f"{manifest.outcome.value} is not a failure: commit it instead")
     attempt = new_attempt_id()
-    home = f"{manifest.asset}/{manifest.key}"
+    asset, key = manifest.asset, manifest.key
     filled = manifest.model_copy(update={"attempt": attempt, "files": []})
-    path = f"{home}/{manifest.version}/{attempt}/{MANIFEST}"
+    path = f"{asset}/{key}/{manifest.version}/{attempt}/{MANIFEST}"
     store.backend.write(path, filled.to_json())
-    pointer = Pointer(version=manifest.version, attempt=attempt, outcome=Outcome.FAILED)
-    store.backend.write(f"{home}/failure.json", pointer.to_json())
+    pointer = Pointer(
+        version=manifest.version, attempt=attempt, outcome=Outcome.FAILED, turn=manifest.turn
+    )
+    with store.backend.lock(f"{asset}/{key}"):
+        before = store.read_pointer(asset, key, FAILURE)
+        if before is None or before.turn <= manifest.turn:
+            store.backend.write(f"{asset}/{key}/{FAILURE}", pointer.to_json())
+
+
+def _advance(store: StoreFiles, asset: str, key: str, pointer: Pointer) -> None:
+    """Let a pointer count unless one of a higher turn does."""
+    current = store.read_pointer(asset, key, CURRENT)
+    if current is None or current.turn <= pointer.turn:
+        store.backend.write(f"{asset}/{key}/{CURRENT}", pointer.to_json())
+
+
+def _settle(store: StoreFiles, asset: str, key: str) -> None:
+    """Where there are no locks: look again after each write, until the highest turn counts.
+
+    A run's own pointer is written before `current.json`. Whoever writes `current.json` last sees
+    the pointers of all runs that wrote before it, so the highest turn has the last word.
+    """
+    while True:
+        names = store.backend.names(f"{asset}/{key}/runs")
+        found = [store.read_pointer(asset, key, f"runs/{name}") for name in names]
+        highest = max((p for p in found if p is not None), key=lambda p: p.turn, default=None)
+        current = store.read_pointer(asset, key, CURRENT)
+        if highest is None or current is None or highest.turn <= current.turn:
+            return
+        store.backend.write(f"{asset}/{key}/{CURRENT}", highest.to_json())

@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
-from neuro_assets.outcomes import Outcome, PermanentFailure
+from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.store.files import StoreFiles
-from neuro_assets.store.model import MANIFEST, Manifest, Pointer, checked_name
+from neuro_assets.store.model import MANIFEST, Manifest, checked_name
 from neuro_assets.store.stored import Stored
 
 RESERVED = frozenset(
@@ -77,7 +75,7 @@ class StoreReader(StoreFiles):
         return next((stored for stored in handles if stored.is_intact()), None)
 
     def failure(self, asset: str, key: str) -> Manifest | None:
-        """Find the last failure, if nothing was committed after it.
+        """Find the last failure, if no run of a later turn committed anything.
 
         Parameters
         ----------
@@ -89,11 +87,11 @@ class StoreReader(StoreFiles):
         Manifest or None
             With the error.
         """
-        failed = self._pointer(asset, key, "failure.json")
+        failed = self.read_pointer(asset, key, "failure.json")
         if failed is None:
             return None
-        current = self._pointer(asset, key, "current.json")
-        if current is not None and current.at > failed.at:
+        current = self.read_pointer(asset, key, "current.json")
+        if current is not None and current.turn > failed.turn:
             return None
         return self.read_manifest(asset, key, failed.version, failed.attempt)
 
@@ -163,24 +161,12 @@ class StoreReader(StoreFiles):
         checked_name(attempt, "attempt")
         return Stored(self, asset, key, version, attempt, manifest)
 
-    def _pointer(self, asset: str, key: str, name: str) -> Pointer | None:
-        path = f"{checked_name(asset, 'asset name')}/{checked_name(key, 'key')}/{name}"
-        found = self.read_json(path)
-        if found is None:
-            return None
-        try:
-            return Pointer.model_validate(found)
-        except ValidationError as error:
-            raise self.damaged(path) from error
-
     def _follow(self, asset: str, key: str, name: str) -> Stored | None:
-        found = self._pointer(asset, key, name)
+        found = self.read_pointer(asset, key, name)
         if found is None:
             return None
         checked_name(found.version, "version")
-        return Stored(
-            self, asset, key, found.version, found.attempt, outcome=Outcome(found.outcome)
-        )
+        return Stored(self, asset, key, found.version, found.attempt, pointer=found)
 
 
 def check_names(asset: str, key: str, version: str) -> None:

@@ -51,7 +51,7 @@ class Store(StoreReader):
         check_names(asset, key, version)
         return Attempt(self, asset, key, version)
 
-    def adopt(self, stored: Stored, run_id: str | None = None) -> None:
+    def adopt(self, stored: Stored, run_id: str | None = None, turn: int = 0) -> None:
         """Make an existing output the one that counts: reuse instead of computing again.
 
         Parameters
@@ -60,8 +60,10 @@ class Store(StoreReader):
             A committed output.
         run_id : str, optional
             The run that uses it; its later steps then find it as the run's own.
+        turn : int
+            That run's turn for the key; an output of a higher turn goes on counting.
         """
-        adopt(self, stored, run_id)
+        adopt(self, stored, run_id, turn)
 
     def fail(self, manifest: Manifest) -> None:
         """Record that an output could not be made. What counted before goes on counting.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from neuro_assets.store.model import (
     FileEntry,
     InputRef,
     Manifest,
+    Pointer,
     checked_path,
 )
 from neuro_assets.store.scratch import process_folder, require_space
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from upath import UPath
 
+
+log = logging.getLogger(__name__)
 
 _guard = threading.Lock()
 _downloading: dict[Path, threading.Lock] = {}
@@ -40,8 +44,8 @@ class Stored:
         Which one.
     manifest : Manifest, optional
         Where it is at hand; else it is read at the first use.
-    outcome : Outcome, optional
-        Where a pointer told it already.
+    pointer : Pointer, optional
+        Where one led here: outcome and digest are known without the manifest.
     """
 
     def __init__(
@@ -52,7 +56,7 @@ class Stored:
         version: str,
         attempt: str,
         manifest: Manifest | None = None,
-        outcome: Outcome | None = None,
+        pointer: Pointer | None = None,
     ) -> None:
         self.store = store
         self.asset = asset
@@ -60,7 +64,9 @@ class Stored:
         self.version = version
         self.attempt = attempt
         self._manifest = manifest
-        self._outcome = manifest.outcome if manifest else outcome
+        known = manifest or pointer
+        self._outcome = known.outcome if known else None
+        self._digest = known.digest if known else ""
 
     def __repr__(self) -> str:
         return f"Stored({self.path})"
@@ -82,7 +88,14 @@ class Stored:
     @property
     def ref(self) -> InputRef:
         """How a manifest names it as an input."""
-        return InputRef(asset=self.asset, version=self.version, attempt=self.attempt)
+        return InputRef(
+            asset=self.asset, version=self.version, attempt=self.attempt, digest=self.digest
+        )
+
+    @property
+    def digest(self) -> str:
+        """Digest of the content."""
+        return self._digest or self.manifest.digest
 
     @property
     def manifest(self) -> Manifest:
@@ -97,8 +110,7 @@ class Stored:
             found = self.store.read_manifest(self.asset, self.key, self.version, self.attempt)
             if found is None:
                 raise self._deleted(MANIFEST)
-            self._manifest = found
-            self._outcome = found.outcome
+            self._manifest, self._outcome = found, found.outcome
         return self._manifest
 
     @property
@@ -108,7 +120,11 @@ class Stored:
 
     def is_intact(self) -> bool:
         """Tell whether it is committed, with every file there at its size."""
-        found = self.store.read_manifest(self.asset, self.key, self.version, self.attempt)
+        try:
+            found = self.store.read_manifest(self.asset, self.key, self.version, self.attempt)
+        except PermanentFailure as error:
+            log.warning("%s is not used: %s", self.path, error)
+            return False
         if found is None or found.outcome not in (Outcome.COMPLETE, Outcome.SKIPPED):
             return False
         self._manifest, self._outcome = found, found.outcome

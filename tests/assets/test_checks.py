@@ -12,7 +12,7 @@ from neuro_assets.assets.catalog import all_steps
 from neuro_assets.assets.checks import (
     check_specs,
     complete_results,
-    failed_result,
+    failed_results,
     skipped_results,
 )
 from neuro_assets.checks.criteria import Criterion, Verdict, criteria_version, judge
@@ -106,9 +106,10 @@ def test_a_skip_is_amber_with_its_reason_and_blocks_nothing():
 
 
 def test_a_failure_is_red_and_says_what_failed():
-    result = failed_result(ValueError("the file is empty"))
+    result, *others = failed_results(ROWS, ValueError("the file is empty"))
     assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert result.description == "the file is empty"
+    assert {r.check_name for r in others} >= {"usable"} and not any(r.passed for r in others)
 
 
 def test_no_asset_has_more_than_five_checks_and_every_row_has_a_source():

@@ -100,12 +100,16 @@ def test_the_manifest_says_what_was_read_and_with_what(lab):
     assert any(step["name"].startswith("sort:") for step in manifest.applied)
 
 
-def test_the_units_uuid_hangs_on_the_sortings_version(lab):
+def test_the_units_uuid_hangs_on_the_content_of_the_sorting(lab):
     from uuid import UUID
+
+    from neuro_assets.science.units import unit_uuid
 
     units = lab.store.current("units", lab.key).table("units")
     assert units["uuid"].is_unique
     assert {UUID(text).version for text in units["uuid"]} == {5}
+    digest = lab.store.current("sorting_tridesclous2", lab.key).digest
+    assert units["uuid"][0] == unit_uuid(digest, units["unit_id"][0])
 
 
 def test_tables_hold_the_recording(lab):
@@ -143,14 +147,23 @@ def test_a_changed_parameter_shows_as_out_of_date_with_the_field(lab):
     states = edited.states(lab.key)
     assert states["lfp"].outcome is Outcome.COMPLETE
     assert states["lfp"].out_of_date == ("parameters: lowpass_hz from 300.0 to 250.0",)
+    assert states["nwb"].out_of_date == ("through: lfp",)
     assert states["sorting_tridesclous2"].out_of_date == ()
 
 
-def test_an_input_that_is_out_of_date_is_named_downstream(lab):
+def test_what_stands_on_an_out_of_date_output_says_through_which(lab):
     edited = lab.with_text(
         SHORT.replace("bad_channels: {set: demo}",
                       "bad_channels: {set: demo, parameters: {n_chunks: 29}}")
     )  # fmt: skip
+    states = edited.states(lab.key)
+    assert states["bad_channels"].out_of_date == ("parameters: n_chunks from 100 to 29",)
+    assert states["sorting_tridesclous2"].out_of_date == (
+        "through: bad_channels", "through: recording_quality",
+    )  # fmt: skip
+    assert "through: sorting_tridesclous2" in states["analyzer_tridesclous2"].out_of_date
+    assert "through: units" in states["nwb"].out_of_date
+    assert states["compressed_recording"].out_of_date == ()
     assert edited.run("process", lab.key, only=["bad_channels"]).success
     states = edited.states(lab.key)
     assert states["bad_channels"].out_of_date == ()
@@ -158,6 +171,73 @@ def test_an_input_that_is_out_of_date_is_named_downstream(lab):
     # Back to the first parameters: the committed version is taken again, nothing is computed.
     assert lab.run("process", lab.key, only=["bad_channels"]).success
     assert lab.states(lab.key)["sorting_tridesclous2"].out_of_date == ()
+
+
+def test_a_new_release_of_a_declared_package_is_a_reason(lab, monkeypatch):
+    from neuro_assets.store import packages
+
+    installed = packages.installed_packages()
+    release = installed["spikeinterface"]
+    newer = {**installed, "spikeinterface": "99.0", "dagster": "99.0"}
+    monkeypatch.setattr(packages, "installed_packages", lambda: newer)
+    states = lab.with_text(SHORT).states(lab.key)
+    assert states["unit_quality_tridesclous2"].out_of_date[0] == (
+        f"packages: spikeinterface {release} -> 99.0"
+    )
+    assert states["compressed_recording"].out_of_date == ()
+    assert "through: unit_quality_tridesclous2" in states["units"].out_of_date
+
+
+def test_the_probes_of_a_sorter_set_are_part_of_its_version(lab):
+    edited = lab.with_text(SHORT.replace("set: default}", 'set: default, probes: ["imec9"]}'))
+    assert edited.states(lab.key)["sorting_tridesclous2"].out_of_date == (
+        "parameters: probes from ['*'] to ['imec9']",
+    )
+
+
+def stale(lab, asset: str) -> str:
+    """What Dagster says of one key."""
+    from dagster._core.definitions.data_version import CachingStaleStatusResolver
+
+    graph = lab.defs.get_repository_def().asset_graph
+    resolver = CachingStaleStatusResolver(lab.instance, graph, lab.instance)
+    return resolver.get_status(dg.AssetKey(asset), lab.key).value
+
+
+def test_the_same_content_again_leaves_everything_after_it_fresh_and_other_content_does_not(
+    lab, monkeypatch
+):
+    """Dagster's data version is the digest of the content, so that its own staleness holds."""
+    from neuro_assets.science import bad_channels as module
+
+    before = lab.store.current("bad_channels", lab.key)
+    again = ["bad_channels"]
+    assert lab.run("process", lab.key, tags={"neuro/force": "true"}, only=again).success
+    same = lab.store.current("bad_channels", lab.key)
+    assert (same.version, same.digest) == (before.version, before.digest)
+    assert same.attempt != before.attempt
+    assert stale(lab, "recording_quality") == "FRESH"
+    assert lab.states(lab.key)["recording_quality"].out_of_date == ()
+
+    real = module.detect_bad_channels
+
+    def other(*args, **more):
+        result = real(*args, **more)
+        result.tables["channels"].loc[0, "label"] = "noise"
+        return result
+
+    monkeypatch.setattr(module, "detect_bad_channels", other)
+    assert lab.run("process", lab.key, tags={"neuro/force": "true"}, only=again).success
+    changed = lab.store.current("bad_channels", lab.key)
+    assert changed.version == before.version and changed.digest != before.digest
+    assert stale(lab, "recording_quality") == "STALE"
+    states = lab.states(lab.key)
+    assert states["recording_quality"].out_of_date == ("input: bad_channels",)
+    assert "through: recording_quality" in states["sorting_tridesclous2"].out_of_date
+    monkeypatch.undo()
+    assert lab.run("process", lab.key, tags={"neuro/force": "true"}, only=again).success
+    assert stale(lab, "recording_quality") == "FRESH"
+    assert lab.states(lab.key)["recording_quality"].out_of_date == ()
 
 
 def test_a_deleted_object_is_one_permanent_named_error(lab):

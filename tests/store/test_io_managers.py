@@ -17,23 +17,28 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 from records import register
 
-from neuro_assets.config import StoreConfig
+from neuro_assets.assets import runner
+from neuro_assets.assets.runner import output, step_asset, stored_metadata
+from neuro_assets.assets.step import StepSpec
+from neuro_assets.config import StoreConfig, parse_config
 from neuro_assets.formats.model import Identity, RawRecording, Stream
 from neuro_assets.outcomes import Outcome, PermanentFailure, TransientFailure
+from neuro_assets.parameters.units import UnitsParameters
 from neuro_assets.partitions import SESSION_PROBE
 from neuro_assets.registry.registry import Registry, SessionInfo
 from neuro_assets.resources.io_managers import (
     NWB_FILE,
     PARQUET,
+    REQUIRED,
     ZARR_ANALYZER,
     ZARR_RECORDING,
     Missing,
-    Production,
     StoreResource,
     io_managers,
 )
 from neuro_assets.science.result import StepResult
 from neuro_assets.store import WHOLE_LAB, Attempt, Manifest, Store, Stored
+from neuro_assets.store.formats import commit_result
 from neuro_assets.store.opening import s3_options
 
 K1, K2 = "M1_20240512_1_probe00", "M2_20240512_1_probe00"
@@ -57,7 +62,7 @@ def instance():
         yield found
 
 
-def produce(context, store: StoreResource, write, version="aa", **more):
+def produce(context, store: StoreResource, write, version="aa", manager=PARQUET, **more):
     """What the step wrapper does, in small."""
     key = context.partition_key if context.has_partition_key else WHOLE_LAB
     asset = context.asset_key.to_user_string()
@@ -67,16 +72,17 @@ def produce(context, store: StoreResource, write, version="aa", **more):
     )  # fmt: skip
     with store.store().attempt(asset, key, version) as attempt:
         result = write(attempt.folder)
-        yield dg.Output(
-            Production(made, attempt, result), data_version=dg.DataVersion(made.version)
-        )
+        given = (result.tables, result.digests) if result is not None else ()
+        stored = commit_result(attempt, made, REQUIRED[manager], *given)
+        partition = context.has_partition_key
+        yield output(stored, stored_metadata(stored, reused=False, partition=partition))
 
 
 def asset_of(name, manager, write, *, ins=(), partitioned=True, see=None, version="aa", **more):
     def run(context, store: dg.ResourceParam[StoreResource], **inputs):
         if see is not None:
             see(inputs)
-        yield from produce(context, store, write, version=version, **more)
+        yield from produce(context, store, write, version=version, manager=manager, **more)
 
     return dg.asset(
         name=name,
@@ -84,6 +90,15 @@ def asset_of(name, manager, write, *, ins=(), partitioned=True, see=None, versio
         partitions_def=SESSION_PROBE if partitioned else None,
         ins={each: dg.AssetIn(each, input_manager_key=manager) for each in ins},
     )(run)
+
+
+def step_of(name, manager, compute, base: Path, **more) -> dg.AssetsDefinition:
+    """The same through the real step wrapper."""
+    spec = StepSpec(
+        name=name, group="g", kinds=frozenset(), needs=(), parameters=UnitsParameters.resolve(),
+        io_manager_key=manager, compute=compute, description="", **more,
+    )  # fmt: skip
+    return step_asset(spec, parse_config("lab: x\nstore: {url: store}\n", base=base))
 
 
 def tables(**frames):
@@ -229,16 +244,13 @@ def broken_nwb(folder: Path) -> StepResult:
 def test_what_does_not_open_is_not_committed_and_is_recorded_as_failed(
     resource, store, instance, tmp_path, manager, write, words
 ):
-    policy = dg.RetryPolicy(max_retries=3)
     tried = []
 
-    def run(context, store: dg.ResourceParam[StoreResource]):
+    def compute(step):
         tried.append(1)
-        yield from produce(context, store, write)
+        return write(step.folder)
 
-    retried = dg.asset(
-        name="it", io_manager_key=manager, partitions_def=SESSION_PROBE, retry_policy=policy
-    )(run)
+    retried = step_of("it", manager, compute, tmp_path)
     with pytest.raises(dg.Failure, match=words) as caught:
         execute(resource, instance, [retried])
     assert "\n" not in str(caught.value.description)
@@ -248,39 +260,34 @@ def test_what_does_not_open_is_not_committed_and_is_recorded_as_failed(
     assert failure.outcome is Outcome.FAILED
     assert failure.error["type"] == "PermanentFailure"
     names = {path.name for path in (tmp_path / "store").rglob("*") if path.is_file()}
-    assert names == {"store.json", "manifest.json", "failure.json"}
+    turn = {"1.json", f"run-{failure.run_id}.json"}
+    assert names - {".lock"} == {"store.json", "manifest.json", "failure.json"} | turn
 
 
-def test_a_table_that_the_step_also_wrote_itself_is_refused(resource, store, instance):
-    def write(folder):
-        FRAME.to_parquet(folder / "a.parquet")
+def test_a_table_that_the_step_also_wrote_itself_is_refused(resource, instance, tmp_path):
+    def write(step):
+        FRAME.to_parquet(step.folder / "a.parquet")
         return StepResult(tables={"a": FRAME})
 
     with pytest.raises(dg.Failure, match="itself and as a table"):
-        execute(resource, instance, [asset_of("it", PARQUET, write)])
+        execute(resource, instance, [step_of("it", PARQUET, write, tmp_path)])
 
 
-def test_a_transient_failure_of_the_store_is_tried_again(resource, store, instance, monkeypatch):
+def test_a_transient_failure_of_the_store_is_tried_again(
+    resource, store, instance, monkeypatch, tmp_path
+):
     real, calls = Attempt.commit, []
 
-    def commit(attempt, manifest):
+    def commit(attempt, manifest, known=None):
         calls.append(attempt.id)
         if len(calls) == 1:
             raise TransientFailure("the connection broke")
-        return real(attempt, manifest)
+        return real(attempt, manifest, known)
 
     monkeypatch.setattr(Attempt, "commit", commit)
-
-    def run(context, store: dg.ResourceParam[StoreResource]):
-        yield from produce(context, store, tables(a=FRAME))
-
-    retried = dg.asset(
-        name="it",
-        io_manager_key=PARQUET,
-        partitions_def=SESSION_PROBE,
-        retry_policy=dg.RetryPolicy(max_retries=1),
-    )(run)
-    assert execute(resource, instance, [retried]).success
+    monkeypatch.setattr(runner, "RETRIES", dg.RetryPolicy(max_retries=1))
+    it = step_of("it", PARQUET, lambda step: StepResult(tables={"a": FRAME}), tmp_path)
+    assert execute(resource, instance, [it]).success
     assert len(set(calls)) == 2
     assert store.current("it", K1).attempt == calls[1]
     assert store.failure("it", K1) is None
@@ -303,7 +310,7 @@ def test_an_asset_that_returns_something_else_is_told(resource, instance):
     def it():
         return 3
 
-    with pytest.raises(dg.Failure, match="returned int, not a Production"):
+    with pytest.raises(dg.Failure, match="returned int, not a Stored"):
         execute(resource, instance, [it])
 
 
@@ -321,10 +328,12 @@ def test_inputs_are_lazy_handles_on_what_this_run_made(resource, store, instance
     assert seen["a"]._manifest is None, "nothing is read before it is used"
 
 
-def put(store: Store, asset: str, version: str, key: str = K1, run_id=None) -> Stored:
+def put(store: Store, asset: str, version: str, key: str = K1, run_id=None, turn=0) -> Stored:
     with store.attempt(asset, key, version) as attempt:
         FRAME.to_parquet(attempt.folder / f"{asset}.parquet")
-        made = Manifest(asset=asset, key=key, version=version, outcome="complete", run_id=run_id)
+        made = Manifest(
+            asset=asset, key=key, version=version, outcome="complete", run_id=run_id, turn=turn
+        )
         return attempt.commit(made)
 
 
@@ -401,23 +410,14 @@ def test_a_missing_input_says_why(resource, store, instance):
     assert seen["a"] == Missing("a", K1, "it failed: boom")
 
 
-def test_a_table_over_all_recordings_gets_a_dict_of_those_that_exist(resource, store, instance):
-    put(store, "units", "v1", K1)
+def test_a_table_over_all_recordings_is_one_output_of_the_lab(resource, store, instance):
     seen = {}
-    units = asset_of("units", PARQUET, tables(units=FRAME))
-    table = asset_of(
-        "units_table", PARQUET, tables(units_table=FRAME), ins=["units"], partitioned=False,
-        see=seen.update,
-    )  # fmt: skip
+    table = asset_of("units_table", PARQUET, tables(units_table=FRAME), partitioned=False)
     after = asset_of(
         "after", PARQUET, tables(after=FRAME), ins=["units_table"], partitioned=False,
         see=seen.update,
     )  # fmt: skip
-    result = execute(
-        resource, instance, [units, table, after], key=None,
-        asset_selection=[dg.AssetKey("units_table"), dg.AssetKey("after")],
-    )  # fmt: skip
-    assert {key: stored.version for key, stored in seen["units"].items()} == {K1: "v1"}
+    result = execute(resource, instance, [table, after], key=None)
     assert seen["units_table"] == store.current("units_table", WHOLE_LAB)
     assert metadata_of(result, "units_table")["dagster/row_count"] == 3
 
@@ -439,21 +439,20 @@ def test_raw_data_come_from_the_registry(resource, store, instance):
     assert isinstance(seen["raw_recording"], Missing)
 
 
-def test_a_reused_output_counts_for_the_run_and_is_not_written_again(resource, store, instance):
-    old = put(store, "a", "v1")
-    put(store, "a", "v2")
+def test_a_reused_output_counts_for_the_run_and_is_not_written_again(
+    resource, store, instance, tmp_path
+):
+    step = step_of("a", PARQUET, lambda step: StepResult(tables={"a": FRAME}), tmp_path)
+    execute(resource, instance, [step])
+    old = store.current("a", K1)
+    put(store, "a", "v2", turn=1)
+    assert store.current("a", K1).version == "v2"
     seen = {}
-
-    @dg.asset(io_manager_key=PARQUET, partitions_def=SESSION_PROBE)
-    def a(context, store: dg.ResourceParam[StoreResource]):
-        done = store.store().committed("a", K1, "v1")
-        yield dg.Output(Production(done.manifest, reused=done))
-
     b = asset_of("b", PARQUET, tables(b=FRAME), ins=["a"], see=seen.update)
-    result = execute(resource, instance, [a, b])
+    result = execute(resource, instance, [step, b])
     assert metadata_of(result, "a")["reused"] is True
     assert seen["a"] == old == store.current("a", K1)
-    assert store.attempts("a", K1, "v1") == [old.attempt]
+    assert store.attempts("a", K1, old.version) == [old.attempt]
     assert store.produced_by(result.run_id, "a", K1) == old
 
 

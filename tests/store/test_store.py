@@ -73,7 +73,9 @@ def test_a_committed_output_is_found_by_asset_key_version_and_run(store):
     assert stored.file("a.zarr").is_dir()
     assert store.assets() == ["units"]
     assert store.keys("units") == [KEY]
-    assert stored.ref == InputRef(asset="units", version=V1, attempt=stored.attempt)
+    digest = stored.manifest.digest
+    assert len(digest) == 32
+    assert stored.ref == InputRef(asset="units", version=V1, attempt=stored.attempt, digest=digest)
 
 
 def test_the_manifest_lists_each_file_with_size_and_sha256(store):
@@ -353,31 +355,34 @@ def test_a_failed_key_without_any_commit_is_listed(store):
 # -- versions and names ---------------------------------------------------------------------------
 
 
-def ref(asset: str, version: str, attempt: str = "a") -> InputRef:
-    return InputRef(asset=asset, version=version, attempt=attempt)
+def ref(asset: str, digest: str, attempt: str = "a", version: str = "v") -> InputRef:
+    return InputRef(asset=asset, version=version, attempt=attempt, digest=digest)
 
 
 def test_the_version_depends_on_what_matters_and_on_nothing_else():
-    base = version_of("units", "1-abc", {"x": 1, "y": 2.5}, [ref("a", "1"), ref("b", "2")])
-    same = version_of(
-        "units", "1-abc", {"y": 2.5, "x": 1}, [ref("b", "2", "z"), ref("a", "1", "y")]
-    )
-    assert base == same
+    values, refs = {"x": 1, "y": 2.5}, [ref("a", "1"), ref("b", "2")]
+    packages = {"numpy": "1", "scipy": "2"}
+    base = version_of("units", "1", values, refs, packages)
+    again = [ref("b", "2", "z", "v9"), ref("a", "1", "y", "v8")]
+    same = version_of("units", "1", {"y": 2.5, "x": 1}, again, {"scipy": "2", "numpy": "1"})
+    assert base == same, "order, attempts and versions of inputs do not count"
     assert len(base) == 16 and int(base, 16) >= 0
     others = [
-        version_of("unit", "1-abc", {"x": 1, "y": 2.5}, [ref("a", "1"), ref("b", "2")]),
-        version_of("units", "2-abc", {"x": 1, "y": 2.5}, [ref("a", "1"), ref("b", "2")]),
-        version_of("units", "1-abc", {"x": 2, "y": 2.5}, [ref("a", "1"), ref("b", "2")]),
-        version_of("units", "1-abc", {"x": 1, "y": 2.5}, [ref("a", "2"), ref("b", "2")]),
-        version_of("units", "1-abc", {"x": 1, "y": 2.5}, [ref("a", "2"), ref("b", "1")]),
-        version_of("units", "1-abc", {"x": 1, "y": 2.5}, [ref("a", "1")]),
-        version_of("units", "1-abc", {"x": 1, "y": 2.5}, [ref("a", "1"), ref("b", "2")], key="k"),
+        version_of("unit", "1", values, refs, packages),
+        version_of("units", "2", values, refs, packages),
+        version_of("units", "1", {"x": 2, "y": 2.5}, refs, packages),
+        version_of("units", "1", values, [ref("a", "2"), ref("b", "2")], packages),
+        version_of("units", "1", values, [ref("a", "2"), ref("b", "1")], packages),
+        version_of("units", "1", values, [ref("a", "1")], packages),
+        version_of("units", "1", values, refs, {**packages, "numpy": "2"}),
+        version_of("units", "1", values, refs),
+        version_of("units", "1", values, refs, packages, key="k"),
     ]
     assert len({base, *others}) == len(others) + 1
 
 
 def test_a_missing_input_counts_like_an_absent_one():
-    with_hole = version_of("nwb", "1", {}, [ref("a", "1"), ref("lfp", "", "")])
+    with_hole = version_of("nwb", "1", {}, [ref("a", "1"), ref("lfp", "", "", "missing")])
     assert with_hole == version_of("nwb", "1", {}, [ref("a", "1")])
     assert with_hole != version_of("nwb", "1", {}, [ref("a", "1"), ref("lfp", "2")])
 
@@ -387,11 +392,12 @@ def test_the_version_never_changes_between_releases():
     import hashlib
 
     text = (
-        '{"asset":"lfp","code_version":"1-aa","inputs":[["raw_recording","ff"]],"key":"",'
-        '"parameters":{"rate_hz":1000}}'
+        '{"algorithm":"1","asset":"lfp","configuration":{"rate_hz":1000},'
+        '"inputs":[["raw_recording","ff"]],"key":"","packages":{"scipy":"1.15"}}'
     )
     expected = hashlib.sha256(text.encode()).hexdigest()[:16]
-    assert version_of("lfp", "1-aa", {"rate_hz": 1000}, [ref("raw_recording", "ff")]) == expected
+    refs = [ref("raw_recording", "ff")]
+    assert version_of("lfp", "1", {"rate_hz": 1000}, refs, {"scipy": "1.15"}) == expected
 
 
 def test_what_json_cannot_hold_is_an_error_and_not_a_guess():

@@ -39,6 +39,7 @@ def _analyzer(config: LabConfig, sorter: str) -> StepSpec:
         ],
         io_manager_key=ZARR_ANALYZER,
         criteria=CRITERIA,
+        packages=("scikit-learn", "spikeinterface"),
         pool=names.HEAVY_POOL,
     )
     def analyzer(step: Step) -> StepResult:

@@ -29,6 +29,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
         needs=[Need(names.COMPRESSED_RECORDING)],
         io_manager_key=PARQUET,
         criteria=CRITERIA,
+        packages=("scipy", "spikeinterface"),
     )
     def bad_channels(step: Step) -> StepResult:
         """Label of every channel: good, dead, noisy or outside the brain."""

@@ -30,6 +30,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
         group=names.LFP,
         kinds={"zarr"},
         needs=[Need(names.COMPRESSED_RECORDING), Need(names.BAD_CHANNELS, optional=True)],
+        packages=("scipy",),
         io_manager_key=ZARR_RECORDING,
         criteria=CRITERIA,
         pool=names.HEAVY_POOL,

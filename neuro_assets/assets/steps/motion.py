@@ -36,6 +36,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
         ],
         io_manager_key=PARQUET,
         criteria=CRITERIA,
+        packages=("scipy", "spikeinterface", "torch"),
         pool=names.HEAVY_POOL,
     )
     def motion(step: Step) -> StepResult:

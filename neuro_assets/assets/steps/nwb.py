@@ -44,6 +44,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
             Need(names.UNITS, optional=True),
             Need(names.LFP_ASSET, optional=True),
         ],
+        packages=("hdmf", "pynwb"),
         io_manager_key=NWB_FILE,
         criteria=CRITERIA,
         job=names.PUBLISH_JOB,

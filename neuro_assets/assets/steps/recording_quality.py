@@ -40,6 +40,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
         needs=[Need(names.COMPRESSED_RECORDING), Need(names.BAD_CHANNELS)],
         io_manager_key=PARQUET,
         criteria=CRITERIA,
+        packages=("scipy", "spikeinterface"),
     )
     def recording_quality(step: Step) -> StepResult:
         """Noise, spectrum, line noise and saturation of every channel, and gaps in time."""

@@ -48,6 +48,7 @@ def _sorting(config: LabConfig, sorter: SorterChoice) -> StepSpec:
         ],
         io_manager_key=ZARR_ANALYZER,
         criteria=CRITERIA,
+        packages=parameters.packages,
         pool=names.GPU_POOL if parameters.needs_gpu else names.HEAVY_POOL,
         settings=lambda key: {
             "selected": _selects(sorter, key),

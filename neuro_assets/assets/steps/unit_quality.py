@@ -38,6 +38,7 @@ def _unit_quality(config: LabConfig, sorter: str) -> StepSpec:
         needs=[Need(source), Need(names.RECORDING_QUALITY)],
         io_manager_key=PARQUET,
         criteria=CRITERIA,
+        packages=("spikeinterface",),
     )
     def unit_quality(step: Step) -> StepResult:
         """One row a unit: SpikeInterface's metrics, IBL's three criteria and label."""

@@ -75,7 +75,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
         made = [s for s in sources if step.optional(names.unit_quality(s)) is not None]
         return choose_units(
             {s: step.stored(names.unit_quality(s)).table("unit_quality") for s in made},
-            {s: step.stored(names.sorting(s)).version for s in made},
+            {s: step.stored(names.sorting(s)).digest for s in made},
             step.folder,
             step.parameters,
             open_source=lambda s: open_analyzer(step.stored(names.analyzer(s)).local()),

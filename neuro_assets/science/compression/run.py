@@ -177,6 +177,7 @@ def _compress_stream(
             "rig, or set on_sha1_mismatch to report to keep it as it is"
         )
     for target in targets:
+        result.digests |= {f"{target.path.name}/{k}": v for k, v in target.digests.items()}
         result.applied.append(
             Applied(
                 "compress",

@@ -19,6 +19,7 @@ from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.science.compression import codec as coding
 from neuro_assets.science.compression import layout
 from neuro_assets.science.compression.source import Interleaved, read_block
+from neuro_assets.science.fingerprint import block_fingerprint, block_length, traces_digest
 
 if TYPE_CHECKING:
     from spikeinterface.core import BaseRecording
@@ -47,6 +48,11 @@ class Target:
         Their columns in the interleaved block.
     blocks_per_chunk : int
         Blocks of the pass that make one chunk.
+
+    Attributes
+    ----------
+    digests : dict of str to str
+        Fingerprint of each segment's samples by the name of its array; filled in.
     """
 
     recording: BaseRecording
@@ -57,6 +63,7 @@ class Target:
     delta: str = ""
     level: int = 0
     codec: dict[str, Any] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
 
     @property
     def selection(self) -> slice | np.ndarray:
@@ -122,6 +129,8 @@ def write_targets(
                 target.delta, target.level = _coding_for(source, target, level, delta)
             writers.append(_ArrayWriter(root, segment, target, source.n_samples, length))
         _stream(source, writers, length, n_jobs, watch, done)
+        for target, writer in zip(targets, writers, strict=True):
+            target.digests |= writer.digests()
         digests += source.sha1
         done += source.n_samples
     for root, target in zip(roots, targets, strict=True):
@@ -160,6 +169,8 @@ class _ArrayWriter:
         self._waiting: list[np.ndarray] = []
         self._index = 0
         self._buffers = threading.local()
+        self._block = block_length(target.recording.sampling_frequency)
+        self._prints: dict[int, list[bytes]] = {}
 
     def chunk_of(self, block: np.ndarray, is_last: bool) -> tuple[int, np.ndarray] | None:
         """Collect a block; give the chunk it completes, with its index, else None."""
@@ -187,6 +198,24 @@ class _ArrayWriter:
                 f"Chunk {index} of {self.array.path} does not read back as its source: "
                 "the disk or memory of this machine is faulty; nothing was kept"
             )
+
+        if self._has_prints:
+            self._prints[index] = [
+                block_fingerprint(planar[:, start : min(start + self._block, len(columns))])
+                for start in range(0, len(columns), self._block)
+            ]
+
+    @property
+    def _has_prints(self) -> bool:
+        """Whether chunks hold whole blocks; of other chunks the fingerprint is taken later."""
+        return self.chunk % self._block == 0 or self.chunk == self.array.shape[0]
+
+    def digests(self) -> dict[str, str]:
+        """Fingerprint of all samples by the array's name; empty where chunks cut blocks."""
+        if not self._has_prints:
+            return {}
+        blocks = [block for index in sorted(self._prints) for block in self._prints[index]]
+        return {self.array.basename: traces_digest(self.array.shape, self.array.dtype, blocks)}
 
     def _scratch(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Two buffers a thread, reused: fresh pages cost a tenth of the time."""

@@ -18,7 +18,7 @@ from spikeinterface.core import BaseRecording, BaseSorting, NumpySorting
 
 from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
-from neuro_assets.parameters.sorting import SortingParameters
+from neuro_assets.parameters.sorting import REPEATABLE, SortingParameters
 from neuro_assets.science.preprocessing import (
     Chain,
     base_chain,
@@ -114,7 +114,9 @@ def sort_recording(
     timeline_of(recording).annotate(sorting)
     sorting.save(folder=folder / SORTING_NAME, format="zarr")
     progress(1.0, f"{sorting.get_num_units()} units")
-    return _result(recording, sorting, chain, parameters, effective, {**usage, **dropped})
+    return _result(
+        recording, sorting, chain, parameters, effective, {**usage, **dropped, "n_jobs": n_jobs}
+    )
 
 
 def open_sorting(folder: Path) -> BaseSorting:
@@ -373,7 +375,13 @@ def _result(
     chain.applied.append(
         Applied(
             f"sort:{parameters.sorter}",
-            {"version": version, "by": who, "checked": parameters.is_checked, **effective},
+            {
+                "version": version,
+                "by": who,
+                "n_jobs": counts["n_jobs"],
+                "checked": parameters.is_checked,
+                **effective,
+            },
         )
     )
     return StepResult(
@@ -393,4 +401,5 @@ def _result(
             "sorter_peak_memory_bytes": counts["peak_memory_bytes"],
         },
         applied=chain.applied,
+        repeatable=parameters.sorter in REPEATABLE,
     )

@@ -40,6 +40,9 @@ COUNTED_NOTHING = re.compile(
 )
 """What a sorter says in its log before it trips over it: an error after this is no error."""
 
+SEED = 42
+"""Of generators that a sorter's parameters do not reach."""
+
 
 def main(folder: Path) -> None:
     """Run the job in `folder/job.json` and write `folder/answer.json`.
@@ -68,6 +71,7 @@ def _run(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
 
     if job["sorter"] in ("spykingcircus2", "tridesclous2", "lupin"):
         keep_compiled(SORTER_KERNELS)
+    seed_generators(SEED)
     si.set_global_job_kwargs(n_jobs=job["n_jobs"], chunk_duration="1s", progress_bar=False)
     recording = si.load(folder / job["recording"])
     sorting = run_sorter(
@@ -83,6 +87,32 @@ def _run(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
         sorting._recording = None  # it would be saved with the path of the scratch folder
     sorting.save(folder=folder / "result", format="numpy_folder")
     return {"status": "done", "message": ""}
+
+
+def seed_generators(seed: int) -> None:
+    """Seed every random generator that nobody else seeds, in this process and its forked workers.
+
+    tridesclous2 draws peaks and the pieces for its whitening from generators that take no seed
+    from its parameters, so that its own `seed` does not make it repeatable.
+
+    Parameters
+    ----------
+    seed : int
+        For the global generators, and for new ones that are asked for without a seed.
+    """
+    import random
+    from functools import partial
+
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the generators of others are meant
+    fresh = np.random.default_rng
+    np.random.default_rng = partial(_seeded, fresh, seed)  # type: ignore[assignment]
+
+
+def _seeded(fresh: Any, default: int, seed: Any = None) -> Any:
+    return fresh(default if seed is None else seed)
 
 
 def describe_failure(folder: Path, trace: str) -> dict[str, Any]:

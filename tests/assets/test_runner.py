@@ -1,0 +1,147 @@
+"""Every end of a step is recorded and emits all its checks, wherever it fails."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from neuro_assets.assets.runner import step_asset
+from neuro_assets.assets.step import Need, StepSpec
+from neuro_assets.checks.criteria import Criterion
+from neuro_assets.config import StoreConfig, parse_config
+from neuro_assets.outcomes import Outcome, PermanentFailure
+from neuro_assets.parameters.units import UnitsParameters
+from neuro_assets.partitions import SESSION_PROBE
+from neuro_assets.resources.io_managers import PARQUET, StoreResource, io_managers
+from neuro_assets.science.result import StepResult
+from neuro_assets.store import Attempt, Store
+
+KEY = "M1_20240512_1_probe00"
+ROWS = pd.DataFrame({"x": [1, 2, 3]})
+CRITERION = Criterion("n", "counts", "units", warning=2, above=False, source="")
+
+
+class Lab:
+    """Two steps, `first` and `second`, and what Dagster saw of them."""
+
+    def __init__(self, folder) -> None:
+        self.resource = StoreResource(
+            StoreConfig(url=str(folder / "store")), scratch=str(folder / "scratch")
+        )
+        self.store: Store = self.resource.store()
+        self.instance = dg.DagsterInstance.ephemeral()
+        self.instance.add_dynamic_partitions(SESSION_PROBE.name, [KEY])
+        config = parse_config("lab: x\nstore: {url: store}\n", base=folder)
+        self.rows = ROWS
+        self.assets = [
+            step_asset(self.spec("first", ()), config),
+            step_asset(self.spec("second", (Need("first"),)), config),
+        ]
+
+    def spec(self, name: str, needs) -> StepSpec:
+        def compute(step):
+            for need in needs:
+                step.stored(need.asset).table("t")
+            return StepResult(metrics={"n": 3}, tables={"t": self.rows})
+
+        return StepSpec(
+            name=name, group="g", kinds=frozenset(), needs=needs,
+            parameters=UnitsParameters.resolve(), io_manager_key=PARQUET, compute=compute,
+            description="", criteria=(CRITERION,),
+        )  # fmt: skip
+
+    def run(self, *only: str, force: bool = False):
+        defs = dg.Definitions(assets=self.assets, resources=io_managers(self.resource))
+        return defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance, partition_key=KEY, raise_on_error=False,
+            tags={"neuro/force": "true"} if force else None,
+            asset_selection=[dg.AssetKey(name) for name in only] or None,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def lab(tmp_path) -> Lab:
+    lab = Lab(tmp_path)
+    assert lab.run().success
+    return lab
+
+
+def failed_with(lab: Lab, result, asset: str, match: str) -> None:
+    """The failure is stored, and its check is red although it was green before."""
+    assert not result.success
+    failure = lab.store.failure(asset, KEY)
+    assert failure is not None and match in failure.error["message"]
+    assert failure.turn == lab.store.current(asset, KEY).manifest.turn + 1
+    checks = {e.check_name: e for e in result.get_asset_check_evaluations()}
+    assert set(checks) == {"outcome", "usable", "counts"}
+    assert not any(check.passed for check in checks.values())
+    assert match in checks["outcome"].description
+    step_failures = [e for e in result.all_events if e.is_step_failure]
+    assert len(step_failures) == 1, "a permanent failure is not tried again"
+
+
+def test_an_input_that_cannot_be_resolved(lab):
+    pointer = lab.store.backend.locate(f"first/{KEY}/current.json")
+    pointer.write_text("{ damaged")
+    failed_with(lab, lab.run("second"), "second", "is damaged")
+
+
+def test_an_input_whose_manifest_is_damaged(lab):
+    path = lab.store.current("first", KEY).path
+    lab.store.backend.locate(f"{path}/manifest.json").write_text("{ damaged")
+    lab.store.backend.locate(f"first/{KEY}/current.json").write_text(
+        lab.store.backend.locate(f"first/{KEY}/current.json").read_text().replace('"digest"', '"x"')
+    )
+    failed_with(lab, lab.run("second"), "second", "is damaged")
+
+
+def test_its_own_pointer_is_damaged(lab):
+    pointer = lab.store.backend.locate(f"second/{KEY}/current.json")
+    kept = pointer.read_text()
+    pointer.write_text("{ damaged")
+    result = lab.run("second")
+    pointer.write_text(kept)
+    failed_with(lab, result, "second", "is damaged")
+
+
+def test_a_damaged_attempt_of_its_own_is_made_again(lab):
+    before = lab.store.current("second", KEY)
+    lab.store.backend.locate(f"{before.path}/manifest.json").write_text("{ damaged")
+    assert lab.run("second").success
+    assert lab.store.current("second", KEY).attempt != before.attempt
+
+
+def test_a_commit_that_fails(lab, monkeypatch):
+    def full(*_, **__):
+        raise PermanentFailure("no space left")
+
+    monkeypatch.setattr(Attempt, "commit", full)
+    failed_with(lab, lab.run("second", force=True), "second", "no space left")
+    assert lab.store.current("second", KEY).outcome is Outcome.COMPLETE
+
+
+def test_a_success_after_a_failure_hides_it(lab, monkeypatch):
+    monkeypatch.setattr(Attempt, "commit", lambda *_, **__: 1 / 0)
+    assert not lab.run("second", force=True).success
+    monkeypatch.undo()
+    assert lab.run("second").success
+    assert lab.store.failure("second", KEY) is None
+
+
+def test_the_data_version_is_the_digest_and_a_forced_run_with_other_bytes_is_another(lab):
+    def data_version(result, asset):
+        [event] = result.asset_materializations_for_node(asset)
+        return event.tags["dagster/data_version"]
+
+    first = lab.store.current("first", KEY)
+    assert data_version(lab.run("first"), "first") == first.digest
+    lab.rows = ROWS.assign(x=[1, 2, 4])
+    result = lab.run("first", force=True)
+    other = lab.store.current("first", KEY)
+    assert other.version == first.version
+    assert data_version(result, "first") == other.digest != first.digest
+    before = lab.store.current("second", KEY)
+    assert lab.run("second").success
+    after = lab.store.current("second", KEY)
+    assert after.version != before.version, "everything after other content is another version"

@@ -1,0 +1,180 @@
+"""The content digest: equal for equal content however written, another one for any change."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from neuro_assets.formats.stream import RawStream
+from neuro_assets.outcomes import Outcome, PermanentFailure
+from neuro_assets.parameters.compression import CompressionParameters
+from neuro_assets.science.compression import compress_recording
+from neuro_assets.store import Manifest
+from neuro_assets.store.digest import content_digest
+
+FRAME = pd.DataFrame(
+    {"unit": [1, 2, 3], "snr": [1.5, np.nan, 3.0], "name": ["a", None, "c"], "good": [True] * 3}
+)
+
+
+def manifest(**more) -> Manifest:
+    fields = {"asset": "a", "key": "K", "version": "v", "outcome": "complete", **more}
+    return Manifest(**fields)
+
+
+def digest(folder: Path, known: dict[str, str] | None = None, **more) -> str:
+    return content_digest(folder, manifest(**more), known or {})
+
+
+def table(tmp_path: Path, name: str, frame: pd.DataFrame, **options) -> str:
+    folder = tmp_path / name
+    folder.mkdir()
+    options = {"compression": "zstd", **options}
+    written = pa.Table.from_pandas(frame).replace_schema_metadata({b"from": name.encode()})
+    pq.write_table(written, folder / "t.parquet", **options)
+    return digest(folder)
+
+
+def test_a_table_is_its_values_and_not_its_encoding(tmp_path):
+    base = table(tmp_path, "a", FRAME)
+    assert table(tmp_path, "b", FRAME, compression="snappy", row_group_size=2) == base
+    assert table(tmp_path, "c", FRAME.astype({"name": "category"}), use_dictionary=False) == base
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f: f.assign(snr=[1.5, np.nan, 3.0000000000000004]),
+        lambda f: f.assign(snr=[1.5, 0.0, 3.0]),
+        lambda f: f.assign(name=["a", "", "c"]),
+        lambda f: f.assign(name=["ac", None, ""]),
+        lambda f: f.assign(unit=f["unit"].astype("int32")),
+        lambda f: f.assign(good=[True, True, False]),
+        lambda f: f.rename(columns={"snr": "SNR"}),
+        lambda f: f[["snr", "unit", "name", "good"]],
+        lambda f: f.iloc[[1, 0, 2]],
+        lambda f: f.head(2),
+    ],
+)
+def test_any_change_of_a_table_shows(tmp_path, change):
+    base = table(tmp_path, "a", FRAME)
+    assert table(tmp_path, "b", change(FRAME).reset_index(drop=True)) != base
+
+
+def test_run_times_and_sizes_are_no_content_and_other_metrics_are(tmp_path):
+    base = digest(tmp_path, metrics={"n_units": 3, "sorter_cpu_s": 1.0, "ap_stored_bytes": 5})
+    same = {"n_units": 3, "sorter_cpu_s": 9.0, "ap_stored_bytes": 6}
+    run = {"key": "K2", "version": "w", "run_id": "r", "duration_s": 9.0, "turn": 4}
+    again = digest(tmp_path, metrics=same, **run)
+    assert again == base
+    assert digest(tmp_path, metrics={**same, "n_units": 4}) != base
+    assert digest(tmp_path, metrics=same, clock="session") != base
+
+
+def test_a_skip_is_its_reason_without_the_key(tmp_path):
+    def skipped(key: str, reason: str = "no_units_found") -> str:
+        why = {"reason": reason, "detail": f"{key} has none", "origin": None}
+        return digest(tmp_path, key=key, outcome=Outcome.SKIPPED, skip=why)
+
+    assert skipped("K1") == skipped("K2") != digest(tmp_path)
+    assert skipped("K1", "recording_too_short") != skipped("K1")
+
+
+def test_logs_do_not_count_and_other_files_do(tmp_path):
+    (tmp_path / "a.npy").write_bytes(b"1")
+    base = digest(tmp_path)
+    (tmp_path / "sorter.log").write_text("took 5 s")
+    (tmp_path / "spikeinterface_log.json").write_text('{"run_time": 5}')
+    assert digest(tmp_path) == base
+    (tmp_path / "a.npy").write_bytes(b"2")
+    assert digest(tmp_path) != base
+
+
+def recording(seed: int = 0, rate: float = 1000.0, shift: float = 0.0):
+    import spikeinterface as si
+
+    rng = np.random.default_rng(seed)
+    traces = rng.integers(-50, 50, (2500, 3)).astype(np.int16)
+    made = si.NumpyRecording([traces], rate)
+    made.set_channel_gains(2.0)
+    made.set_channel_offsets(0.0)
+    made.set_dummy_probe_from_locations(np.array([[0, 0], [0, 20], [0, 40 + shift]], float))
+    return made
+
+
+def compress(folder: Path, made, **options):
+    folder.mkdir()
+    return compress_recording(
+        {"ap": RawStream("ap", made, made)},
+        folder,
+        CompressionParameters.resolve("default", options),
+    )
+
+
+def test_traces_hashed_while_they_are_written_need_not_be_read_again(tmp_path, monkeypatch):
+    result = compress(tmp_path / "a", recording())
+    read = digest(tmp_path / "a")
+    assert set(result.digests) == {"ap.zarr/traces_seg0"}
+    monkeypatch.setattr("neuro_assets.store.digest._zarr_array_digest", only_small)
+    assert digest(tmp_path / "a", result.digests) == read
+
+
+def only_small(array, name, rate):
+    from neuro_assets.store.digest import _values_digest
+
+    assert not name.startswith("traces"), "the traces were read"
+    return _values_digest(array, array.shape, array.dtype, lambda value: value)
+
+
+def test_a_recording_is_its_samples_and_not_its_chunks_or_codec(tmp_path):
+    base = compress(tmp_path / "a", recording())
+    other = compress(tmp_path / "b", recording(), chunk_duration_s=2.0, level=2, delta="none")
+    cut = compress(tmp_path / "c", recording(), chunk_duration_s=0.7)
+    assert base.digests == other.digests
+    assert cut.digests == {}, "chunks that cut the blocks are read again instead"
+    digests = {digest(tmp_path / name) for name in "abc"}
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("change", ["sample", "rate", "place"])
+def test_any_change_of_a_recording_shows(tmp_path, change):
+    compress(tmp_path / "a", recording())
+    made = recording(
+        rate=1001.0 if change == "rate" else 1000.0, shift=1.0 if change == "place" else 0.0
+    )
+    if change == "sample":
+        made.get_traces()[1777, 1] ^= 1
+    compress(tmp_path / "b", made)
+    assert digest(tmp_path / "a") != digest(tmp_path / "b")
+
+
+def nwb(folder: Path, key: str, identifier: str, amplitude: float = 1.0) -> str:
+    from pynwb import NWBHDF5IO, NWBFile, TimeSeries
+
+    folder.mkdir()
+    made = NWBFile(f"Recording {key}", identifier, datetime(2024, 5, 12, tzinfo=UTC))
+    made.add_acquisition(TimeSeries("x", data=np.array([amplitude, 2.0]), unit="V", rate=1.0))
+    with NWBHDF5IO(folder / f"{key}.nwb", "w") as file:
+        file.write(made)
+    return digest(folder, key=key)
+
+
+def test_an_nwb_file_is_its_data_without_ids_dates_and_key(tmp_path):
+    assert nwb(tmp_path / "a", "K1", "one") == nwb(tmp_path / "b", "K2", "two")
+    assert nwb(tmp_path / "c", "K1", "one", 1.5) != digest(tmp_path / "a", key="K1")
+
+
+def test_pickled_objects_are_refused_and_not_run(tmp_path):
+    import zarr
+    from numcodecs import Pickle
+
+    root = zarr.open_group(str(tmp_path / "x.zarr"), mode="w")
+    root.create_dataset("o", shape=1, dtype=object, object_codec=Pickle())[0] = {"a": 1}
+    with pytest.raises(PermanentFailure, match="pickled objects"):
+        digest(tmp_path)
