@@ -147,8 +147,9 @@ def _differences(
 ) -> Iterator[str]:
     """Say why making it now would give another version, or through which input it may."""
     refs = [_ref_now(need.asset, record, done) for need in step.needs]
-    if step.version(refs, record.key) != current.version:
-        yield from _direct_differences(current.manifest, step.values(record.key), step, refs)
+    home = step.home(record)
+    if step.version(refs, home) != current.version:
+        yield from _direct_differences(current.manifest, step.values(home), step, refs)
     for need in step.needs:
         if need.asset in done and done[need.asset].out_of_date:
             yield f"through: {need.asset}"
@@ -160,6 +161,8 @@ def _direct_differences(
     before, after = manifest.code_version.split("-")[0], step.parameters.algorithm_version
     if before != after:
         yield f"code: {before} to {after}"
+    if step.clock != manifest.clock:
+        yield f"clock: {manifest.clock} to {step.clock}"
     for field in sorted(values.keys() | manifest.parameters.keys()):
         old, new = manifest.parameters.get(field), jsonable(values.get(field))
         if old != new:

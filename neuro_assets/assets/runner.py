@@ -4,14 +4,15 @@ What a step is, and what its function gets, is in `neuro_assets.assets.step`. No
 formats and no store paths.
 """
 
+import math
 import resource
 import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from math import isfinite
 from typing import Any
 
 import dagster as dg
@@ -34,6 +35,7 @@ from neuro_assets.outcomes import (
 )
 from neuro_assets.parent_watchdog import end_with_parent
 from neuro_assets.partitions import SESSION_PROBE
+from neuro_assets.registry.registry import Registry
 from neuro_assets.registry.turns import take_turn
 from neuro_assets.resources.io_managers import (
     REQUIRED,
@@ -49,6 +51,9 @@ from neuro_assets.store.packages import installed_packages
 
 FORCE_TAG = "neuro/force"
 """Run tag: `true` computes again although the version is in the store."""
+
+SILENCE_S = 60.0
+"""After this, another run of the session takes over from one that was killed."""
 
 RETRIES = dg.RetryPolicy(
     # A busy server or a full machine is mostly gone after a minute or two; permanent failures
@@ -116,24 +121,43 @@ class _Runner:
         self, context: dg.AssetExecutionContext, store: Store, inputs: Mapping[str, Input]
     ) -> Iterator[Any]:
         end_with_parent()
+        key = context.partition_key
         manifest = self._blank(context)
         try:
-            turn = take_turn(store, manifest.key, context.run_id)
-            manifest = _with(manifest, turn=turn)
-            manifest = self._identified(manifest, inputs)
-            done = None if _is_forced(context) else self._find(store, manifest)
-            if done is not None:
-                context.log.info(f"{done.path} is stored; reused")
-                store.adopt(done, context.run_id, turn)
-                yield from self._emit(done, reused=True)
-                return
-            with store.attempt(manifest.asset, manifest.key, manifest.version) as attempt:
-                yield from self._produce(context, store, inputs, manifest, attempt)
+            manifest = _with(manifest, turn=take_turn(store, key, context.run_id))
+            home = self._home(store, key)
+            manifest = self._identified(_with(manifest, key=home), inputs)
+            counts_for = key if home != key else ""
+            with self._alone(store, home):
+                done = None if _is_forced(context) else self._find(store, manifest)
+                if done is not None:
+                    context.log.info(f"{done.path} is stored; reused")
+                    store.adopt(done, context.run_id, manifest.turn, counts_for)
+                    yield from self._emit(done, reused=True)
+                    return
+                name, version = manifest.asset, manifest.version
+                with store.attempt(name, home, version, counts_for) as attempt:
+                    yield from self._produce(context, store, inputs, manifest, attempt)
         except dg.Failure:
             raise
         except Exception as error:
             # Everything is recorded and shown, also a bug of ours or of a library.
-            yield from self._fail(store, manifest, error)
+            yield from self._fail(store, _with(manifest, key=key), error)
+
+    def _home(self, store: Store, key: str) -> str:
+        """Key under which the output stands: the session's, where it is made once a session."""
+        if self.spec.scope == "recording":
+            return key
+        record = Registry(store).get(key)
+        if record is None:
+            raise PermanentFailure(f"{key} is not in the registry")
+        return self.spec.home(record)
+
+    def _alone(self, store: Store, home: str) -> AbstractContextManager[object]:
+        """Let the runs of one session's recordings wait for the first of them."""
+        if self.spec.scope == "recording":
+            return nullcontext()
+        return store.lease(f"{self.spec.name}-{home}", SILENCE_S, timeout_s=math.inf)
 
     def _find(self, store: Store, manifest: Manifest) -> Stored | None:
         return store.committed(manifest.asset, manifest.key, manifest.version)
@@ -251,6 +275,7 @@ class _Runner:
         return _with(
             manifest,
             version=self.spec.version(refs, manifest.key),
+            parameters=self.spec.values(manifest.key),
             inputs=refs,
             inputs_missing=sorted(a for a, found in inputs.items() if _is_without(found)),
         )
@@ -364,7 +389,7 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: _rounded(value)
         for name, value in metrics.items()
-        if isinstance(value, (str, bool)) or (value is not None and isfinite(value))
+        if isinstance(value, (str, bool)) or (value is not None and math.isfinite(value))
     }
 
 

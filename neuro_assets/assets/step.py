@@ -18,6 +18,7 @@ from neuro_assets.checks.criteria import Criterion
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.parameters.base import StepParameters
 from neuro_assets.registry.metadata import RecordingMetadata
+from neuro_assets.registry.records import RecordingRecord
 from neuro_assets.resources.io_managers import Missing, Unreadable
 from neuro_assets.science.result import Progress, StepResult
 from neuro_assets.sources.raw_input import RawInput
@@ -159,6 +160,10 @@ class StepSpec:
     settings: Settings = _no_settings
     packages: tuple[str, ...] = ()
 
+    def home(self, record: RecordingRecord) -> str:
+        """Key under which an output of this step stands in the store."""
+        return record.session.store_key if self.scope == "session" else record.key
+
     def values(self, key: str) -> dict[str, Any]:
         """Every configuration value that the step reads for a key, as it is recorded."""
         return {**self.parameters.model_dump(mode="json"), **self.settings(key)}
@@ -178,7 +183,8 @@ class StepSpec:
     def version(self, inputs: Sequence[InputRef], key: str) -> str:
         """Version of the output that the step would make of these inputs."""
         algorithm = self.parameters.algorithm_version
-        return version_of(self.name, algorithm, self.values(key), inputs, self.releases, key=key)
+        values = {**self.values(key), "clock": self.clock}
+        return version_of(self.name, algorithm, values, inputs, self.releases, key=key)
 
 
 def step(

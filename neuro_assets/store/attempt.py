@@ -49,6 +49,8 @@ class Attempt:
         Where it will be committed.
     asset, key, version : str
         What is being made.
+    counts_for : str
+        The key that it will count for, where that is not its own: a recording of the session.
 
     Attributes
     ----------
@@ -61,8 +63,11 @@ class Attempt:
         Local folder that is removed in any case.
     """
 
-    def __init__(self, store: StoreReader, asset: str, key: str, version: str) -> None:
+    def __init__(
+        self, store: StoreReader, asset: str, key: str, version: str, counts_for: str = ""
+    ) -> None:
         self._store = store
+        self._counts_for = counts_for
         self.asset = asset
         self.key = key
         self.version = version
@@ -154,7 +159,7 @@ class Attempt:
         filled = {"attempt": self.id, "files": files, "digest": digest}
         manifest = manifest.model_copy(update=filled)
         stored = self._publish(manifest)
-        adopt(self._store, stored, manifest.run_id, manifest.turn)
+        adopt(self._store, stored, manifest.run_id, manifest.turn, self._counts_for)
         return stored
 
     def _require_mine(self, manifest: Manifest) -> None:

@@ -314,6 +314,8 @@ class Pointer(_Record):
         Its outcome, so that a status page reads no manifest.
     digest, turn : str, int
         Of its manifest.
+    key : str
+        Under which key the attempt stands, where that is not the pointer's own: the session's.
     at : datetime
         When the pointer was written, UTC.
     """
@@ -323,6 +325,7 @@ class Pointer(_Record):
     outcome: Outcome
     digest: str = ""
     turn: int = 0
+    key: str = ""
     at: datetime = Field(default_factory=now)
 
     def to_json(self) -> bytes:

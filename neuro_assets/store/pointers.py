@@ -20,15 +20,18 @@ def new_attempt_id() -> str:
     return f"{now():%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}"
 
 
-def adopt(store: StoreFiles, stored: Stored, run_id: str | None, turn: int) -> None:
+def adopt(
+    store: StoreFiles, stored: Stored, run_id: str | None, turn: int, counts_for: str = ""
+) -> None:
     """See `Store.adopt`."""
-    asset, key = stored.asset, stored.key
+    asset, key = stored.asset, counts_for or stored.key
     pointer = Pointer(
         version=stored.version,
         attempt=stored.attempt,
         outcome=stored.outcome,
         digest=stored.digest,
         turn=turn,
+        key=stored.key if counts_for else "",
     )
     if run_id:
         path = f"{asset}/{key}/runs/{checked_name(run_id, 'run id')}.json"

@@ -166,7 +166,8 @@ class StoreReader(StoreFiles):
         if found is None:
             return None
         checked_name(found.version, "version")
-        return Stored(self, asset, key, found.version, found.attempt, pointer=found)
+        home = checked_name(found.key or key, "key")
+        return Stored(self, asset, home, found.version, found.attempt, pointer=found)
 
 
 def check_names(asset: str, key: str, version: str) -> None:

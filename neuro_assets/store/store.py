@@ -30,13 +30,15 @@ class Store(StoreReader):
 
     # -- writing ------------------------------------------------------------------------------
 
-    def attempt(self, asset: str, key: str, version: str) -> Attempt:
+    def attempt(self, asset: str, key: str, version: str, counts_for: str = "") -> Attempt:
         """Begin a try at an output.
 
         Parameters
         ----------
         asset, key, version : str
             What is going to be made.
+        counts_for : str, optional
+            See `adopt`.
 
         Returns
         -------
@@ -49,9 +51,11 @@ class Store(StoreReader):
             When a name is not safe, or the store cannot be written.
         """
         check_names(asset, key, version)
-        return Attempt(self, asset, key, version)
+        return Attempt(self, asset, key, version, counts_for)
 
-    def adopt(self, stored: Stored, run_id: str | None = None, turn: int = 0) -> None:
+    def adopt(
+        self, stored: Stored, run_id: str | None = None, turn: int = 0, counts_for: str = ""
+    ) -> None:
         """Make an existing output the one that counts: reuse instead of computing again.
 
         Parameters
@@ -62,8 +66,10 @@ class Store(StoreReader):
             The run that uses it; its later steps then find it as the run's own.
         turn : int
             That run's turn for the key; an output of a higher turn goes on counting.
+        counts_for : str, optional
+            The key that it counts for, where it stands under another: that of the session.
         """
-        adopt(self, stored, run_id, turn)
+        adopt(self, stored, run_id, turn, counts_for)
 
     def fail(self, manifest: Manifest) -> None:
         """Record that an output could not be made. What counted before goes on counting.
