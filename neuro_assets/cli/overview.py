@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from neuro_assets.outcomes import Outcome
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from neuro_assets.assets.step import StepSpec
     from neuro_assets.registry.records import RecordingRecord
     from neuro_assets.store import Store
+    from neuro_assets.store.backend import Backend
 
 
 class RecordingState(StrEnum):
@@ -92,7 +93,7 @@ def lines_of(
     Parameters
     ----------
     store, records, steps, running
-        As in `neuro_assets.assets.inventory.inventory`.
+        As in `neuro_assets.assets.inventory.inventory`; the store is used for nothing else.
     wanted : Filter
         Which recordings.
 
@@ -103,7 +104,9 @@ def lines_of(
     """
     from neuro_assets.assets.inventory import inventory
     from neuro_assets.outcomes import NeuroAssetsError
+    from neuro_assets.store.listing import ListedBackend
 
+    store.backend = cast("Backend", ListedBackend(store.backend))
     for key, record in records.items():
         if not wanted.admits(record):
             continue

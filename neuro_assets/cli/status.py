@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,11 +12,22 @@ from rich.markup import escape
 from rich.table import Table
 
 from neuro_assets.cli.app import app
+from neuro_assets.cli.overview import Filter, Line, RecordingState, lines_of, summary
 from neuro_assets.cli.session import Lab, console, open_lab, size_words, time_words
 from neuro_assets.outcomes import Outcome, PermanentFailure
 
 if TYPE_CHECKING:
     from neuro_assets.assets.inventory import OutputState
+    from neuro_assets.registry.records import RecordingRecord
+
+COLOURS = {
+    RecordingState.DAMAGED: "red",
+    RecordingState.FAILED: "red",
+    RecordingState.RAW_DATA_MISSING: "red",
+    RecordingState.RUNNING: "cyan",
+    RecordingState.OUT_OF_DATE: "yellow",
+    RecordingState.COMPLETE: "green",
+}
 
 STYLES = {
     Outcome.COMPLETE: "green",
@@ -29,32 +41,107 @@ STYLES = {
 
 @app.command()
 def status(
-    key: Annotated[str | None, typer.Argument(help="One recording; all when left out")] = None,
+    key: Annotated[str | None, typer.Argument(help="One recording, with all its outputs")] = None,
+    state: Annotated[
+        RecordingState | None, typer.Option(help="Only recordings in this state")
+    ] = None,
+    subject: Annotated[str, typer.Option(help="Only recordings of this subject")] = "",
+    project: Annotated[str, typer.Option(help="Only recordings of this project")] = "",
+    since: Annotated[
+        datetime | None, typer.Option(help="Only sessions from this day on", formats=["%Y-%m-%d"])
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every output of every recording, not one line each")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list, for programs")] = False,
 ) -> None:
-    """Show every expected output of every recording, with exactly one state each."""
+    """Show the state of every recording; of one, or with --all, of every expected output."""
     lab = open_lab()
-    states = output_states(lab, key)
-    if as_json:
-        print(json.dumps([state.row() for state in states], default=str, indent=1))
+    wanted = Filter(state, subject, project, since.date() if since else None)
+    if key is not None:
+        record = lab.registry().get(key)
+        if record is None:
+            raise _unknown(key)
+        failed = _show_outputs(lab, {key: record}, as_json=as_json)
+    elif every or as_json:
+        failed = _show_outputs(lab, _selected(lab, wanted), as_json=as_json)
     else:
-        _print_states(lab, states)
-    if any(state.outcome is Outcome.FAILED for state in states):
+        failed = _show_overview(lab, wanted)
+    if failed:
         raise typer.Exit(1)
 
 
-def output_states(lab: Lab, key: str | None = None) -> list[OutputState]:
-    """List the states of the outputs of one recording, or of all."""
+def output_states(lab: Lab, key: str) -> list[OutputState]:
+    """List the states of the outputs of one recording."""
     from neuro_assets.assets.inventory import inventory
 
+    record = lab.registry().get(key)
+    if record is None:
+        raise _unknown(key)
+    return inventory(lab.store(), {key: record}, lab.steps(), _running(lab))
+
+
+def _unknown(key: str) -> PermanentFailure:
+    return PermanentFailure(
+        f"no recording {key!r} in the registry; `neuro-assets status` lists them"
+    )
+
+
+def _selected(lab: Lab, wanted: Filter) -> dict[str, RecordingRecord]:
+    """List the records that pass the filter; only the state needs their outputs."""
     records = lab.registry().all()
-    if key is not None:
-        if key not in records:
-            raise PermanentFailure(
-                f"no recording {key!r} in the registry; `neuro-assets status` lists them"
-            )
-        records = {key: records[key]}
-    return inventory(lab.store(), records, lab.steps(), _running(lab))
+    if wanted.state is None:
+        return {key: record for key, record in records.items() if wanted.admits(record)}
+    lines = lines_of(lab.store(), records, lab.steps(), _running(lab), wanted)
+    return {line.key: records[line.key] for line in lines}
+
+
+def _show_outputs(lab: Lab, records: Mapping[str, RecordingRecord], *, as_json: bool) -> bool:
+    from neuro_assets.assets.inventory import inventory
+
+    states = inventory(lab.store(), records, lab.steps(), _running(lab))
+    if as_json:
+        print(json.dumps([each.row() for each in states], default=str, indent=1))
+    else:
+        _print_configuration(lab)
+        _print_states(lab, records, states)
+    return any(each.outcome is Outcome.FAILED for each in states)
+
+
+def _show_overview(lab: Lab, wanted: Filter) -> bool:
+    registry = lab.registry()
+    records = registry.all()
+    lines = [
+        Line(key, RecordingState.DAMAGED, f"its record is damaged: {reason}")
+        for key, reason in registry.damaged.items()
+        if wanted.state in (None, RecordingState.DAMAGED)
+    ]
+    lines += lines_of(lab.store(), records, lab.steps(), _running(lab), wanted)
+    _print_configuration(lab)
+    if not records and not lines:
+        _print_nothing(lab)
+        return False
+    console.print(f"[bold]{escape(summary(lines))}[/]")
+    width = max((len(line.key) for line in lines), default=0)
+    for line in lines:
+        shown = typer.style(f"{line.state.replace('_', ' '):<16}", fg=COLOURS.get(line.state))
+        typer.echo(f"{line.key:<{width}}  {shown}  {line.detail}")
+    typer.echo("`neuro-assets status KEY` shows the outputs of one recording.")
+    return any(line.state in (RecordingState.FAILED, RecordingState.DAMAGED) for line in lines)
+
+
+def _print_configuration(lab: Lab) -> None:
+    from neuro_assets.service import loaded_configuration
+
+    for line in loaded_configuration(lab.folder, lab.path):
+        console.print(escape(line), soft_wrap=True)
+
+
+def _print_nothing(lab: Lab) -> None:
+    console.print(
+        f"No recordings yet in {lab.config.store.url}. Drop a session into a source folder "
+        "while `neuro-assets up` runs, or use `neuro-assets run FOLDER`."
+    )
 
 
 def _running(lab: Lab) -> Mapping[str, set[str]]:
@@ -67,18 +154,12 @@ def _running(lab: Lab) -> Mapping[str, set[str]]:
     return steps_in_progress(lab.folder)
 
 
-def _print_states(lab: Lab, states: list[OutputState]) -> None:
-    from neuro_assets.service import loaded_configuration
-
-    for line in loaded_configuration(lab.folder, lab.path):
-        console.print(escape(line), soft_wrap=True)
+def _print_states(
+    lab: Lab, records: Mapping[str, RecordingRecord], states: list[OutputState]
+) -> None:
     if not states:
-        console.print(
-            f"No recordings yet in {lab.config.store.url}. Drop a session into a source folder "
-            "while `neuro-assets up` runs, or use `neuro-assets run FOLDER`."
-        )
+        _print_nothing(lab)
         return
-    records = lab.registry().all()
     for name in dict.fromkeys(state.key for state in states):
         record = records.get(name)
         title = name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections import Counter
 from datetime import date, datetime
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,13 @@ def run_all(target: Any, url: str, options: Any, arguments: list[tuple[Any, ...]
     children = [CONTEXT.Process(target=target, args=(url, options, barrier, *a)) for a in arguments]
     for child in children:
         child.start()
-    for child in children:
-        child.join()
+    waiting = {child.sentinel: child for child in children}
+    while waiting:
+        for sentinel in wait(list(waiting)):
+            child = waiting.pop(sentinel)
+            child.join()
+            if child.exitcode:
+                barrier.abort()  # the others would wait for it
     assert [child.exitcode for child in children] == [0] * len(children)
 
 
