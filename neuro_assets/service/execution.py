@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 HEARTBEAT_S = 75.0
 """A daemon that gave no sign of life for this long (it gives one every 30 s) is not alive."""
 _QUEUE_DAEMON = "QUEUED_RUN_COORDINATOR"
-_POLL_S = 0.5
+_POLL_S = 1.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
