@@ -93,7 +93,9 @@ def _take_input() -> socket.socket:
 
 def _start_fork_server(module: str) -> None:
     """Start the server that steps are forked from, so that it imports while we load the job."""
-    multiprocessing.set_forkserver_preload([*PRELOAD[:-1], module])
+    # Another code location has libraries of its own.
+    preload = PRELOAD if module == PRELOAD[-1] else ("dagster", module)
+    multiprocessing.set_forkserver_preload(list(preload))
     forkserver.ensure_running()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from neuro_assets.executors.frozen_config import frozen_config
-from neuro_assets.executors.multiprocess import PRELOAD, multiprocess_config
+from neuro_assets.executors.multiprocess import multiprocess_config
 from neuro_assets.parent_watchdog import end_with_parent
 from neuro_assets.sensors.retries import dropped_retries_sensor
 
@@ -86,7 +86,7 @@ def build(text: str, error: str | None) -> dg.Definitions:
     chain = dg.AssetSelection.assets(first, slow, last)
     texts = dg.AssetSelection.assets(text_before, text_after)
     forked = dg.multiprocess_executor.configured(
-        multiprocess_config(1, preload=(*PRELOAD[:-1], __name__))
+        multiprocess_config(1, preload=("dagster", __name__))
     )
     spawned = dg.multiprocess_executor.configured({"max_concurrent": 1})
     return dg.Definitions(
