@@ -53,6 +53,7 @@ def doctor() -> None:
     """Check the configuration, the store, the sources, the sorters and the machine."""
     try:
         lab = open_lab()
+        lab.steps()
     except NeuroAssetsError as error:
         console.print(f"[bold red]wrong[/]  lab.yaml     {escape(str(error))}")
         raise typer.Exit(1) from error

@@ -10,8 +10,8 @@ import argparse
 import logging
 from typing import Any
 
-from neuro_assets.config import config_path, parse_config
-from neuro_assets.executors.frozen_config import load_config_text
+from neuro_assets.config import config_path, read_config
+from neuro_assets.executors.frozen_config import last_good_path
 from neuro_assets.outcomes import NeuroAssetsError
 from neuro_assets.service.web_guard import GuardedApp, local_hosts
 
@@ -73,12 +73,16 @@ def guarded_app(context: Any, hosts: frozenset[str]) -> GuardedApp:
 def _lab_hosts() -> frozenset[str]:
     """Names that `lab.yaml` adds: those of the last good one where it is broken now."""
     path = config_path()
-    try:
-        text, _ = load_config_text(path, parse_config)
-    except (NeuroAssetsError, ValueError, OSError) as error:
-        logging.getLogger("dagster.neuro_assets").warning("only local names are served: %s", error)
-        return frozenset()
-    return frozenset(parse_config(text, base=path.parent).web.allowed_hosts)
+    for candidate in (path, last_good_path(path)):
+        if candidate is None or not candidate.is_file():
+            continue
+        try:
+            return frozenset(read_config(candidate).web.allowed_hosts)
+        except NeuroAssetsError as error:
+            logging.getLogger("dagster.neuro_assets").warning(
+                "%s was refused: %s", candidate, error
+            )
+    return frozenset()
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ from __future__ import annotations
 from importlib import resources
 
 import pytest
+import typer
 
 from neuro_assets.assets.catalog import all_steps
+from neuro_assets.cli.setup import doctor
 from neuro_assets.config import ConfigError, parse_config, read_config
 from neuro_assets.parameters.lfp import LfpParameters
 
@@ -72,3 +74,11 @@ def test_a_parameter_changes_the_code_version_and_the_same_value_does_not():
     other = parse_config("steps: {lfp: {parameters: {lowpass_hz: 250}}}").step(LfpParameters)
     assert same.code_version == default.code_version
     assert other.code_version != default.code_version
+
+
+def test_the_doctor_names_a_step_that_does_not_exist(tmp_path, monkeypatch, capsys):
+    (tmp_path / "lab.yaml").write_text("steps: {bad_chanels: {}}")
+    monkeypatch.setenv("NEURO_ASSETS_LAB", str(tmp_path))
+    with pytest.raises(typer.Exit):
+        doctor()
+    assert "did you mean 'bad_channels'" in " ".join(capsys.readouterr().out.split())

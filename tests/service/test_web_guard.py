@@ -15,7 +15,7 @@ from dagster._core.workspace.load_target import WorkspaceFileTarget
 from neuro_assets.config import parse_config
 from neuro_assets.outcomes import NeuroAssetsError
 from neuro_assets.service.web_guard import local_hosts
-from neuro_assets.service.web_server import guarded_app
+from neuro_assets.service.web_server import _lab_hosts, guarded_app
 
 PORT = 3999
 HOST = f"127.0.0.1:{PORT}"
@@ -186,3 +186,18 @@ def test_the_report_routes_are_off(app: Any, instance: dg.DagsterInstance, kind:
             status, *_ = ask(app, "POST", path, b"{}", **headers)
             assert status == 405
     assert instance.get_latest_materialization_event(dg.AssetKey(ASSET)) is None
+
+
+def test_names_are_read_of_the_lab_and_what_is_the_last_good_one_is_left_alone(
+    tmp_path, monkeypatch
+):
+    good = tmp_path / "lab.last_good.yaml"
+    good.write_text("web: {allowed_hosts: [old.example.org]}")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.setenv("NEURO_ASSETS_LAB", str(tmp_path))
+    lab = tmp_path / "lab.yaml"
+    lab.write_text("web: {allowed_hosts: [new.example.org]}\nsteps: {no_such_step: {}}")
+    assert _lab_hosts() == {"new.example.org"}
+    lab.write_text("web: [")
+    assert _lab_hosts() == {"old.example.org"}
+    assert "old.example.org" in good.read_text()
