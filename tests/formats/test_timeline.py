@@ -163,3 +163,13 @@ class TestOpenEphys:
         recording, _ = first_probe(folder)
         with pytest.raises(Broken, match="do not rise"):
             open_raw(recording, folder)
+
+    def test_numbers_that_end_before_they_should_are_refused_when_scanned(self, openephys):
+        folder, paths = openephys
+        for path in paths:
+            numbers = np.load(path)
+            numbers[60:] -= 1000
+            np.save(path, numbers)
+        scan = scan_session(folder)
+        assert scan.recordings == ()
+        assert "sample_numbers" in {problem.kind for problem in scan.problems}

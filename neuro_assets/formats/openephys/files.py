@@ -75,6 +75,44 @@ def read_sample_numbers(folder: Path) -> np.ndarray | None:
     return None
 
 
+def span_of_numbers(folder: Path, n_samples: int) -> tuple[int | None, int]:
+    """Compare the first and the last sample number, and how many there are, with the data.
+
+    Parameters
+    ----------
+    folder : Path
+        The stream's folder.
+    n_samples : int
+        Samples in its data file.
+
+    Returns
+    -------
+    first : int or None
+        Number of the first sample; None without sample numbers.
+    n_missing : int
+        Samples that the numbers jump over.
+
+    Raises
+    ------
+    Broken
+        `truncated`, or `sample_numbers` when they do not rise.
+    """
+    numbers = read_sample_numbers(folder)
+    if numbers is None or not len(numbers):
+        return None, 0
+    if len(numbers) != n_samples:
+        raise Broken(
+            "truncated",
+            f"the data file has {n_samples} samples but there are {len(numbers)} sample numbers; "
+            "copy the folder again from the rig",
+        )
+    # Rising numbers that jump end later than they would; opening the stream reads them all.
+    n_missing = int(numbers[-1]) - int(numbers[0]) + 1 - n_samples
+    if n_missing < 0:
+        timeline_of_numbers(numbers)
+    return int(numbers[0]), n_missing
+
+
 def is_sync(channel: dict[str, Any]) -> bool:
     """Tell the digital word that newer plugins save as a channel.
 

@@ -25,9 +25,8 @@ from neuro_assets.formats.openephys.files import (
     created_at,
     probe_of,
     read_oebin,
-    read_sample_numbers,
+    span_of_numbers,
 )
-from neuro_assets.formats.timeline import timeline_of_numbers
 from neuro_assets.formats.walk import FoundFile, Listing, natural_key
 
 BYTES = 2
@@ -247,7 +246,8 @@ def _check(folder: Path, stream: Continuous) -> None:
     if not 0 < stream.rate <= _MOST_HZ:
         raise Broken("meta_broken", f"sample_rate {short(stream.rate)} Hz in structure.oebin")
     stream.n_samples = size // (n_channels * BYTES)
-    _check_sample_numbers(folder, stream)
+    numbers = span_of_numbers(folder / stream.data.parent, stream.n_samples)
+    stream.first_sample, stream.n_missing = numbers
     if not all(_is_gain(channel.get("bit_volts")) for channel in stream.entry["channels"]):
         raise Broken("bad_gain", "structure.oebin has a bit_volts that is no gain; correct it")
     if stream.band != "nidq":
@@ -256,24 +256,6 @@ def _check(folder: Path, stream: Continuous) -> None:
         stream.serial = str(probe.annotations.get("serial_number") or "") or None
         stream.created = created_at(folder / stream.settings)
         stream.model = str(probe.annotations.get("part_number") or probe.model_name or "")
-
-
-def _check_sample_numbers(folder: Path, stream: Continuous) -> None:
-    """Compare the first and the last sample number, and how many there are, with the data."""
-    numbers = read_sample_numbers(folder / stream.data.parent)
-    if numbers is None or not len(numbers):
-        return
-    if len(numbers) != stream.n_samples:
-        raise Broken(
-            "truncated",
-            f"the data file has {stream.n_samples} samples but there are {len(numbers)} sample "
-            "numbers; copy the folder again from the rig",
-        )
-    stream.first_sample = int(numbers[0])
-    # Rising numbers that jump end later than they would; opening the stream reads them all.
-    stream.n_missing = int(numbers[-1]) - stream.first_sample + 1 - stream.n_samples
-    if stream.n_missing < 0:
-        timeline_of_numbers(numbers)
 
 
 def _report_gaps(stream: Continuous, problems: list[Problem]) -> None:
