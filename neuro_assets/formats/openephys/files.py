@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from neuro_assets.formats.broken import Broken, read_text
+from neuro_assets.formats.timeline import timeline_of_numbers
 
 _MOST_BYTES = 100_000_000
 """Of `structure.oebin` or the settings; real ones have some hundred kB."""
