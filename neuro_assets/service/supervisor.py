@@ -202,7 +202,7 @@ class _Supervisor:
         while not answers():
             if child.pid is None:
                 raise PermanentFailure(
-                    f"the {child.name} ended at its start; its last words in {child.log}:\n"
+                    f"the {child.name} ended at its start; the end of {child.log}:\n"
                     f"{tail(child.log)}"
                 )
             self._pause()
