@@ -73,8 +73,8 @@ def alert(record: RecordingRecord, now: datetime) -> dg.AssetObservation:
     """
     waited = now - (record.waiting_since or now)
     days = round(waited.total_seconds() / 86400, 1)
-    said = {"alert": f"waits for {days} days: {record.reason}", "waiting_days": days}
-    return _observation(names.RAW_RECORDING, record, {**said, **shown(record)}, None)
+    values = {"alert": f"waits for {days} days: {record.reason}", "waiting_days": days}
+    return _observation(names.RAW_RECORDING, record, {**values, **shown(record)}, None)
 
 
 def _both(
@@ -127,14 +127,14 @@ def shown(record: RecordingRecord) -> dict[str, Any]:
 def _shown_of_database(record: RecordingRecord) -> dict[str, Any]:
     if record.metadata is None:
         return {}
-    said = record.metadata.session
+    session = record.metadata.session
     values: dict[str, Any] = {
-        "projects": ", ".join(said.projects) or "none",
-        "qc": said.qc,
-        "eid": said.eid,
+        "projects": ", ".join(session.projects) or "none",
+        "qc": session.qc,
+        "eid": session.eid,
     }
-    if said.link:
-        values["alyx"] = dg.MetadataValue.url(said.link)
+    if session.link:
+        values["alyx"] = dg.MetadataValue.url(session.link)
     if record.pid:
         values["pid"] = record.pid
     return values
@@ -142,19 +142,19 @@ def _shown_of_database(record: RecordingRecord) -> dict[str, Any]:
 
 def _shown_metadata(record: RecordingRecord) -> dict[str, Any]:
     """Figures of animal, session and insertion; all of it is in the registry's record."""
-    said = record.metadata
-    if said is None:
+    metadata = record.metadata
+    if metadata is None:
         return {}
     values = {"state": record.state, "reason": record.reason, **_shown_of_database(record)}
-    values["tasks"] = ", ".join(task.protocol or task.collection for task in said.session.tasks)
-    if said.subject is not None:
-        known = said.subject.model_dump(exclude_none=True, mode="json")
+    values["tasks"] = ", ".join(task.protocol or task.collection for task in metadata.session.tasks)
+    if metadata.subject is not None:
+        known = metadata.subject.model_dump(exclude_none=True, mode="json")
         values.update({f"subject_{name}": value for name, value in known.items() if value != ""})
-    if said.insertion is not None:
-        values["probe_model"] = said.insertion.model
-        values["alignment"] = said.insertion.alignment
-        values["trajectories"] = ", ".join(t.provenance for t in said.insertion.trajectories)
-        values["n_xyz_picks"] = len(said.insertion.xyz_picks_um)
+    if metadata.insertion is not None:
+        values["probe_model"] = metadata.insertion.model
+        values["alignment"] = metadata.insertion.alignment
+        values["trajectories"] = ", ".join(t.provenance for t in metadata.insertion.trajectories)
+        values["n_xyz_picks"] = len(metadata.insertion.xyz_picks_um)
     return {name: value for name, value in values.items() if value != ""}
 
 
