@@ -97,24 +97,27 @@ def test_processes_in_a_folder_give_each_recording_one_key_and_lose_no_change(tm
     race(str(tmp_path / "store"), None)
 
 
-def test_an_idle_tick_does_not_revert_a_request_that_was_made_meanwhile(tmp_path: Path):
+@pytest.mark.parametrize("path", ["/data/M1/1", "/data/moved"])
+def test_a_tick_does_not_revert_what_was_changed_meanwhile(tmp_path: Path, path: str):
     store = Store(tmp_path)
     tick, command = Registry(store), Registry(store)
-    session = SessionInfo(subject="M1", date=date(2024, 5, 12), number="1", session_id="M1-1")
+    place = {"source": "rig", "session_id": "M1-1", "path": "/data/M1/1"}
+    session = SessionInfo(subject="M1", date=date(2024, 5, 12), number="1", **place)
     made = register(tick, session, recording(1), "v1", requested="v1")
-    seen = [Seen(description(1), {"probe00": "v1"})]
+    moved = description(1).model_copy(update={"folder": path})
+    seen = [Seen(moved, {"probe00": "v1"})]
     interrupted = []
 
     def planned(index):
         actions = plan(index, seen, [], datetime.now().astimezone(), requests=Requests(most=0))
         if not interrupted:
             interrupted.append(1)
-            command.update(made.key, lambda record: {"requested": None, "hold": "look first"})
+            command.update(made.key, lambda record: {"requested": None, "pid": "p"})
         return actions
 
     tick.transact(planned)
     after = command.get(made.key)
-    assert (after.requested, after.hold) == (None, "look first")
+    assert (after.requested, after.pid, after.session.path) == (None, "p", path)
 
 
 def test_who_loses_a_number_plans_again_on_what_the_other_wrote(tmp_path: Path):
@@ -127,10 +130,11 @@ def test_who_loses_a_number_plans_again_on_what_the_other_wrote(tmp_path: Path):
         index = before()
         if not calls:
             calls.append(1)
-            register_sessions(one, [description(2)])
+            register_sessions(one, [description(3)])
         return index
 
     two.refresh = late  # type: ignore[method-assign]
     register_sessions(two, [description(2)])
     records = Registry(Store(tmp_path)).all()
-    assert sorted(records) == ["M1_20240512_1_probe00", "M1_20240512_1_probe00-x2"]
+    assert {r.identity.probe_serial for r in records.values()} == {"1", "2", "3"}
+    assert sorted(records) == [f"M1_20240512_1_probe00{x}" for x in ("", "-x2", "-x3")]
