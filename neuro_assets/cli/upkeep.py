@@ -1,4 +1,4 @@
-"""Commands that look after what is stored: `verify`, `gc`, `delete-raw`."""
+"""Commands that look after what is stored: `verify`, `gc`, `upgrade-store`, `delete-raw`."""
 
 from __future__ import annotations
 
@@ -39,6 +39,26 @@ def gc(
         console.print(str(item))
     verb = "removed" if yes else "can be removed (add --yes)"
     console.print(f"{len(garbage)} leftovers {verb}.")
+
+
+@app.command("upgrade-store")
+def upgrade_store() -> None:
+    """Take a store that an older release made over: nothing is copied or computed again."""
+    from neuro_assets.assets.upgrade import adopt_outputs
+    from neuro_assets.registry.registry import Registry
+    from neuro_assets.registry.upgrade import adopt_records
+    from neuro_assets.store.opening import open_store
+
+    lab = open_lab()
+    store = open_store(lab.config.store, create=False, any_format=True)
+    with console.status("") as status:
+        adopted = adopt_outputs(store, lab.steps(), status.update)
+    n_records = adopt_records(Registry(store))  # writes the store's identity
+    for problem in adopted.problems:
+        console.print(f"[bold red]not adopted[/] {escape(problem)}")
+    console.print(f"{adopted.n_outputs} outputs and {n_records} recordings adopted.")
+    if adopted.problems:
+        raise typer.Exit(1)
 
 
 @app.command("delete-raw")

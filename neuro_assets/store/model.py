@@ -255,6 +255,9 @@ class Manifest(_Record):
         The run's turn for this key: of two outputs the one of the higher turn counts.
     repeatable : bool
         Whether the same inputs would give the same content again.
+    stored_in : str
+        Where its files are, where that is another folder of the store: an output of an older
+        format is adopted in place.
     extra : dict
         Anything else that an asset wants to be found again.
     """
@@ -284,6 +287,7 @@ class Manifest(_Record):
     digest: str = ""
     turn: int = 0
     repeatable: bool = True
+    stored_in: str = ""
     extra: Annotated[dict[str, Any], Plain] = {}
 
     @property

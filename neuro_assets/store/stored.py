@@ -86,6 +86,11 @@ class Stored:
         return f"{self.asset}/{self.key}/{self.version}/{self.attempt}"
 
     @property
+    def files_path(self) -> str:
+        """Folder of the files, relative to the store."""
+        return self.manifest.stored_in or self.path
+
+    @property
     def ref(self) -> InputRef:
         """How a manifest names it as an input."""
         return InputRef(
@@ -161,7 +166,7 @@ class Stored:
         entries = self._below(name)
         self._require(entries)
         self._refuse_code(name, entries)
-        return self.store.backend.locate(f"{self.path}/{name}")
+        return self.store.backend.locate(f"{self.files_path}/{name}")
 
     def has(self, name: str) -> bool:
         """Tell whether the output holds a file or a folder, by its manifest.
@@ -200,8 +205,8 @@ class Stored:
         root = self.store.backend.local_root
         if root is not None:
             self.check()
-            refuse_code(root / self.path)
-            return root / self.path
+            refuse_code(root / self.files_path)
+            return root / self.files_path
         own = process_folder(self.store.scratch) / "downloads" / _bucket_name(self.store.url)
         target = own / self.path
         with _guard:
@@ -230,15 +235,17 @@ class Stored:
         import pandas as pd
 
         self._require(self._below(f"{name}.parquet"))
-        path = f"{self.path}/{name}.parquet"
+        path = f"{self.files_path}/{name}.parquet"
         with explained(self.store.url), self.store.backend.open(path) as file:
             return pd.read_parquet(file, columns=columns)
 
     def _refuse_code(self, name: str, entries: list[FileEntry]) -> None:
         """Refuse what would run code when it is opened where it is stored."""
-        backend, folder = self.store.backend, f"{self.path}/{name}"
+        backend, folder = self.store.backend, f"{self.files_path}/{name}"
         if len(entries) == 1 and entries[0].path == name:
-            refuse_code_in([name], lambda one: backend.open(f"{self.path}/{one}"), self.path)
+            refuse_code_in(
+                [name], lambda one: backend.open(f"{self.files_path}/{one}"), self.files_path
+            )
         else:
             found = backend.entries(folder)
             refuse_code_in(found, lambda one: backend.open(f"{folder}/{one}"), folder)
@@ -271,11 +278,11 @@ class Stored:
             return None
         backend = self.store.backend
         if len(entries) == 1:
-            one = backend.entry(f"{self.path}/{entries[0].path}")
+            one = backend.entry(f"{self.files_path}/{entries[0].path}")
             sizes: dict[str, int] = {entries[0].path: one.size} if one else {}
         else:
             top = _common_folder(entry.path for entry in entries)
-            below = backend.entries(f"{self.path}/{top}" if top else self.path)
+            below = backend.entries(f"{self.files_path}/{top}" if top else self.files_path)
             sizes = {f"{top}/{path}" if top else path: e.size for path, e in below.items()}
         for entry in entries:
             size = sizes.get(entry.path)
@@ -300,7 +307,7 @@ class Stored:
         require_space(part, self.manifest.size_bytes, f"{self.asset} of {self.key}")
         entries = self.manifest.files
         try:
-            self.store.backend.download(self.path, [entry.path for entry in entries], part)
+            self.store.backend.download(self.files_path, [entry.path for entry in entries], part)
         except FileNotFoundError as error:  # removed since the check above
             raise self._deleted(str(error)) from error
         for entry in entries:

@@ -136,7 +136,7 @@ def _defects_of_key(
             except PermanentFailure as error:
                 yield _defect(stored, MANIFEST, "manifest", str(error))
                 continue
-            sizes = store.backend.entries(stored.path)
+            sizes = store.backend.entries(stored.files_path)
             for entry in files:
                 tell(fraction, f"{stored.path}/{entry.path}")
                 yield from _defects_of_file(stored, entry, sizes)
@@ -156,7 +156,7 @@ def _defects_of_file(stored: Stored, entry: FileEntry, sizes: dict[str, Entry]) 
         return
     digest = hashlib.sha256()
     store = stored.store
-    with explained(store.url), store.backend.open(f"{stored.path}/{entry.path}") as file:
+    with explained(store.url), store.backend.open(f"{stored.files_path}/{entry.path}") as file:
         while piece := file.read(_PIECE):
             digest.update(piece)
     if digest.hexdigest() != entry.sha256:

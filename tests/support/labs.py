@@ -40,7 +40,10 @@ class SmallLab:
 
     @cached_property
     def config(self) -> LabConfig:
-        return parse_config(self.text, base=self.folder)
+        noted, text = self.folder / "sessions_root", self.text
+        if noted.exists() and "sources:" not in text:
+            text += f"\nsources: [{{name: local, path: {noted.read_text()}}}]\n"
+        return parse_config(text, base=self.folder)
 
     @cached_property
     def defs(self) -> dg.Definitions:
@@ -59,6 +62,9 @@ class SmallLab:
         return SmallLab(self.folder, text, self.instance)
 
     def register(self, sessions: Path) -> list[str]:
+        (self.folder / "sessions_root").write_text(str(sessions))
+        self.__dict__.pop("config", None)
+        self.__dict__.pop("defs", None)
         source = LocalSessionSource(
             sessions, readers=tuple(self.config.readers), settle_s=0, bare_root=True
         )

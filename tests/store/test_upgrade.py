@@ -1,0 +1,121 @@
+"""A store that the first release made (`data/first_format.tar.xz`) is taken over in place.
+
+It holds one small recording, processed and published by that release: complete and skipped
+outputs, one version made twice, and a failure that is newer than its output.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from neuro_assets.assets.catalog import all_steps
+from neuro_assets.assets.inventory import OutputState, inventory
+from neuro_assets.assets.upgrade import adopt_outputs
+from neuro_assets.config import LabConfig, parse_config
+from neuro_assets.registry.registry import Registry
+from neuro_assets.registry.upgrade import adopt_records
+from neuro_assets.store import Store
+from neuro_assets.store.opening import open_store
+
+DATA = Path(__file__).parent / "data" / "first_format.tar.xz"
+KEY = "SIM-001_20250115_1_probe00"
+LAB = """
+lab: oldlab
+store: {url: store}
+steps:
+  bad_channels: {set: demo}
+sorters:
+  - {name: tridesclous2, set: default}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> LabConfig:
+    with tarfile.open(DATA) as file:
+        file.extractall(tmp_path, filter="data")
+    return parse_config(LAB, base=tmp_path)
+
+
+def committed(store: Store) -> dict[str, bytes]:
+    """Every file of every attempt that the first release committed."""
+    root = store.backend.local_root
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and len(path.relative_to(root).parts) > 4
+    }
+
+
+def upgrade(config: LabConfig) -> tuple[Store, int]:
+    store = open_store(config.store, create=False, any_format=True)
+    adopted = adopt_outputs(store, all_steps(config), lambda message: None)
+    assert adopted.problems == []
+    adopt_records(Registry(store))
+    return open_store(config.store, create=False), adopted.n_outputs
+
+
+def states(config: LabConfig, store: Store) -> dict[str, OutputState]:
+    found = inventory(store, {KEY: Registry(store).all()[KEY]}, all_steps(config))
+    return {state.asset: state for state in found}
+
+
+def test_everything_counts_as_before_and_nothing_is_copied_or_computed(config):
+    before = committed(Store(config.store.url))
+    store, n_outputs = upgrade(config)
+    assert n_outputs == 10
+    after = committed(store)
+    assert {name: after[name] for name in before} == before, "what was committed is untouched"
+    assert {Path(name).name for name in after.keys() - before.keys()} <= {"manifest.json"}
+    found = states(config, store)
+    assert {name: state.outcome.value for name, state in found.items()} == {
+        "compressed_recording": "complete", "bad_channels": "complete",
+        "recording_quality": "complete", "motion": "skipped", "sorting_tridesclous2": "skipped",
+        "analyzer_tridesclous2": "skipped", "unit_quality_tridesclous2": "skipped",
+        "units": "skipped", "lfp": "failed", "nwb": "complete",
+    }  # fmt: skip
+    reasons = {name: state.out_of_date for name, state in found.items() if state.out_of_date}
+    assert reasons == {}, "nothing is out of date that was not"
+
+
+def test_the_adopted_outputs_open_and_are_found_by_their_new_version(config):
+    store, _ = upgrade(config)
+    for name, state in states(config, store).items():
+        stored = state.stored
+        assert stored.manifest.digest and stored.manifest.stored_in, name
+        assert store.committed(name, KEY, stored.version) == stored
+        stored.check()
+    table = store.current("bad_channels", KEY).table("channels")
+    assert len(table) == 8
+    assert (store.current("compressed_recording", KEY).local() / "ap.zarr").is_dir()
+
+
+def test_a_second_upgrade_changes_nothing(config):
+    store, _ = upgrade(config)
+    before = committed(store)
+    _, n_outputs = upgrade(config)
+    assert n_outputs == 0
+    assert committed(store) == before
+
+
+def test_an_output_that_was_out_of_date_stays_so(config, tmp_path):
+    edited = parse_config(
+        LAB.replace("set: demo}", "set: demo}\n  lfp: {parameters: {lowpass_hz: 250}}"),
+        base=tmp_path,
+    )
+    store, _ = upgrade(edited)
+    current = store.current("lfp", KEY)
+    step = next(step for step in all_steps(edited) if step.name == "lfp")
+    assert step.version(current.manifest.inputs, KEY) != current.version
+
+
+def test_verify_and_gc_know_where_adopted_files_are(config):
+    store, _ = upgrade(config)
+    assert store.verify() == []
+    store.gc(older_than_h=0.0, dry_run=False)
+    assert store.verify() == []
+    for name, state in states(config, store).items():
+        state.stored.check()
+        assert state.stored.is_intact(), name
