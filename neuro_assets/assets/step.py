@@ -183,8 +183,19 @@ class StepSpec:
     def version(self, inputs: Sequence[InputRef], key: str) -> str:
         """Version of the output that the step would make of these inputs."""
         algorithm = self.parameters.algorithm_version
-        values = {**self.values(key), "clock": self.clock}
-        return version_of(self.name, algorithm, values, inputs, self.releases, key=key)
+        return self.version_with(algorithm, self.values(key), inputs, self.releases, key)
+
+    def version_with(
+        self,
+        algorithm: str,
+        values: Mapping[str, Any],
+        inputs: Sequence[InputRef],
+        packages: Mapping[str, str],
+        key: str,
+    ) -> str:
+        """Version of an output of this step made with other values."""
+        configuration = {**values, "clock": self.clock}
+        return version_of(self.name, algorithm, configuration, inputs, packages, key=key)
 
 
 def step(

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from neuro_assets.assets.step import StepSpec
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.sources.raw_input import externals
-from neuro_assets.store import InputRef, Manifest, Store, Stored, version_of
+from neuro_assets.store import InputRef, Manifest, Store, Stored
 from neuro_assets.store.digest import content_digest
-from neuro_assets.store.model import MANIFEST
+from neuro_assets.store.model import MANIFEST, jsonable
 from neuro_assets.store.pointers import CURRENT, FAILURE
 
 Progress = Callable[[str], None]
@@ -75,9 +76,16 @@ def _adopt(
     digest = content_digest(old.local(), old.manifest, {})
     digests[(step.name, key, pointer.attempt)] = digest
     refs = [_with_digest(store, key, ref, digests) for ref in old.manifest.inputs]
-    version = _version_now(old.manifest, step, refs)
+    values = _values(old.manifest, step)
+    version = _version(old.manifest, step, values, refs)
     manifest = old.manifest.model_copy(
-        update={"version": version, "inputs": refs, "digest": digest, "stored_in": old.path}
+        update={
+            "version": version,
+            "parameters": jsonable(values),
+            "inputs": refs,
+            "digest": digest,
+            "stored_in": old.path,
+        }
     )
     home = f"{step.name}/{key}"
     store.backend.write(f"{home}/{version}/{pointer.attempt}/{MANIFEST}", manifest.to_json())
@@ -107,10 +115,15 @@ def _with_digest(
     return ref.model_copy(update={"digest": digests[place]})
 
 
-def _version_now(manifest: Manifest, step: StepSpec, refs: Sequence[InputRef]) -> str:
-    """Version by today's rule of what was made then; values that were not recorded are today's."""
+def _values(manifest: Manifest, step: StepSpec) -> dict[str, Any]:
+    """Give the configuration that it was made with; values that were not recorded are today's."""
     values = step.values(manifest.key)
-    values |= {name: old for name, old in manifest.parameters.items() if name in values}
-    packages = {name: manifest.packages.get(name, "") for name in step.releases}
+    return values | {name: old for name, old in manifest.parameters.items() if name in values}
+
+
+def _version(
+    manifest: Manifest, step: StepSpec, values: dict[str, Any], refs: Sequence[InputRef]
+) -> str:
     algorithm = manifest.code_version.split("-")[0]
-    return version_of(step.name, algorithm, values, refs, packages, key=manifest.key)
+    packages = {name: manifest.packages.get(name, "") for name in step.releases}
+    return step.version_with(algorithm, values, refs, packages, manifest.key)

@@ -78,6 +78,9 @@ def test_everything_counts_as_before_and_nothing_is_copied_or_computed(config):
     }  # fmt: skip
     reasons = {name: state.out_of_date for name, state in found.items() if state.out_of_date}
     assert reasons == {}, "nothing is out of date that was not"
+    for step in all_steps(config):
+        stored = found[step.name].stored
+        assert step.version(stored.manifest.inputs, KEY) == stored.version, "nothing is made again"
 
 
 def test_the_adopted_outputs_open_and_are_found_by_their_new_version(config):
