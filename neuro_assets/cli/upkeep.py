@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
 from neuro_assets.cli.app import app
-from neuro_assets.cli.session import console, open_lab
+from neuro_assets.cli.session import console, open_lab, size_words
 from neuro_assets.outcomes import PermanentFailure
 
 
@@ -16,14 +17,26 @@ from neuro_assets.outcomes import PermanentFailure
 def verify(
     key: Annotated[str | None, typer.Argument(help="One recording; all when left out")] = None,
     asset: Annotated[str | None, typer.Option(help="One asset only")] = None,
+    mend: Annotated[
+        bool, typer.Option("--repair", help="Let an intact attempt count where one is damaged")
+    ] = False,
 ) -> None:
-    """Read every stored file again and compare it with its checksum."""
-    defects = open_lab().store().verify(asset, key)
-    for defect in defects:
-        console.print(f"[bold red]defect[/] {defect}")
-    console.print("Every stored file is as it was committed." if not defects else "")
-    if defects:
-        raise typer.Exit(1)
+    """Read everything stored again: files, manifests, pointers, registry, what cites what."""
+    store = open_lab().store()
+    defects = store.verify(asset, key)
+    if not defects:
+        console.print("Everything stored is as it was committed.")
+        return
+    table = Table("asset", "key", "file", "what", "detail", title=f"{len(defects)} defects")
+    for each in defects:
+        table.add_row(each.asset, each.key, escape(each.path), each.kind, escape(each.detail))
+    console.print(table)
+    for done in store.repair(defects) if mend else ():
+        outcome = f"attempt {done.attempt} counts now" if done.attempt else done.advice
+        console.print(escape(f"{done.asset} of {done.key}: {outcome}"))
+    if not mend:
+        console.print("Add --repair to let an intact attempt count where there is one.")
+    raise typer.Exit(1)
 
 
 @app.command()
@@ -31,12 +44,20 @@ def gc(
     older_than_h: Annotated[
         float, typer.Option(help="Leave what is younger, hours: it may be being written")
     ] = 24.0,
+    snapshots_d: Annotated[
+        float, typer.Option(help="Days for which earlier versions of the lab's tables are kept")
+    ] = 30.0,
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it only list")] = False,
 ) -> None:
     """List, or with --yes remove, leftovers of killed runs. Never a committed output in use."""
-    garbage = open_lab().store().gc(older_than_h=older_than_h, dry_run=not yes)
+    store = open_lab().store()
+    garbage = store.gc(older_than_h=older_than_h, snapshots_d=snapshots_d, dry_run=not yes)
+    table = Table("what", "path", "size", "files")
     for item in garbage:
-        console.print(str(item))
+        size = size_words(item.size_bytes)
+        table.add_row(item.kind, escape(item.path), size, str(item.n_files))
+    if garbage:
+        console.print(table)
     verb = "removed" if yes else "can be removed (add --yes)"
     console.print(f"{len(garbage)} leftovers {verb}.")
 

@@ -24,7 +24,8 @@ from neuro_assets.store.model import (
 )
 from neuro_assets.store.store import Store
 from neuro_assets.store.stored import Stored
-from neuro_assets.store.upkeep import Defect, Garbage
+from neuro_assets.store.upkeep import Garbage
+from neuro_assets.store.verify import Defect
 
 __all__ = [
     "WHOLE_LAB",

@@ -25,6 +25,7 @@ MANIFEST = "manifest.json"
 WHOLE_LAB = "lab"
 """Key of an output that is made once for all recordings (a cohort table)."""
 
+_CHECKSUM = "checksum"
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _MOST_CHARACTERS = 200
 
@@ -303,8 +304,27 @@ class Manifest(_Record):
         return sum(entry.size for entry in self.files)
 
     def to_json(self) -> bytes:
-        """Render as indented JSON, for the file that people may open."""
-        return pretty(self.model_dump(mode="json"))
+        """Render as indented JSON with a checksum of itself, for the file that people may open."""
+        content = self.model_dump(mode="json")
+        return pretty({**content, _CHECKSUM: hashlib.sha256(canonical(content)).hexdigest()})
+
+
+def is_sealed(content: dict[str, Any]) -> bool:
+    """Tell whether a manifest's JSON is as `Manifest.to_json` wrote it.
+
+    Parameters
+    ----------
+    content : dict
+        The parsed file.
+
+    Returns
+    -------
+    bool
+        True also for a manifest of an older release, which holds no checksum.
+    """
+    values = {name: value for name, value in content.items() if name != _CHECKSUM}
+    sealed = content.get(_CHECKSUM)
+    return sealed is None or sealed == hashlib.sha256(canonical(values)).hexdigest()
 
 
 class Pointer(_Record):

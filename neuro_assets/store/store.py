@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 
 from neuro_assets.store.attempt import Attempt
 from neuro_assets.store.lease import Lease
@@ -11,7 +10,8 @@ from neuro_assets.store.model import Manifest
 from neuro_assets.store.pointers import adopt, fail
 from neuro_assets.store.reader import StoreReader, check_names
 from neuro_assets.store.stored import Stored
-from neuro_assets.store.upkeep import Defect, Garbage, collect_garbage, find_defects
+from neuro_assets.store.upkeep import Garbage, collect_garbage
+from neuro_assets.store.verify import Defect, Repair, find_defects, repair
 
 
 class Store(StoreReader):
@@ -93,6 +93,9 @@ class Store(StoreReader):
     ) -> list[Defect]:
         """Read every committed file again and compare it with its checksum.
 
+        Manifests, pointers, what outputs were made from, files that nobody committed and, without
+        names, the registry's files are looked at too.
+
         Parameters
         ----------
         asset, key : str, optional
@@ -104,16 +107,40 @@ class Store(StoreReader):
         -------
         list of Defect
             Empty where all is well.
+
+        Raises
+        ------
+        PermanentFailure
+            When the store has nothing of that name.
         """
         return find_defects(self, asset, key, progress)
 
-    def gc(self, *, older_than_h: float = 24.0, dry_run: bool = True) -> list[Garbage]:
+    def repair(self, defects: list[Defect]) -> list[Repair]:
+        """Let an intact attempt count where the one that counts is damaged; nothing is removed.
+
+        Parameters
+        ----------
+        defects : list of Defect
+            From `verify`.
+
+        Returns
+        -------
+        list of Repair
+            One for each output whose counting attempt is damaged.
+        """
+        return repair(self, defects)
+
+    def gc(
+        self, *, older_than_h: float = 24.0, snapshots_d: float = 30.0, dry_run: bool = True
+    ) -> list[Garbage]:
         """Find, and if asked remove, what no reader can see or need.
 
         Parameters
         ----------
         older_than_h : float
             Hours since the last write to it; younger things may be in the making.
+        snapshots_d : float
+            Days for which earlier versions of the lab's tables are kept.
         dry_run : bool
             Only list.
 
@@ -121,8 +148,13 @@ class Store(StoreReader):
         -------
         list of Garbage
             What is (or was) there.
+
+        Raises
+        ------
+        PermanentFailure
+            When an age is negative or no number.
         """
-        return collect_garbage(self, timedelta(hours=older_than_h), dry_run=dry_run)
+        return collect_garbage(self, older_than_h, snapshots_d=snapshots_d, dry_run=dry_run)
 
     def lease(self, name: str, seconds: float, timeout_s: float | None = None) -> Lease:
         """Ask for the right to do something alone for a while.

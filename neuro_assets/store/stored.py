@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
 import threading
 from collections.abc import Iterable
@@ -225,7 +227,7 @@ class Stored:
         name : str
             Name without `.parquet`.
         columns : list of str, optional
-            Only these.
+            Only these; a table that is read whole is compared with its checksum.
 
         Returns
         -------
@@ -234,8 +236,13 @@ class Stored:
         """
         import pandas as pd
 
-        self._require(self._below(f"{name}.parquet"))
-        path = f"{self.files_path}/{name}.parquet"
+        [entry] = self._below(f"{name}.parquet")
+        path = f"{self.files_path}/{entry.path}"
+        self._require([entry])
+        if columns is None:
+            data = self.store.backend.read(path)
+            self._require_same(entry, hashlib.sha256(data).hexdigest())
+            return pd.read_parquet(io.BytesIO(data))
         with explained(self.store.url), self.store.backend.open(path) as file:
             return pd.read_parquet(file, columns=columns)
 
@@ -271,6 +278,11 @@ class Stored:
     def _require(self, entries: list[FileEntry]) -> None:
         if fault := self._first_fault(entries):
             raise self._deleted(*fault)
+
+    def _require_same(self, entry: FileEntry, sha256: str) -> None:
+        """Refuse a file that was read whole and is not what was committed."""
+        if sha256 != entry.sha256:
+            raise self._deleted(entry.path, "is not what was committed (its checksum differs)")
 
     def _first_fault(self, entries: list[FileEntry]) -> tuple[str, str] | None:
         """Find a file that is missing or of another size."""
@@ -314,6 +326,8 @@ class Stored:
             size = (part / entry.path).stat().st_size if (part / entry.path).is_file() else -1
             if size != entry.size:
                 raise self._deleted(entry.path, f"arrived with {size} bytes, not {entry.size}")
+            with (part / entry.path).open("rb") as file:
+                self._require_same(entry, hashlib.file_digest(file, "sha256").hexdigest())
         (part / MANIFEST).write_bytes(self.manifest.to_json())
         part.replace(target)
 

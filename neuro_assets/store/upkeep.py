@@ -1,53 +1,21 @@
-"""Looking after a store: reading everything again (`verify`), and removing garbage (`gc`)."""
+"""Removing garbage (`gc`): what no reader can see or need."""
 
 from __future__ import annotations
 
-import hashlib
+import math
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from neuro_assets.outcomes import Outcome, PermanentFailure
-from neuro_assets.store.errors import explained
+from neuro_assets.store.backend import Entry
 from neuro_assets.store.local import TEMPORARY
-from neuro_assets.store.model import MANIFEST, FileEntry, Manifest
-from neuro_assets.store.reader import StoreReader
+from neuro_assets.store.model import MANIFEST, WHOLE_LAB, Manifest
+from neuro_assets.store.reader import RESERVED, StoreReader
 from neuro_assets.store.scratch import abandoned_folders
-
-if TYPE_CHECKING:
-    from neuro_assets.store.backend import Entry
-    from neuro_assets.store.stored import Stored
-
-_PIECE = 4 << 20
-
-
-@dataclass(frozen=True)
-class Defect:
-    """Something committed that is not as it was written.
-
-    Parameters
-    ----------
-    asset, key, version, attempt : str
-        Of which output.
-    path : str
-        The file, relative to the attempt.
-    kind : str
-        `missing`, `size`, `checksum`, `manifest` or `pointer`.
-    detail : str
-        One line.
-    """
-
-    asset: str
-    key: str
-    version: str
-    attempt: str
-    path: str
-    kind: str
-    detail: str
+from neuro_assets.store.verify import is_complete
 
 
 @dataclass(frozen=True)
@@ -60,6 +28,7 @@ class Garbage:
         Relative to the store; a local folder's full path for scratch.
     kind : str
         `uncommitted` (a broken-off try), `duplicate` (the same version committed twice),
+        `snapshot` (an old version of a table of the whole lab),
         `temporary` (a file that was being written), `upload` (an unfinished transfer), `scratch`
         (left on this machine by a killed process).
     size_bytes : int
@@ -72,105 +41,6 @@ class Garbage:
     kind: str
     size_bytes: int
     n_files: int
-
-
-def find_defects(
-    store: StoreReader,
-    asset: str | None,
-    key: str | None,
-    progress: Callable[[float, str], None] | None,
-) -> list[Defect]:
-    """Compare every committed file with its manifest; see `Store.verify`.
-
-    Parameters
-    ----------
-    store : StoreReader
-        The store.
-    asset, key : str or None
-        Only these.
-    progress : callable or None
-        Called with the fraction done and a few words, at least twice a minute.
-
-    Returns
-    -------
-    list of Defect
-        In the order of the store.
-    """
-    homes = [
-        (name, each)
-        for name in ([asset] if asset else store.assets())
-        for each in ([key] if key else store.keys(name))
-    ]
-    defects: list[Defect] = []
-    tell = _Teller(progress)
-    for index, (name, each) in enumerate(homes):
-        tell(index / len(homes), f"{name} {each}")
-        defects += _defects_of_key(store, name, each, tell, index / len(homes))
-    if progress:
-        progress(1.0, f"{len(homes)} outputs, {len(defects)} defects")
-    return defects
-
-
-class _Teller:
-    """Reports at most once in five seconds, however often it is called."""
-
-    def __init__(self, progress: Callable[[float, str], None] | None) -> None:
-        self._progress = progress
-        self._last = 0.0
-
-    def __call__(self, fraction: float, words: str) -> None:
-        if self._progress and time.monotonic() - self._last > 5:
-            self._last = time.monotonic()
-            self._progress(fraction, words)
-
-
-def _defects_of_key(
-    store: StoreReader, asset: str, key: str, tell: _Teller, fraction: float
-) -> Iterator[Defect]:
-    for version in _versions(store, asset, key):
-        for attempt in store.attempts(asset, key, version):
-            stored = store.stored(asset, key, version, attempt)
-            tell(fraction, stored.path)
-            try:
-                files = stored.manifest.files
-            except PermanentFailure as error:
-                yield _defect(stored, MANIFEST, "manifest", str(error))
-                continue
-            sizes = store.backend.entries(stored.files_path)
-            for entry in files:
-                tell(fraction, f"{stored.path}/{entry.path}")
-                yield from _defects_of_file(stored, entry, sizes)
-    current = store.current(asset, key)
-    if current is not None and not store.backend.entry(f"{current.path}/{MANIFEST}"):
-        yield _defect(current, MANIFEST, "pointer", "current.json points at a removed output")
-
-
-def _defects_of_file(stored: Stored, entry: FileEntry, sizes: dict[str, Entry]) -> Iterator[Defect]:
-    found = sizes.get(entry.path)
-    if found is None:
-        yield _defect(stored, entry.path, "missing", "the file is not in the store")
-        return
-    if found.size != entry.size:
-        detail = f"{found.size} bytes instead of {entry.size}"
-        yield _defect(stored, entry.path, "size", detail)
-        return
-    digest = hashlib.sha256()
-    store = stored.store
-    with explained(store.url), store.backend.open(f"{stored.files_path}/{entry.path}") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-    if digest.hexdigest() != entry.sha256:
-        detail = f"SHA-256 {digest.hexdigest()[:16]}... instead of {entry.sha256[:16]}..."
-        yield _defect(stored, entry.path, "checksum", detail)
-
-
-def _defect(stored: Stored, path: str, kind: str, detail: str) -> Defect:
-    return Defect(stored.asset, stored.key, stored.version, stored.attempt, path, kind, detail)
-
-
-def _versions(store: StoreReader, asset: str, key: str) -> list[str]:
-    names = store.backend.names(f"{asset}/{key}")
-    return [name for name in names if name != "runs" and not name.endswith(".json")]
 
 
 @dataclass
@@ -189,15 +59,19 @@ class _Folder:
         self.committed |= path == MANIFEST
 
 
-def collect_garbage(store: StoreReader, age: timedelta, *, dry_run: bool) -> list[Garbage]:
+def collect_garbage(
+    store: StoreReader, age_h: float, *, snapshots_d: float, dry_run: bool
+) -> list[Garbage]:
     """Find, and if asked remove, garbage; see `Store.gc`.
 
     Parameters
     ----------
     store : StoreReader
         The store.
-    age : timedelta
-        Younger things are left alone.
+    age_h : float
+        Younger things are left alone, hours.
+    snapshots_d : float
+        Days for which earlier versions of a table of the whole lab are kept.
     dry_run : bool
         Only list.
 
@@ -205,11 +79,17 @@ def collect_garbage(store: StoreReader, age: timedelta, *, dry_run: bool) -> lis
     -------
     list of Garbage
         What is (or was) there.
+
+    Raises
+    ------
+    PermanentFailure
+        When an age is no number of hours or days.
     """
-    before = time.time() - age.total_seconds()
-    folders, temporary = _survey(store, before)
-    found = list(temporary)
+    now = time.time()
+    before = now - 3600 * _checked_age(age_h, "hours")
+    folders, found = _survey(store, before)
     duplicates = _duplicates(store, folders)
+    snapshots = _snapshots(store, folders, now - 86_400 * _checked_age(snapshots_d, "days"))
     for path, folder in sorted(folders.items()):
         if folder.modified >= before:
             continue
@@ -217,14 +97,21 @@ def collect_garbage(store: StoreReader, age: timedelta, *, dry_run: bool) -> lis
             found.append(Garbage(path, "uncommitted", folder.size, folder.count))
         elif path in duplicates:
             found.append(Garbage(path, "duplicate", folder.size, folder.count))
+        elif path in snapshots:
+            found.append(Garbage(path, "snapshot", folder.size, folder.count))
     if not dry_run:
-        for item in found:
-            _remove(store, item)
+        found = [item for item in found if _remove(store, item, before)]
     found += [
         Garbage(path, "upload", 0, 0)
-        for path in store.backend.abandoned_uploads(age.total_seconds(), remove=not dry_run)
+        for path in store.backend.abandoned_uploads(3600 * age_h, remove=not dry_run)
     ]
     return found + _scratch_garbage(store, before, dry_run=dry_run)
+
+
+def _checked_age(age: float, unit: str) -> float:
+    if math.isfinite(age) and age >= 0:
+        return age
+    raise PermanentFailure(f"{age} is no age: give a number of {unit}, 0 or more")
 
 
 def _survey(store: StoreReader, before: float) -> tuple[dict[str, _Folder], list[Garbage]]:
@@ -237,7 +124,7 @@ def _survey(store: StoreReader, before: float) -> tuple[dict[str, _Folder], list
             if parts[-1].endswith(TEMPORARY) and parts[-1].startswith("."):
                 if entry.modified < before:
                     temporary.append(Garbage(f"{top}/{path}", "temporary", entry.size, 1))
-            elif len(parts) > 3 and top in store.assets():
+            elif len(parts) > 3 and top not in RESERVED:
                 name = "/".join([top, *parts[:3]])
                 folders.setdefault(name, _Folder()).add("/".join(parts[3:]), entry)
     for name in _empty_attempts(store, folders, before):
@@ -255,7 +142,9 @@ def _empty_attempts(
     for asset in store.assets():
         for path in root.glob(f"{asset}/*/*/*"):
             name = path.relative_to(root).as_posix()
-            if path.is_dir() and name not in folders and path.stat().st_mtime < before:
+            if name in folders or path.is_symlink() or not path.is_dir():
+                continue
+            if path.stat().st_mtime < before:
                 yield name
 
 
@@ -280,8 +169,8 @@ def _redundant(store: StoreReader, group: list[str]) -> list[str]:
     """All complete attempts of a version but the one that `Store.committed` would give."""
     asset, key, version, _ = group[0].split("/")
     kept = store.committed(asset, key, version)
-    if kept is None:
-        return []
+    if kept is None or not is_complete(kept):
+        return []  # another one of them may be the intact copy: `verify --repair` finds out
     return [path for path in group if path != kept.path and _is_done(store, path)]
 
 
@@ -299,7 +188,9 @@ def _referenced(store: StoreReader, folders: dict[str, _Folder]) -> set[str]:
     for path, folder in folders.items():
         asset, key, *_ = path.split("/")
         manifest = _manifest(store, path) if folder.committed else None
-        used |= {ref.attempt for ref in manifest.inputs} if manifest else set()
+        if manifest is not None:
+            used |= {ref.attempt for ref in manifest.inputs}
+            used.add(manifest.stored_in.rpartition("/")[2])
         current = store.current(asset, key)
         if current is not None:
             used.add(current.attempt)
@@ -311,13 +202,37 @@ def _manifest(store: StoreReader, path: str) -> Manifest | None:
     return store.read_manifest(asset, key, version, attempt)
 
 
-def _remove(store: StoreReader, item: Garbage) -> None:
-    """Remove the manifest first: what is left of a removal that is cut short is invisible."""
+def _snapshots(store: StoreReader, folders: dict[str, _Folder], before: float) -> set[str]:
+    """Find old versions of tables of the whole lab; each refresh makes one."""
+    old = {
+        path
+        for path, folder in folders.items()
+        if folder.committed and folder.modified < before and path.split("/")[1] == WHOLE_LAB
+    }
+    if not old:
+        return set()
+    used = _referenced(store, folders)
+    return {path for path in old if path.rsplit("/", 1)[1] not in used}
+
+
+def _remove(store: StoreReader, item: Garbage, before: float) -> bool:
+    """Remove what is still garbage now; manifest first, so that half a removal is invisible."""
     if item.kind == "temporary":
         store.backend.remove(item.path)
-        return
-    store.backend.remove(f"{item.path}/{MANIFEST}")
-    store.backend.remove_tree(item.path)
+        return True
+    asset, key, _, attempt = item.path.split("/")
+    with store.backend.lock(f"{asset}/{key}"):
+        entries = store.backend.entries(item.path)
+        if any(entry.modified >= before for entry in entries.values()):
+            return False
+        if item.kind == "uncommitted" and MANIFEST in entries:
+            return False
+        current = store.current(asset, key)
+        if current is not None and current.attempt == attempt:
+            return False
+        store.backend.remove(f"{item.path}/{MANIFEST}")
+        store.backend.remove_tree(item.path)
+    return True
 
 
 def _scratch_garbage(store: StoreReader, before: float, *, dry_run: bool) -> list[Garbage]:

@@ -296,7 +296,7 @@ def test_gc_removes_a_broken_off_upload_and_nothing_else(server, store):
     kept = put(store, {"f": b"1"})
     overwrite(server, store, f"{ASSET}/{KEY}/{VERSIONS[1]}/20200101T0-dead/half.zarr/0", b"123")
     assert store.gc(older_than_h=1) == [], "too young"
-    garbage = store.gc(older_than_h=-1, dry_run=False)
+    garbage = store.gc(older_than_h=0, dry_run=False)
     assert [(g.kind, g.size_bytes, g.n_files) for g in garbage] == [("uncommitted", 3, 1)]
     assert not [path for path in objects(server, store) if "dead" in path]
     assert store.verify() == [] and store.current(ASSET, KEY) == kept
@@ -307,7 +307,7 @@ def test_gc_ends_multipart_uploads_that_nobody_finished(moto, url, tmp_path):
     boto = client(moto)
     name = f"{store.url.removeprefix(f's3://{BUCKET}/')}/units/k/v/a/big"
     boto.create_multipart_upload(Bucket=BUCKET, Key=name)  # moto dates it back to 2010
-    assert [(g.kind, g.path) for g in store.gc(older_than_h=-1, dry_run=False)] == [
+    assert [(g.kind, g.path) for g in store.gc(older_than_h=0, dry_run=False)] == [
         ("upload", "units/k/v/a/big")
     ]
     assert not boto.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
@@ -410,7 +410,7 @@ def test_a_connection_that_drops_in_mid_upload_shows_nothing_and_loses_nothing(
     proxy.limit = None
     again = put(through, files, version=VERSIONS[1])
     assert store.current(ASSET, KEY) == again and again.is_intact()
-    store.gc(older_than_h=-1, dry_run=False)
+    store.gc(older_than_h=0, dry_run=False)
     left = {path for path in objects(server, store) if VERSIONS[1] in path}
     assert left == {f"{again.path}/{name}" for name in ("a", "big", "manifest.json")}
 
@@ -441,7 +441,7 @@ def test_a_connection_that_drops_at_the_manifest_leaves_only_garbage(
         put(through, {"g": b"22"}, version=VERSIONS[1])
     assert store.current(ASSET, KEY) == kept
     assert store.attempts(ASSET, KEY, VERSIONS[1]) == []
-    assert [g.kind for g in store.gc(older_than_h=-1)] == ["uncommitted"]
+    assert [g.kind for g in store.gc(older_than_h=0)] == ["uncommitted"]
 
 
 # -- several processes ----------------------------------------------------------------------------
@@ -484,7 +484,7 @@ def test_two_processes_at_once_end_in_one_committed_attempt(server, store, tmp_p
     assert {entry.path for entry in stored.manifest.files} == {f"{name}-{i}" for i in range(10)}
     below = [path for path in objects(server, store) if path.startswith(f"{stored.path}/")]
     assert len(below) == 11, "no file of the other in it"
-    store.gc(older_than_h=-1, dry_run=False)
+    store.gc(older_than_h=0, dry_run=False)
     assert not [path for path in objects(server, store) if "/two-" in path and name == "one"]
     assert store.verify() == []
 
@@ -515,7 +515,7 @@ def test_kills_in_the_middle_of_uploads_show_no_half_output_and_lose_none(
     check_whole(store.current(ASSET, KEY))
     for version in VERSIONS:
         check_whole(write_once(store, version))
-    store.gc(older_than_h=-1, dry_run=False)
+    store.gc(older_than_h=0, dry_run=False)
     assert store.verify() == []
     check_whole(store.current(ASSET, KEY))
 

@@ -484,7 +484,8 @@ def test_verify_names_a_flipped_byte_a_cut_file_and_a_missing_one(store, tmp_pat
     ]
     assert {(d.asset, d.key, d.attempt) for d in defects} == {("units", KEY, stored.attempt)}
     assert seen[-1] == 1.0
-    assert store.verify("units", "M2_20240512_1_probe00") == []
+    with pytest.raises(PermanentFailure, match="nothing of 'M2_20240512_1_probe00'"):
+        store.verify("units", "M2_20240512_1_probe00")
 
 
 def test_verify_reports_a_pointer_to_a_removed_output(store, tmp_path):
@@ -572,7 +573,7 @@ def test_gc_removes_the_scratch_of_a_killed_process_and_not_of_a_living_one(tmp_
     store = Store(tmp_path / "store", scratch=tmp_path / "scratch")
     with store.attempt("units", KEY, V1) as mine:
         (mine.scratch / "mine").write_bytes(b"x")
-        found = [g for g in store.gc(older_than_h=-1, dry_run=False) if g.kind == "scratch"]
+        found = [g for g in store.gc(older_than_h=0, dry_run=False) if g.kind == "scratch"]
         assert [(g.size_bytes, g.n_files) for g in found] == [(100, 1)]
         assert (mine.scratch / "mine").is_file()
     assert len(list((tmp_path / "scratch").iterdir())) == 1

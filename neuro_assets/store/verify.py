@@ -1,0 +1,293 @@
+"""Reading everything again: what is stored is compared with what was committed, and mended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from neuro_assets.config.base import nearest
+from neuro_assets.outcomes import Outcome, PermanentFailure
+from neuro_assets.store.backend import Entry
+from neuro_assets.store.errors import explained
+from neuro_assets.store.local import TEMPORARY
+from neuro_assets.store.model import MANIFEST, FileEntry, InputRef, Manifest, Pointer, is_sealed
+from neuro_assets.store.reader import StoreReader
+from neuro_assets.store.stored import Stored
+
+CURRENT = "current.json"
+_PIECE = 4 << 20
+_REPORT_S = 5.0
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Defect:
+    """Something committed that is not as it was written.
+
+    Parameters
+    ----------
+    asset, key, version, attempt : str
+        Of which output; a file of the registry has the asset `registry` only.
+    path : str
+        The file, relative to the attempt, or to the key for a pointer.
+    kind : str
+        `missing`, `size`, `checksum`, `extra` (nobody committed it), `manifest`, `pointer`,
+        `input` (what it was made from is gone) or `registry`.
+    detail : str
+        One line.
+    """
+
+    asset: str
+    key: str
+    version: str
+    attempt: str
+    path: str
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What became of a damaged output that counts.
+
+    Parameters
+    ----------
+    asset, key : str
+        Which one.
+    attempt : str
+        The intact attempt that counts now; empty where there is none.
+    advice : str
+        What is left to do.
+    """
+
+    asset: str
+    key: str
+    attempt: str
+    advice: str
+
+
+def find_defects(
+    store: StoreReader, asset: str | None, key: str | None, progress: Progress | None
+) -> list[Defect]:
+    """Compare every committed file with its manifest; see `Store.verify`.
+
+    Parameters
+    ----------
+    store : StoreReader
+        The store.
+    asset, key : str or None
+        Only these; the registry is read where both are None.
+    progress : callable or None
+        Called with the fraction done and a few words, at least twice a minute.
+
+    Returns
+    -------
+    list of Defect
+        In the order of the store.
+
+    Raises
+    ------
+    PermanentFailure
+        When the store has nothing of that name.
+    """
+    homes = _homes(store, asset, key)
+    defects: list[Defect] = []
+    report = _Reporter(progress)
+    for index, (name, each) in enumerate(homes):
+        report.fraction = index / len(homes)
+        report(f"{name} {each}")
+        defects += _defects_of_key(store, name, each, report)
+    if asset is None and key is None:
+        defects += _defects_of_registry(store)
+    if progress:
+        progress(1.0, f"{len(homes)} outputs, {len(defects)} defects")
+    return defects
+
+
+def repair(store: StoreReader, defects: list[Defect]) -> list[Repair]:
+    """Let an intact attempt count where the one that counts is damaged; nothing is removed.
+
+    Parameters
+    ----------
+    store : StoreReader
+        The store.
+    defects : list of Defect
+        From `find_defects`.
+
+    Returns
+    -------
+    list of Repair
+        One for each output whose counting attempt is damaged.
+    """
+    damaged = {each.attempt for each in defects if each.attempt and each.kind != "input"}
+    homes = {(each.asset, each.key) for each in defects if each.kind not in ("registry", "input")}
+    return [found for home in sorted(homes) if (found := _repair_key(store, *home, damaged))]
+
+
+def _repair_key(store: StoreReader, asset: str, key: str, damaged: set[str]) -> Repair | None:
+    path = f"{asset}/{key}/{CURRENT}"
+    try:
+        pointer = Pointer.model_validate_json(store.backend.read(path))
+    except (FileNotFoundError, ValidationError):
+        pointer = None
+    if pointer is not None and pointer.attempt not in damaged:
+        return None
+    versions = [pointer.version] if pointer else _versions(store, asset, key)
+    for stored in sorted(_attempts(store, asset, key, versions), key=lambda one: one.attempt)[::-1]:
+        if stored.attempt in damaged or not stored.is_intact():
+            continue
+        values = {"version": stored.version, "attempt": stored.attempt, "outcome": stored.outcome}
+        mended = pointer.model_copy(update=values) if pointer else Pointer(**values)
+        store.backend.write(path, mended.to_json())
+        return Repair(asset, key, stored.attempt, "")
+    advice = f"no intact copy: neuro-assets run {key} --only {asset} --force"
+    return Repair(asset, key, "", advice)
+
+
+def _homes(store: StoreReader, asset: str | None, key: str | None) -> list[tuple[str, str]]:
+    """Which outputs are read; a name that the store does not have is a mistake."""
+    assets = store.assets()
+    if asset is not None and asset not in assets:
+        raise PermanentFailure(f"the store has nothing of {asset!r}{nearest(asset, assets)}")
+    every = [(name, each) for name in ([asset] if asset else assets) for each in store.keys(name)]
+    homes = [home for home in every if key in (None, home[1])]
+    if key is not None and not homes:
+        keys = {each for _, each in every}
+        raise PermanentFailure(f"the store has nothing of {key!r}{nearest(key, keys)}")
+    return homes
+
+
+class _Reporter:
+    """Reports at most once in five seconds, however often it is called."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._last = 0.0
+        self.fraction = 0.0
+
+    def __call__(self, message: str) -> None:
+        if self._progress and time.monotonic() - self._last > _REPORT_S:
+            self._last = time.monotonic()
+            self._progress(self.fraction, message)
+
+
+def _versions(store: StoreReader, asset: str, key: str) -> list[str]:
+    names = store.backend.names(f"{asset}/{key}")
+    return [name for name in names if name != "runs" and not name.endswith(".json")]
+
+
+def _attempts(
+    store: StoreReader, asset: str, key: str, versions: list[str] | None = None
+) -> Iterator[Stored]:
+    for version in versions or _versions(store, asset, key):
+        for attempt in store.attempts(asset, key, version):
+            yield store.stored(asset, key, version, attempt)
+
+
+def _defects_of_key(
+    store: StoreReader, asset: str, key: str, report: _Reporter
+) -> Iterator[Defect]:
+    for stored in _attempts(store, asset, key):
+        report(stored.path)
+        path = f"{stored.path}/{MANIFEST}"
+        try:
+            content = json.loads(store.backend.read(path))
+            manifest = Manifest.model_validate(content)
+        except (ValueError, FileNotFoundError) as error:
+            yield _defect(stored, MANIFEST, "manifest", f"cannot be read: {type(error).__name__}")
+            continue
+        if not is_sealed(content):
+            yield _defect(stored, MANIFEST, "manifest", "is not as it was written")
+        sizes = store.backend.entries(manifest.stored_in or stored.path)
+        for entry in manifest.files:
+            report(f"{stored.path}/{entry.path}")
+            yield from _defects_of_file(stored, entry, sizes.pop(entry.path, None))
+        sizes.pop(MANIFEST, None)
+        for name in sizes:
+            if not name.endswith(TEMPORARY):
+                yield _defect(stored, name, "extra", "nobody committed this file")
+        for ref in manifest.inputs:
+            yield from _defects_of_input(store, stored, ref)
+    for name in (CURRENT, "failure.json"):
+        yield from _defects_of_pointer(store, asset, key, name)
+
+
+def _defects_of_file(stored: Stored, entry: FileEntry, found: Entry | None) -> Iterator[Defect]:
+    if found is None:
+        yield _defect(stored, entry.path, "missing", "the file is not in the store")
+        return
+    if found.size != entry.size:
+        detail = f"{found.size} bytes instead of {entry.size}"
+        yield _defect(stored, entry.path, "size", detail)
+        return
+    digest = hashlib.sha256()
+    store = stored.store
+    with explained(store.url), store.backend.open(f"{stored.files_path}/{entry.path}") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    if digest.hexdigest() != entry.sha256:
+        detail = f"SHA-256 {digest.hexdigest()[:16]}... instead of {entry.sha256[:16]}..."
+        yield _defect(stored, entry.path, "checksum", detail)
+
+
+def _defects_of_input(store: StoreReader, stored: Stored, ref: InputRef) -> Iterator[Defect]:
+    """Whether what an output was made from is still there; raw data have no attempt."""
+    asset, _, key = ref.asset.partition(":")
+    path = f"{asset}/{key or stored.key}/{ref.version}/{ref.attempt}"
+    if ref.attempt and store.backend.entry(f"{path}/{MANIFEST}") is None:
+        yield _defect(stored, MANIFEST, "input", f"was made from {path}, which is gone")
+
+
+def _defects_of_pointer(store: StoreReader, asset: str, key: str, name: str) -> Iterator[Defect]:
+    path = f"{asset}/{key}/{name}"
+    try:
+        pointer = Pointer.model_validate_json(store.backend.read(path))
+    except FileNotFoundError:
+        return
+    except ValidationError:
+        yield Defect(asset, key, "", "", name, "pointer", "cannot be read")
+        return
+    target = f"{asset}/{key}/{pointer.version}/{pointer.attempt}"
+    if store.backend.entry(f"{target}/{MANIFEST}") is None:
+        values = (asset, key, pointer.version, pointer.attempt)
+        yield Defect(*values, name, "pointer", "points at a removed output")
+
+
+def _defects_of_registry(store: StoreReader) -> Iterator[Defect]:
+    for name in store.backend.entries("registry"):
+        if name.endswith(".json"):
+            try:
+                json.loads(store.backend.read(f"registry/{name}"))
+            except (ValueError, FileNotFoundError):
+                key = name.rpartition("/")[2].removesuffix(".json")
+                yield Defect("registry", key, "", "", name, "registry", "is not JSON")
+
+
+def _defect(stored: Stored, path: str, kind: str, detail: str) -> Defect:
+    return Defect(stored.asset, stored.key, stored.version, stored.attempt, path, kind, detail)
+
+
+def is_complete(stored: Stored) -> bool:
+    """Tell whether an output is committed with every byte of its files.
+
+    Parameters
+    ----------
+    stored : Stored
+        Any attempt.
+
+    Returns
+    -------
+    bool
+        False for a failure.
+    """
+    if not stored.is_intact() or stored.outcome is Outcome.FAILED:
+        return False
+    sizes = stored.store.backend.entries(stored.files_path)
+    files = stored.manifest.files
+    return not any(defect for f in files for defect in _defects_of_file(stored, f, sizes[f.path]))

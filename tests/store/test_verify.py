@@ -1,0 +1,260 @@
+"""`verify` sees every way in which a store can differ from what was committed; `--repair` mends."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from neuro_assets.outcomes import Outcome, PermanentFailure
+from neuro_assets.store import WHOLE_LAB, InputRef, Manifest, Store, Stored
+from neuro_assets.store import upkeep as upkeep_module
+
+KEY, ASSET = "M1_20240512_1_probe00", "units"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "store"), scratch=tmp_path / "scratch")
+
+
+def put(
+    store: Store, content: bytes = b"1234", *, asset: str = ASSET, key: str = KEY,
+    version: str = "aa", inputs: list[InputRef] | None = None,
+) -> Stored:  # fmt: skip
+    """Commit one file; of one version several attempts, as forced runs make them."""
+    with store.attempt(asset, key, version) as attempt:
+        (attempt.folder / "a").write_bytes(content)
+        manifest = Manifest(
+            asset=asset, key=key, version=version, outcome=Outcome.COMPLETE, inputs=inputs or []
+        )
+        return attempt.commit(manifest)
+
+
+def place(store: Store, stored: Stored) -> Path:
+    return Path(store.url) / stored.path
+
+
+def kinds(store: Store) -> list[tuple[str, str]]:
+    return [(each.kind, each.path) for each in store.verify()]
+
+
+def test_an_untouched_store_has_no_defect(store: Store) -> None:
+    first = put(store)
+    put(store, asset="lfp", inputs=[first.ref, InputRef(asset="raw_recording", version="v")])
+    store.write_json_atomic("registry/x.json", {})
+    assert store.verify() == []
+
+
+@pytest.mark.parametrize("field", ["parameters", "files", "inputs", "outcome"])
+def test_a_manifest_that_was_edited_is_a_defect(store: Store, field: str) -> None:
+    path = place(store, put(store)) / "manifest.json"
+    content = json.loads(path.read_text())
+    edited = {"parameters": {"x": 1}, "files": [], "inputs": [], "outcome": "skipped"}[field]
+    content[field] = edited if content[field] != edited else [{"asset": "b", "version": "c"}]
+    path.write_text(json.dumps(content))
+    assert ("manifest", "manifest.json") in kinds(store)
+
+
+def test_a_manifest_that_cannot_be_read_is_a_defect(store: Store) -> None:
+    (place(store, put(store)) / "manifest.json").write_text("{")
+    assert kinds(store) == [("manifest", "manifest.json")]
+
+
+def test_a_manifest_of_an_older_release_without_a_checksum_is_none(store: Store) -> None:
+    path = place(store, put(store)) / "manifest.json"
+    content = json.loads(path.read_text())
+    del content["checksum"]
+    path.write_text(json.dumps(content))
+    assert store.verify() == []
+
+
+def test_a_file_that_nobody_committed_is_a_defect(store: Store) -> None:
+    (place(store, put(store)) / "planted.npy").write_bytes(b"1")
+    assert kinds(store) == [("extra", "planted.npy")]
+
+
+def test_an_input_that_is_gone_is_a_defect(store: Store) -> None:
+    first = put(store)
+    put(store, asset="lfp", inputs=[first.ref])
+    lab_wide = InputRef(asset=f"{ASSET}:{KEY}", version=first.version, attempt=first.attempt)
+    put(store, asset="table", key=WHOLE_LAB, inputs=[lab_wide])
+    (place(store, first) / "manifest.json").unlink()
+    found = [(each.asset, each.kind) for each in store.verify()]
+    assert found == [("lfp", "input"), ("table", "input"), (ASSET, "pointer")]
+
+
+def test_a_pointer_that_cannot_be_read_is_a_defect(store: Store) -> None:
+    put(store)
+    (Path(store.url) / ASSET / KEY / "current.json").write_text('{"version": 3}')
+    assert kinds(store) == [("pointer", "current.json")]
+
+
+def test_a_damaged_file_of_the_registry_is_a_defect(store: Store) -> None:
+    put(store)
+    store.write_json_atomic("registry/good.json", {})
+    store.backend.write("registry/log/3.json", b"{")
+    assert kinds(store) == [("registry", "log/3.json")]
+
+
+def test_unknown_names_are_errors_that_name_the_nearest(store: Store) -> None:
+    put(store)
+    with pytest.raises(PermanentFailure, match="nothing of 'unit'; did you mean 'units'"):
+        store.verify("unit")
+    with pytest.raises(PermanentFailure, match=f"did you mean '{KEY}'"):
+        store.verify(key=KEY[:-1])
+
+
+def forced(store: Store, content: bytes) -> Stored:
+    """Another attempt of the same version."""
+    time.sleep(0.001)
+    return put(store, content)
+
+
+def test_repair_lets_an_intact_attempt_count(store: Store) -> None:
+    first, second = put(store), forced(store, b"1234")
+    assert store.current(ASSET, KEY) == second
+    (place(store, second) / "a").write_bytes(b"9999")
+    [done] = store.repair(store.verify())
+    assert (done.attempt, done.advice) == (first.attempt, "")
+    assert store.current(ASSET, KEY) == first
+    assert store.repair(store.verify()) == [], "what does not count is left to gc"
+
+
+def test_repair_says_what_to_run_where_nothing_is_intact(store: Store) -> None:
+    stored = put(store)
+    (place(store, stored) / "a").unlink()
+    [done] = store.repair(store.verify())
+    assert done.attempt == ""
+    assert f"neuro-assets run {KEY} --only {ASSET} --force" in done.advice
+    assert store.current(ASSET, KEY) == stored
+
+
+def test_repair_writes_a_damaged_pointer_anew(store: Store) -> None:
+    stored = put(store)
+    (Path(store.url) / ASSET / KEY / "current.json").write_text("{")
+    [done] = store.repair(store.verify())
+    assert done.attempt == stored.attempt
+    assert store.current(ASSET, KEY) == stored
+    assert store.verify() == []
+
+
+# -- readers --------------------------------------------------------------------------------------
+
+
+def test_a_table_that_is_read_whole_is_compared_with_its_checksum(store: Store) -> None:
+    with store.attempt(ASSET, KEY, "aa") as attempt:
+        pd.DataFrame({"x": range(3)}).to_parquet(attempt.folder / "t.parquet")
+        made = Manifest(asset=ASSET, key=KEY, version="aa", outcome=Outcome.COMPLETE)
+        stored = attempt.commit(made)
+    assert list(stored.table("t")["x"]) == [0, 1, 2]
+    path = place(store, stored) / "t.parquet"
+    size = path.stat().st_size
+    pd.DataFrame({"x": [0, 1, 7]}).to_parquet(path)
+    assert path.stat().st_size == size
+    with pytest.raises(PermanentFailure, match="its checksum differs"):
+        store.current(ASSET, KEY).table("t")
+
+
+# -- gc -------------------------------------------------------------------------------------------
+
+
+def age(path: Path, hours: float = 48) -> None:
+    then = time.time() - hours * 3600
+    for each in [path, *path.rglob("*")]:
+        os.utime(each, (then, then), follow_symlinks=False)
+
+
+@pytest.mark.parametrize("value", [-1, -0.1, math.nan, math.inf])
+@pytest.mark.parametrize("name", ["older_than_h", "snapshots_d"])
+def test_an_age_is_a_number_of_hours_or_days(store: Store, name: str, value: float) -> None:
+    with pytest.raises(PermanentFailure, match="is no age"):
+        store.gc(**{name: value})
+
+
+def test_what_is_committed_after_the_survey_stays(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow step commits between the listing and the removal."""
+    stored = put(store)
+    manifest = place(store, stored) / "manifest.json"
+    content = manifest.read_bytes()
+    manifest.unlink()
+    (Path(store.url) / ASSET / KEY / "current.json").unlink()
+    age(place(store, stored))
+    real = upkeep_module._survey
+
+    def survey(*arguments):
+        found = real(*arguments)
+        manifest.write_bytes(content)
+        age(place(store, stored))
+        return found
+
+    monkeypatch.setattr(upkeep_module, "_survey", survey)
+    assert store.gc(dry_run=False) == []
+    assert store.committed(ASSET, KEY, "aa") == stored
+
+
+def test_a_duplicate_of_a_damaged_copy_stays(store: Store) -> None:
+    first, second = put(store), forced(store, b"1234")
+    (place(store, second) / "a").write_bytes(b"9999")
+    for each in (first, second):
+        age(place(store, each))
+    assert store.gc(dry_run=False) == []
+    (place(store, second) / "a").write_bytes(b"1234")
+    age(place(store, second))
+    assert [each.path for each in store.gc(dry_run=False)] == [first.path]
+
+
+def test_what_became_current_after_the_survey_stays(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = put(store), forced(store, b"1234")
+    for each in (first, second):
+        age(place(store, each))
+    real_duplicates = upkeep_module._duplicates
+
+    def duplicates(*arguments):
+        found = real_duplicates(*arguments)
+        store.adopt(first)
+        return found
+
+    monkeypatch.setattr(upkeep_module, "_duplicates", duplicates)
+    assert store.gc(dry_run=False) == []
+    assert store.current(ASSET, KEY) == first
+    assert first.is_intact()
+
+
+def test_gc_follows_no_link(store: Store, tmp_path: Path) -> None:
+    put(store)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "data").write_bytes(b"1")
+    home = Path(store.url) / ASSET / KEY / "bb"
+    home.mkdir()
+    (home / "linked").symlink_to(precious)
+    (home / "broken_off").mkdir()
+    (home / "broken_off" / "inner").symlink_to(precious)
+    age(home)
+    age(precious)
+    store.gc(dry_run=False)
+    assert (precious / "data").read_bytes() == b"1"
+    assert not (home / "broken_off").exists()
+
+
+def test_old_snapshots_of_a_table_go_and_the_one_that_counts_stays(store: Store) -> None:
+    made = [put(store, key=WHOLE_LAB, version=f"v{n}") for n in range(3)]
+    for stored, days in zip(made, (40, 20, 60), strict=True):
+        age(place(store, stored), hours=24 * days)
+    garbage = store.gc(dry_run=False)
+    assert [(each.kind, each.path) for each in garbage] == [("snapshot", made[0].path)]
+    assert store.current(ASSET, WHOLE_LAB) == made[2]
+    of_a_recording = put(store)
+    put(store, version="bb")
+    age(place(store, of_a_recording), hours=24 * 400)
+    assert store.gc() == []
