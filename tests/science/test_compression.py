@@ -167,11 +167,27 @@ def test_chunks_are_channel_major_and_read_by_the_stock_codec(tmp_path):
     array = zarr.open_consolidated(str(tmp_path / "ap.zarr"))["traces_seg0"]
     assert array.order == "F"
     assert array.chunks == (3000, 8)
-    assert array.compressor.codec_id == "pcodec"
+    [codec] = array.filters
+    assert codec.codec_id == "pcodec"
     raw = (tmp_path / "ap.zarr" / "traces_seg0" / "0.0").read_bytes()
-    np.testing.assert_array_equal(
-        np.asarray(array.compressor.decode(raw)).reshape(8, 3000), values[:, :8].T
-    )
+    coded = array.compressor.decode(raw)
+    np.testing.assert_array_equal(np.asarray(codec.decode(coded)).reshape(8, 3000), values[:, :8].T)
+
+
+@pytest.mark.parametrize("name", ["traces_seg0/0.0", "channel_ids/0"])
+def test_a_flipped_bit_of_a_chunk_is_noticed_by_any_reader(tmp_path, name):
+    import spikeinterface as si
+
+    raw = write_raw(tmp_path, samples(3000))
+    compress_recording({"ap": open_stream(raw)}, tmp_path, PARAMETERS)
+    chunk = tmp_path / "ap.zarr" / name
+    whole = chunk.read_bytes()
+    for position in range(0, len(whole), max(1, len(whole) // 40)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1
+        chunk.write_bytes(damaged)
+        with pytest.raises(RuntimeError, match="Zstd"):
+            si.read_zarr(tmp_path / "ap.zarr").get_traces()
 
 
 def test_the_delta_follows_the_data():

@@ -64,6 +64,21 @@ def make_codec(dtype: np.dtype, level: int, delta: str, chunk_samples: int) -> A
     return PCodec(level=level, mode_spec=mode, equal_pages_up_to=page, **spec)
 
 
+def checksum() -> Any:
+    """Build the outer codec of every chunk: a frame whose checksum every Zarr reader compares.
+
+    Returns
+    -------
+    numcodecs.abc.Codec
+        Zstd at its fastest useful level, with the checksum that zstd keeps of its content (XXH64).
+        pcodec and Blosc keep none, and decode flipped bits to other samples; numcodecs' own
+        checksums do not decode to what pcodec takes.
+    """
+    from numcodecs import Zstd
+
+    return Zstd(level=1, checksum=True)
+
+
 WORTH_A_LEVEL = 0.995
 """One level more costs a twelfth of the write speed and nothing on reading; it is taken where it
 leaves less than this part of a sample (0.991 on real Neuropixels 2.0 data; the next one 0.996)."""

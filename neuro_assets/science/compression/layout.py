@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neuro_assets.formats.timeline import timeline_of
+from neuro_assets.science.compression.codec import checksum
 
 if TYPE_CHECKING:
     from spikeinterface.core import BaseRecording
@@ -57,9 +58,10 @@ def create(recording: BaseRecording, folder: Path, columns: np.ndarray) -> Any:
         attributes["probegroup"] = check_json(probegroup.to_dict(array_as_list=True))
     # Zarr would put every number of the probe on a line of its own: 280 kB for 384 channels.
     root.store[zarr.storage.attrs_key] = _compact(attributes)
-    root.create_dataset("channel_ids", data=np.asarray(recording.channel_ids))
+    outer = checksum()
+    root.create_dataset("channel_ids", data=np.asarray(recording.channel_ids), compressor=outer)
     properties = root.create_group("properties")
-    properties.create_dataset(RAW_COLUMN, data=np.asarray(columns, np.int64))
+    properties.create_dataset(RAW_COLUMN, data=np.asarray(columns, np.int64), compressor=outer)
     _write_properties(recording, properties)
     _write_times(recording, root)
     return root
@@ -83,7 +85,7 @@ def add_traces(
     chunk : int
         Samples in a chunk; a chunk holds all channels.
     codec : numcodecs.abc.Codec
-        Compressor.
+        From `make_codec`.
 
     Returns
     -------
@@ -97,19 +99,20 @@ def add_traces(
         chunks=(chunk, shape[1]),
         dtype=dtype,
         order="F",
-        compressor=codec,
+        filters=[codec],
+        compressor=checksum(),
         fill_value=0,
     )
 
 
 def put_chunk(array: Any, index: int, data: bytes) -> None:
-    """Store the bytes of the chunk with this index along time."""
-    array.chunk_store[f"{array.path}/{index}.0"] = data
+    """Store the coded chunk with this index along time, with a checksum."""
+    array.chunk_store[f"{array.path}/{index}.0"] = array.compressor.encode(data)
 
 
 def get_chunk(array: Any, index: int) -> bytes:
-    """Read the stored bytes of a chunk back."""
-    return array.chunk_store[f"{array.path}/{index}.0"]
+    """Read the coded chunk back and compare its checksum."""
+    return array.compressor.decode(array.chunk_store[f"{array.path}/{index}.0"])
 
 
 def consolidate(root: Any) -> None:
@@ -138,7 +141,7 @@ def _write_properties(recording: BaseRecording, group: Any) -> None:
     for key in recording.get_property_keys():
         values = np.asarray(recording.get_property(key))
         if values.dtype.kind != "O" and key not in ("contact_vector", RAW_COLUMN):
-            group.create_dataset(key, data=values)
+            group.create_dataset(key, data=values, compressor=checksum())
 
 
 def _write_times(recording: BaseRecording, root: Any) -> None:
@@ -156,7 +159,7 @@ def _write_times(recording: BaseRecording, root: Any) -> None:
         else:
             starts[segment] = recording.get_start_time(segment)
     if np.any(np.nan_to_num(starts) != 0):
-        root.create_dataset("t_starts", data=starts, compressor=None)
+        root.create_dataset("t_starts", data=starts, compressor=checksum())
 
 
 def _write_gapped_times(recording: BaseRecording, root: Any) -> None:
@@ -166,7 +169,12 @@ def _write_gapped_times(recording: BaseRecording, root: Any) -> None:
     timeline, n_samples = timeline_of(recording), int(recording.get_num_samples())
     # pcodec sees that the times are multiples of one number: some bytes a chunk are left.
     times = root.create_dataset(
-        "times_seg0", shape=n_samples, chunks=1 << 20, dtype="float64", compressor=PCodec()
+        "times_seg0",
+        shape=n_samples,
+        chunks=1 << 20,
+        dtype="float64",
+        filters=[PCodec()],
+        compressor=checksum(),
     )
     for start in range(0, n_samples, 1 << 20):
         stop = min(start + (1 << 20), n_samples)

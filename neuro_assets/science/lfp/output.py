@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from neuro_assets.formats.timeline import Timeline
 from neuro_assets.parameters.lfp import LfpParameters
+from neuro_assets.science.compression.codec import checksum
 
 INT16_LIMIT = 32767
 
@@ -71,7 +72,8 @@ class LfpWriter:
             dtype="int16" if self.is_integer else "float32",
             # Channel-major, so that the codec's differences run along time.
             order="F",
-            compressor=PCodec(level=parameters.compression_level),
+            filters=[PCodec(level=parameters.compression_level)],
+            compressor=checksum(),
         )
 
     def write(self, start: int, values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -108,14 +110,22 @@ class LfpWriter:
         root.attrs["num_segments"] = 1
         root.attrs["provenance"] = None
         root.create_dataset(
-            "channel_ids", data=np.array(self.channels["channel_id"].tolist()), compressor=None
+            "channel_ids",
+            data=np.array(self.channels["channel_id"].tolist()),
+            compressor=checksum(),
         )
         # The clock `probe` begins at the AP stream's first sample.
         if timeline.has_gaps:
             times = timeline.seconds(np.arange(self.n_samples), self.rate)
-            root.create_dataset("times_seg0", data=times, chunks=1 << 20, compressor=PCodec())
+            root.create_dataset(
+                "times_seg0",
+                data=times,
+                chunks=1 << 20,
+                filters=[PCodec()],
+                compressor=checksum(),
+            )
         else:
-            root.create_dataset("t_starts", data=np.zeros(1), compressor=None)
+            root.create_dataset("t_starts", data=np.zeros(1), compressor=checksum())
         properties: dict[str, NDArray[Any]] = {
             name: np.array(self.channels[name].astype(str).tolist())
             for name in ("label", "ap_channel_id")
@@ -130,7 +140,7 @@ class LfpWriter:
             properties["group"] = _groups(self.channels["shank"])
         group = root.create_group("properties")
         for name, values in properties.items():
-            group.create_dataset(name, data=values, compressor=None)
+            group.create_dataset(name, data=values, compressor=checksum())
         root.attrs["annotations"] = check_json(annotations | timeline.annotation)
         zarr.consolidate_metadata(str(self.folder))
 
