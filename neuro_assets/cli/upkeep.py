@@ -22,14 +22,20 @@ def verify(
     ] = False,
 ) -> None:
     """Read everything stored again: files, manifests, pointers, registry, what cites what."""
-    store = open_lab().store()
+    lab = open_lab()
+    store = lab.store()
     defects = store.verify(asset, key)
-    if not defects:
+    records = [] if asset or key else lab.registry().verify(repair=mend)
+    if not defects and not records:
         console.print("Everything stored is as it was committed.")
         return
-    table = Table("asset", "key", "file", "what", "detail", title=f"{len(defects)} defects")
+    table = Table(
+        "asset", "key", "file", "what", "detail", title=f"{len(defects) + len(records)} defects"
+    )
     for each in defects:
         table.add_row(each.asset, each.key, escape(each.path), each.kind, escape(each.detail))
+    for line in records:
+        table.add_row("registry", "", "", "registry", escape(line))
     console.print(table)
     for done in store.repair(defects) if mend else ():
         outcome = f"attempt {done.attempt} counts now" if done.attempt else done.advice

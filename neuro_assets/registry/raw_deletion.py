@@ -154,7 +154,13 @@ def _sharing(
 ) -> list[RecordingRecord]:
     """Find the other recordings that read one of the files, under whatever name."""
     found = []
-    for other in registry.all().values():
+    records = registry.all()
+    if registry.damaged:
+        raise PermanentFailure(
+            f"the records of {', '.join(registry.damaged)} cannot be read, so nobody can tell "
+            "whether they need the files: mend them first (neuro-assets verify)"
+        )
+    for other in records.values():
         folder = other.session.folder(roots)
         for name, data in other.modalities.items():
             if isinstance(data.item, RawFiles) and _any_of(folder, data.item.files, wanted):

@@ -16,7 +16,7 @@ import spikeinterface as si
 import zarr
 
 from neuro_assets.formats.broken import Broken
-from neuro_assets.formats.code_in_data import refuse_code
+from neuro_assets.formats.code_in_data import SAFE_CODECS, refuse_code
 from neuro_assets.formats.generic_open import call_reader
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store import Manifest, Store
@@ -171,6 +171,10 @@ def test_what_is_refused_by_its_metadata(
         return
     with pytest.raises(PermanentFailure, match=fault):
         refuse_code(tmp_path / "data")
+
+
+def test_every_codec_of_numcodecs_but_the_one_that_runs_code_is_read() -> None:
+    assert set(numcodecs.registry.codec_registry) - SAFE_CODECS == {"pickle"}
 
 
 def test_pickles_count_where_a_reader_might_take_them(tmp_path: Path) -> None:

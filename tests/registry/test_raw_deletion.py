@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,13 +39,16 @@ class Case:
     root: Path
     store: Store
     records: dict[str, RecordingRecord]
+    damaged: dict[str, str] = field(default_factory=dict)
 
     @property
     def file(self) -> Path:
         return self.root / "M1" / NAME
 
     def ask(self, key: str = KEY, **roots: str) -> list[Any]:
-        registry: Any = SimpleNamespace(get=self.records.get, all=lambda: self.records)
+        registry: Any = SimpleNamespace(
+            get=self.records.get, all=lambda: self.records, damaged=self.damaged
+        )
         return deletable_files(self.store, registry, key, roots or {"local": str(self.root)})
 
     def commit(self, key: str = KEY, version: str | None = None) -> Any:
@@ -164,6 +167,13 @@ def test_a_file_that_another_recording_has_no_copy_of_stays(case: Case) -> None:
         case.ask()
     case.commit(OTHER)
     assert [each.path for each in case.ask()] == [case.file]
+
+
+def test_while_a_record_cannot_be_read_nothing_goes(case: Case) -> None:
+    case.commit()
+    case.damaged[OTHER] = "cut short"
+    with pytest.raises(PermanentFailure, match=f"records of {OTHER} cannot be read"):
+        case.ask()
 
 
 def test_a_hard_link_under_another_name_is_the_same_file(case: Case) -> None:

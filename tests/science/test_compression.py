@@ -186,7 +186,7 @@ def test_a_flipped_bit_of_a_chunk_is_noticed_by_any_reader(tmp_path, name):
         damaged = bytearray(whole)
         damaged[position] ^= 1
         chunk.write_bytes(damaged)
-        with pytest.raises(RuntimeError, match="Zstd"):
+        with pytest.raises((RuntimeError, ValueError)):  # of zstd: frame or checksum
             si.read_zarr(tmp_path / "ap.zarr").get_traces()
 
 
