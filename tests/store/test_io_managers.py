@@ -525,6 +525,6 @@ def test_what_an_asset_without_a_manager_returns_is_never_pickled(resource, inst
     def careless() -> int:
         return 3
 
-    with pytest.raises(dg.Failure, match="not a Production"):
+    with pytest.raises(dg.Failure, match="an asset's fault"):
         execute(resource, instance, [careless])
     assert not list(tmp_path.rglob("careless"))
