@@ -191,18 +191,7 @@ def sorter_chain(
     parameters: SortingParameters,
     motion: Any | None = None,
 ) -> Chain:
-    """Build what the sorter reads: the steps that are ours, and no other.
-
-    Parameters
-    ----------
-    recording, channels, saturation, parameters, motion
-        See `sort_recording`.
-
-    Returns
-    -------
-    Chain
-        With the steps applied.
-    """
+    """Build what the sorter reads, from the arguments of `sort_recording`: our steps only."""
     chain = base_chain(recording, channels, saturation, parameters.band)
     if parameters.filtering == "ours":
         filter_band(chain, parameters.band)
