@@ -7,7 +7,9 @@ Nobody but this package writes into it. The layout::
     <asset>/<key>/current.json                        which version and attempt count
     <asset>/<key>/failure.json                        the last failure, where nothing newer exists
     <asset>/<key>/runs/<run>.json                     what a run made
-    registry/<key>.json    leases/<name>.json
+    <asset>/<key>/judgement.json                      verdicts by newer criteria
+    <asset>/session-<id>/<version>/<attempt>/...      made once for all recordings of a session
+    registry/...    leases/<name>/<n>.json
 
 A committed folder is never written again. Nothing here imports dagster.
 """
