@@ -65,7 +65,13 @@ def nwb_inputs(step: Step) -> NwbInputs:
         raw=traces if step.parameters.raw_traces else None,
         **_said_by_database(step, session.date),
         session_aliases={
-            name: value for name, value in (("eid", record.eid), ("pid", record.pid)) if value
+            name: value
+            for name, value in (
+                ("eid", record.eid),
+                ("pid", record.pid),
+                ("date", "guessed from a file's time" if session.date_guessed else ""),
+            )
+            if value
         },
         missing=_missing(step),
         version=step.version,

@@ -5,15 +5,22 @@ What makes a recording in each format is the business of its own module.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from neuro_assets.formats.model import Problem, RawRecording, Scan
 from neuro_assets.formats.nwb import scan_nwb
 from neuro_assets.formats.openephys.recordings import scan_openephys
 from neuro_assets.formats.options import ReaderEntry
 from neuro_assets.formats.spikeglx.recordings import scan_spikeglx
-from neuro_assets.formats.walk import Listing, list_files
+from neuro_assets.formats.walk import FoundFile, Listing, list_files
+
+CONTINUOUS = "continuous.dat"
+DATA_SUFFIXES = frozenset(
+    ".bin .cbin .dat .nwb .rhd .rhs .ns5 .ns6 .ncs .plx .pl2 .raw".split(" ")
+)
+"""Endings of files that rigs write samples into."""
 
 
 def scan_session(folder: Path, readers: Sequence[ReaderEntry] = ()) -> Scan:
@@ -73,7 +80,47 @@ def scan_listing(folder: Path, listing: Listing, readers: Sequence[ReaderEntry] 
     scan = scan_nwb(folder, listing)
     recordings += _without_acquired(scan.recordings, recordings, problems)
     problems += scan.problems
+    problems += _left_over(listing, recordings, problems)
     return Scan(recordings=tuple(_distinct(recordings, problems)), problems=tuple(problems))
+
+
+def is_data_like(found: FoundFile) -> bool:
+    """Tell a file that people take for a recording by its name.
+
+    Parameters
+    ----------
+    found : FoundFile
+        Any file.
+
+    Returns
+    -------
+    bool
+        True by its ending alone.
+    """
+    return PurePosixPath(found.name).suffix.lower() in DATA_SUFFIXES
+
+
+def _left_over(
+    listing: Listing, recordings: Sequence[RawRecording], problems: Sequence[Problem]
+) -> list[Problem]:
+    """Name the files that look like recordings, belong to none, and of which nothing is said."""
+    known = {path for r in recordings for s in r.streams.values() for path in s.files}
+    known |= {problem.path for problem in problems}
+    by_folder: dict[str, list[str]] = defaultdict(list)
+    for found in listing.files:
+        # Open Ephys reports its own by `structure.oebin`.
+        if is_data_like(found) and found.path not in known and found.name != CONTINUOUS:
+            by_folder[found.parent].append(found.path)
+    return [
+        Problem(
+            kind="unrecognised",
+            path=paths[0],
+            detail=f"{len(paths)} data file{'s' * (len(paths) > 1)} of this folder belong to no "
+            "recording: copy the metadata that the rig wrote beside them (.meta, structure.oebin), "
+            "or describe them with a reader entry in lab.yaml",
+        )
+        for paths in by_folder.values()
+    ]
 
 
 def _without_acquired(

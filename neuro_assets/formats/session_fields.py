@@ -16,7 +16,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from neuro_assets.formats.model import Problem, RawRecording
@@ -26,6 +27,10 @@ from neuro_assets.formats.walk import Listing
 _DATE = re.compile(r"(?<!\d)(\d{4})[-_.]?(\d{2})[-_.]?(\d{2})(?!\d)")
 _NUMBER = re.compile(r"^[_\-. ]+0*(\d{1,3})(?![\d:-])(?:[_\-. ]|$)")
 _TAIL = re.compile(r"(_g\d+)?(_t\d+)?(_imec\d*)?$")
+_SESSION_GAP = timedelta(hours=12)
+_MIDNIGHT = timedelta(days=1)
+"""A session may last beyond midnight, and a folder be named on either day."""
+
 _NUMBER_FOLDER = re.compile(r"^\d{1,3}$")
 
 
@@ -41,12 +46,32 @@ class SessionFields:
         Day of the session.
     number : str
         Number of the day, as typed (`001`).
+    guessed : bool
+        Whether nothing says the date, and it is taken from a file's time.
     """
 
     lab: str
     subject: str
     date: date
     number: str
+    guessed: bool = False
+
+
+@dataclass(frozen=True)
+class NamedFields:
+    """What the folders of a BIDS tree say of a session; empty where they do not.
+
+    Parameters
+    ----------
+    subject, number : str
+        Labels of `sub-` and `ses-`.
+    date : datetime.date or None
+        As in `ses-001_date-20240512`.
+    """
+
+    subject: str = ""
+    number: str = ""
+    date: date | None = None
 
 
 def one_fields(path: PurePosixPath) -> SessionFields | None:
@@ -93,7 +118,10 @@ def parse_day(text: str) -> date | None:
 
 
 def bare_fields(
-    folder: Path, recordings: Sequence[RawRecording], listing: Listing
+    folder: Path,
+    recordings: Sequence[RawRecording],
+    listing: Listing,
+    named: NamedFields | None = None,
 ) -> SessionFields:
     """Make the fields of a folder without ONE's layout, by the rule of this module.
 
@@ -105,48 +133,80 @@ def bare_fields(
         What was found in it.
     listing : Listing
         Its files.
+    named : NamedFields, optional
+        What the tree says; it goes before all names.
 
     Returns
     -------
     SessionFields
         Always complete.
     """
+    named = named or NamedFields()
     folders = [folder.name, *_folders(recordings)]
     names = [folder.name, *_runs(recordings), *_folders(recordings)]
-    dated = next((name for name in names if _find_day(name)), None)
-    subject = _bids("sub", folders) or _before_date(dated)
-    number = (_behind_date(dated) if dated else None) or _digits(_bids("ses", folders)) or "1"
-    created = [r.identity.created.date() for r in recordings if r.identity.created]
-    day = (
-        (created[0] if created else None)
-        or (_find_day(dated) if dated else None)
-        or _oldest(listing)
+    dated = next((name for name in names if find_day(name)), None)
+    subject = named.subject or _bids("sub", folders) or _before_date(dated)
+    number = (
+        named.number
+        or (_behind_date(dated) if dated else None)
+        or _digits(_bids("ses", folders))
+        or "1"
     )
-    return SessionFields("", subject or _TAIL.sub("", folder.name) or folder.name, day, number)
+    created = [r.identity.created.date() for r in recordings if r.identity.created]
+    known = created[0] if created else named.date or (find_day(dated) if dated else None)
+    subject = subject or _TAIL.sub("", folder.name) or folder.name
+    return SessionFields("", subject, known or _oldest(listing), number, guessed=known is None)
 
 
-def several_dates(recordings: Sequence[RawRecording]) -> Problem | None:
-    """Warn of a bare folder that holds recordings of several days.
+def conflicts(
+    recordings: Sequence[RawRecording], named: NamedFields, fields: SessionFields
+) -> tuple[Problem, ...]:
+    """Find what makes a folder without ONE's layout more than one animal or session.
 
     Parameters
     ----------
     recordings : sequence of RawRecording
         What was found in it.
+    named : NamedFields
+        What the tree says.
+    fields : SessionFields
+        What was made of all of it.
 
     Returns
     -------
-    Problem or None
-        Of kind `several_dates`.
+    tuple of Problem
+        `several_dates`, `several_subjects`, `date_conflict`: nothing of it may be processed.
     """
-    days = sorted({r.identity.created.date() for r in recordings if r.identity.created})
-    if len(days) < 2:
-        return None
-    return Problem(
-        kind="several_dates",
-        path=recordings[-1].main.files[0],
-        detail=f"recordings from {days[0]} to {days[-1]} count as one session here; put each day "
-        "in a folder of its own, or use <subject>/<date>/<number>",
-    )
+    if not recordings:
+        return ()
+    path = recordings[-1].main.files[0]
+    found = []
+    times = sorted(r.identity.created for r in recordings if r.identity.created)
+    apart = any(after - before > _SESSION_GAP for before, after in pairwise(times))
+    if apart and times[0].date() != times[-1].date():
+        detail = (
+            f"recordings from {times[0]:%Y-%m-%d} to {times[-1]:%Y-%m-%d} would be one session; put each day in a "
+            "folder of its own, or use <subject>/<date>/<number>"
+        )
+        found.append(Problem(kind="several_dates", path=path, detail=detail))
+    folders = _folders(recordings)
+    subjects = {one for one in (_bids("sub", [name]) for name in folders) if one}
+    subjects |= {named.subject} - {""}
+    runs = {_before_date(run) for run in _runs(recordings) if find_day(run)} - {None}
+    subjects = subjects if len(subjects) > 1 or len(runs) < 2 else {str(run) for run in runs}
+    if len(subjects) > 1:
+        detail = (
+            f"files of {', '.join(sorted(subjects))} would be one animal; move each to the folder "
+            "of its own subject"
+        )
+        found.append(Problem(kind="several_subjects", path=path, detail=detail))
+    if named.date is not None and abs(named.date - fields.date) > _MIDNIGHT:
+        detail = (
+            f"the folder says {named.date} and the recording was made on {fields.date}; rename the "
+            "folder, or move the recording to its own"
+        )
+        found.append(Problem(kind="date_conflict", path=path, detail=detail))
+    return tuple(found)
 
 
 def _runs(recordings: Sequence[RawRecording]) -> list[str]:
@@ -173,7 +233,19 @@ def _bids(entity: str, folders: Sequence[str]) -> str | None:
     return None
 
 
-def _find_day(name: str) -> date | None:
+def find_day(name: str) -> date | None:
+    """Find a date in a name.
+
+    Parameters
+    ----------
+    name : str
+        Such as `ses-001_date-20240512`.
+
+    Returns
+    -------
+    datetime.date or None
+        The first one.
+    """
     for found in _DATE.finditer(name):
         try:
             return date(int(found[1]), int(found[2]), int(found[3]))
@@ -184,7 +256,7 @@ def _find_day(name: str) -> date | None:
 
 def _date_span(name: str) -> tuple[int, int]:
     for found in _DATE.finditer(name):
-        if _find_day(found.group()):
+        if find_day(found.group()):
             return found.span()
     return len(name), len(name)
 

@@ -20,6 +20,8 @@ class SessionDescription(Frozen):
         Day of the session.
     number : str
         Number of the day, as written (`001`).
+    date_guessed : bool
+        Whether nothing says the date, and it is taken from a file's time.
     session_id : str
         The source's own name for the session: the path below the root for folders, the eid for
         Alyx.
@@ -74,6 +76,7 @@ class SessionDescription(Frozen):
     subject: str
     date: date
     number: str
+    date_guessed: bool = False
     session_id: str
     source: str
     folder: str

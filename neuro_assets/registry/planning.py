@@ -86,6 +86,7 @@ def session_info(description: SessionDescription) -> SessionInfo:
         subject=description.subject,
         date=description.date,
         number=description.number,
+        date_guessed=description.date_guessed,
         source=description.source,
         root=description.root,
         path=description.path if description.root else description.folder,

@@ -41,6 +41,8 @@ class SessionInfo(_Record):
         Day of the session.
     number : str
         Number of the day.
+    date_guessed : bool
+        Whether the date is that of a file, because nothing else says one.
     source : str
         Name of the source in `lab.yaml`.
     root, path : str
@@ -55,6 +57,7 @@ class SessionInfo(_Record):
     subject: str
     date: date
     number: Annotated[str, BeforeValidator(str)]
+    date_guessed: bool = False
     source: str = "local"
     root: str = ""
     path: str = ""
@@ -290,6 +293,7 @@ _COLUMNS = {
     "subject": "string",
     "date": "datetime64[us]",
     "number": "string",
+    "date_guessed": "bool",
     "probe": "string",
     "qualifier": "string",
     "source": "string",

@@ -116,6 +116,8 @@ def shown(record: RecordingRecord) -> dict[str, Any]:
         values["reason"] = record.reason
     values.update(_shown_of_database(record))
     values.update(lab=session.lab, subject=session.subject, source=session.source)
+    if session.date_guessed:
+        values["date"] = f"{session.date}, guessed from a file's time"
     if session.place:
         values["folder"] = session.place
     if record.recording is not None:

@@ -117,13 +117,15 @@ def test_a_file_renamed_without_gate_and_trigger_is_still_a_recording(tmp_path):
     assert {r.identity.probe_serial for r in scan.recordings} == {"19000000001", "2"}
 
 
-def test_a_binary_file_of_another_program_is_left_alone(tmp_path):
+def test_a_binary_file_of_another_program_is_no_recording_and_is_mentioned(tmp_path):
     (tmp_path / "firmware.bin").write_bytes(b"\x01" * 100)
     (tmp_path / "other.bin").write_bytes(b"\x01" * 100)
     (tmp_path / "other.meta").write_text("author=me\n")
     assert scan_session(tmp_path) == scan_session(tmp_path / ".")
     assert scan_session(tmp_path).recordings == ()
-    assert scan_session(tmp_path).problems == ()
+    (problem,) = scan_session(tmp_path).problems
+    assert (problem.kind, problem.path) == ("unrecognised", "firmware.bin")
+    assert "2 data files" in problem.detail
 
 
 def test_names_with_spaces_and_non_ascii_letters_are_kept(tmp_path):

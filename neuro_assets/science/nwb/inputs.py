@@ -118,7 +118,8 @@ class NwbInputs:
     experiment_description : str or None
         Free text.
     session_aliases : mapping
-        Other names of the session (`eid`, `pid`), written as notes.
+        Other names of the session (`eid`, `pid`) and what else a reader must know of it (a `date`
+        that is guessed), written as notes.
     timeline : Timeline
         Gaps of the sorted recording.
     missing : list of str

@@ -15,7 +15,7 @@ from neuro_assets.formats.modalities import MODALITIES, RECORDING, Found, of_ses
 from neuro_assets.formats.model import Dataset, RawRecording
 from neuro_assets.formats.options import ReaderEntry
 from neuro_assets.formats.readiness import has_flag, partial_copies
-from neuro_assets.formats.session_fields import bare_fields, several_dates
+from neuro_assets.formats.session_fields import bare_fields, conflicts
 from neuro_assets.formats.walk import Listing, UnreadableFolder, list_files
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.registry.descriptions import Changes, Known, Reconciliation, SessionDescription
@@ -217,17 +217,23 @@ class LocalSessionSource:
             for name, modality in MODALITIES.items()
         }
         recordings: tuple[RawRecording, ...] = found[RECORDING].items
-        fields = session.fields or bare_fields(session.folder, recordings, listing)
+        named = session.named
+        fields = session.fields or bare_fields(session.folder, recordings, listing, named)
         problems = [problem for each in found.values() for problem in each.problems]
-        mixed = several_dates(recordings) if session.fields is None else None
-        if mixed is not None:
-            problems.append(mixed)
         waiting, missing = self._missing(session, listing, found, settled)
+        clash = conflicts(recordings, named, fields) if session.fields is None else ()
+        if clash:
+            # Not even the flag makes two animals one: whoever put it knows nothing of this.
+            problems += clash
+            held = tuple(f"held: {problem.detail}" for problem in clash)
+            waiting = {**waiting, **{r.label: held for r in recordings}}
+            missing = tuple(dict.fromkeys((*missing, *held)))
         return SessionDescription(
             lab=fields.lab,
             subject=fields.subject,
             date=fields.date,
             number=fields.number,
+            date_guessed=fields.guessed,
             session_id=session.session_id,
             source=self.name,
             folder=str(session.folder),

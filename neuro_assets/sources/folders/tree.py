@@ -6,18 +6,32 @@ What a session holds, and whether it is ready, is the business of `sessions_loca
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from neuro_assets.formats.model import Problem
-from neuro_assets.formats.session_fields import SessionFields, one_fields, parse_day
-from neuro_assets.formats.walk import natural_key, scan_folder
+from neuro_assets.formats.scan import DATA_SUFFIXES, is_data_like
+from neuro_assets.formats.session_fields import (
+    NamedFields,
+    SessionFields,
+    find_day,
+    one_fields,
+    parse_day,
+)
+from neuro_assets.formats.walk import UnreadableFolder, list_files, natural_key, scan_folder
 from neuro_assets.outcomes import TransientFailure
 
 SUBJECTS = "Subjects"
 _DANGLES = "the link's target is not there; mount its disk or remove the link"
-_DATA = (".bin", ".cbin", ".dat", ".nwb")
+RAWDATA = "rawdata"
+_SUBJECT = re.compile(r"sub-[^_/]")
+_SESSION = re.compile(r"ses-[^_/]")
+_NUMBER = re.compile(r"[0-9]{1,3}")
+_NO_RAW = frozenset({"derivatives", "code", "docs", "phenotype"})
+"""Folders that BIDS and NeuroBlueprint have beside raw data."""
+_MOST_LEVELS = 3
 
 
 @dataclass(frozen=True)
@@ -31,12 +45,15 @@ class FoundSession:
     folder : Path
         Absolute path.
     fields : SessionFields or None
-        From ONE's layout; None for a bare folder.
+        From ONE's layout; None for a folder that does not say all of them.
+    named : NamedFields
+        What a BIDS or NeuroBlueprint tree says of it.
     """
 
     session_id: str
     folder: Path
     fields: SessionFields | None
+    named: NamedFields = NamedFields()
 
 
 @dataclass
@@ -97,30 +114,120 @@ def find_sessions(root: Path, *, bare_root: bool = False) -> Sweep:
     if own is not None:
         sweep.sessions.append(FoundSession(".", root, own))
         return sweep
-    if root.name == SUBJECTS:
-        _subjects(sweep, root, "", "")
+    if _by_its_own_name(sweep, root):
         return sweep
     bare: list[FoundSession] = []
+    is_bids = any(_SUBJECT.match(entry.name) or entry.name == RAWDATA for entry in top)
     for entry in top:
         if _dangles(entry):
             sweep.lose(
                 entry.name, "dangling_link", "the link's target is not there; mount its disk"
             )
         elif not _is_dir(entry):
-            if not bare_root and entry.name.lower().endswith(_DATA):
+            if not bare_root and PurePosixPath(entry.name).suffix.lower() in DATA_SUFFIXES:
                 sweep.problems.append(_loose(entry.name))
         elif entry.name == SUBJECTS:
             _subjects(sweep, root / SUBJECTS, SUBJECTS, "")
-        elif _has_subjects(root / entry.name):
-            below = f"{entry.name}/{SUBJECTS}"
-            _subjects(sweep, root / entry.name / SUBJECTS, below, entry.name)
-        else:
+        elif not _tree(sweep, root / entry.name, entry.name) and not (
+            is_bids and entry.name.lower() in _NO_RAW
+        ):
             bare.append(FoundSession(entry.name, root / entry.name, None))
     if bare_root:
         bare = [] if sweep.sessions else [FoundSession(".", root, None)]
     sweep.sessions += bare
     sweep.sessions.sort(key=lambda session: natural_key(session.session_id))
     return sweep
+
+
+def _by_its_own_name(sweep: Sweep, root: Path) -> bool:
+    """Find the sessions of a root that is itself part of a tree: a person named it, or a source."""
+    if root.name == SUBJECTS:
+        _subjects(sweep, root, "", "")
+    elif root.parent.name == SUBJECTS:
+        _days(sweep, root, "", "", root.name)
+    elif root.parent.parent.name == SUBJECTS and parse_day(root.name) is not None:
+        _numbers(sweep, root, "", "", root.parent.name)
+    elif _SUBJECT.match(root.name):
+        _bids_subject(sweep, root, "")
+    elif _SUBJECT.match(root.parent.name) and _SESSION.match(root.name):
+        _bids_session(sweep, root, "", root.parent.name)
+    else:
+        return False
+    return True
+
+
+def _tree(sweep: Sweep, folder: Path, below: str, depth: int = 0) -> bool:
+    """Add the sessions of a folder that is a tree of subjects; False for any other folder."""
+    if _SUBJECT.match(folder.name):
+        _bids_subject(sweep, folder, below)
+        return True
+    try:
+        names = {entry.name for entry in scan_folder(folder) if _is_dir(entry)}
+    except OSError:
+        return False  # it will be listed as a bare folder, and reported there
+    if SUBJECTS in names:
+        _subjects(sweep, folder / SUBJECTS, f"{below}/{SUBJECTS}", folder.name)
+        return True
+    if any(_is_subject_of_one(folder / name) for name in names):
+        _subjects(sweep, folder, below, folder.name)
+        return True
+    if _is_subject_of_one(folder):
+        _days(sweep, folder, below, "", folder.name)
+        return True
+    bids = [name for name in names if _SUBJECT.match(name) or name == RAWDATA]
+    if not bids or depth > _MOST_LEVELS:
+        return False
+    for name in sorted(bids, key=natural_key):
+        _tree(sweep, folder / name, f"{below}/{name}", depth + 1)
+    _others(sweep, folder, below, names - set(bids))
+    return True
+
+
+def _others(sweep: Sweep, folder: Path, below: str, names: Iterable[str]) -> None:
+    """Add folders beside a tree's own as bare ones, but for what is derived from raw data."""
+    for name in sorted(names, key=natural_key):
+        if name.lower() not in _NO_RAW:
+            sweep.sessions.append(FoundSession(_join(below, name), folder / name, None))
+
+
+def _is_subject_of_one(folder: Path) -> bool:
+    """Tell `<subject>/<yyyy-mm-dd>/<number>` by its dates that hold numbers."""
+    try:
+        days = [entry for entry in scan_folder(folder) if parse_day(entry.name) is not None]
+        return any(
+            _NUMBER.fullmatch(entry.name) and _is_dir(entry)
+            for day in days
+            if _is_dir(day)
+            for entry in scan_folder(Path(day.path))
+        )
+    except OSError:
+        return False
+
+
+def _bids_subject(sweep: Sweep, folder: Path, below: str) -> None:
+    """Add the sessions of `sub-<label>/ses-<label>`; what lies beside them is one of its own."""
+    names = _folders(sweep, folder, below)
+    sessions = [name for name in names if _SESSION.match(name)]
+    for name in sessions:
+        _bids_session(sweep, folder / name, _join(below, name), folder.name)
+    subject = NamedFields(subject=_label(folder.name))
+    if not sessions:
+        sweep.sessions.append(FoundSession(below or ".", folder, None, subject))
+        return
+    for name in names:
+        if name not in sessions and name.lower() not in _NO_RAW:
+            place = FoundSession(_join(below, name), folder / name, None, subject)
+            sweep.sessions.append(place)
+
+
+def _bids_session(sweep: Sweep, folder: Path, below: str, subject: str) -> None:
+    named = NamedFields(_label(subject), _label(folder.name), find_day(folder.name))
+    sweep.sessions.append(FoundSession(below or ".", folder, None, named))
+
+
+def _label(name: str) -> str:
+    """Take the label of a BIDS entity: `001` of `ses-001_date-20240512`."""
+    return name.partition("-")[2].partition("_")[0]
 
 
 def list_root(root: Path) -> list[os.DirEntry[str]]:
@@ -153,23 +260,26 @@ def list_root(root: Path) -> list[os.DirEntry[str]]:
 def _subjects(sweep: Sweep, folder: Path, below: str, lab: str) -> None:
     """Add the sessions of `<subject>/<date>/<number>` below a folder of subjects."""
     for subject in _folders(sweep, folder, below):
-        at_subject = _join(below, subject)
-        for day in _folders(sweep, folder / subject, at_subject):
-            when = parse_day(day)
-            if when is None:
-                _report_odd(sweep, at_subject, day, "a date, yyyy-mm-dd")
-                continue
-            for number in _folders(sweep, folder / subject / day, f"{at_subject}/{day}"):
-                if not number.isascii() or not number.isdigit() or len(number) > 3:
-                    _report_odd(sweep, f"{at_subject}/{day}", number, "a number of 1 to 3 digits")
-                    continue
-                sweep.sessions.append(
-                    FoundSession(
-                        f"{at_subject}/{day}/{number}",
-                        folder / subject / day / number,
-                        SessionFields(lab, subject, when, number),
-                    )
-                )
+        _days(sweep, folder / subject, _join(below, subject), lab, subject)
+
+
+def _days(sweep: Sweep, folder: Path, below: str, lab: str, subject: str) -> None:
+    for day in _folders(sweep, folder, below):
+        if parse_day(day) is None:
+            _report_odd(sweep, folder / day, _join(below, day), "a date, yyyy-mm-dd")
+            continue
+        _numbers(sweep, folder / day, _join(below, day), lab, subject)
+
+
+def _numbers(sweep: Sweep, folder: Path, below: str, lab: str, subject: str) -> None:
+    when = parse_day(folder.name)
+    for number in _folders(sweep, folder, below):
+        place = _join(below, number)
+        if when is None or not _NUMBER.fullmatch(number):
+            _report_odd(sweep, folder / number, place, "a number of 1 to 3 digits")
+            continue
+        fields = SessionFields(lab, subject, when, number)
+        sweep.sessions.append(FoundSession(place, folder / number, fields))
 
 
 def _folders(sweep: Sweep, folder: Path, below: str) -> list[str]:
@@ -187,23 +297,23 @@ def _folders(sweep: Sweep, folder: Path, below: str) -> list[str]:
     return [entry.name for entry in entries if _is_dir(entry)]
 
 
-def _report_odd(sweep: Sweep, below: str, name: str, wanted: str) -> None:
-    """Report what was meant to be a session; folders of other kinds are left alone."""
-    if name[:1].isdigit():
+def _report_odd(sweep: Sweep, folder: Path, place: str, wanted: str) -> None:
+    """Report what was meant to be a session, or holds data; other folders are left alone."""
+    if folder.name[:1].isdigit() or _holds_data(folder):
         sweep.problems.append(
             Problem(
                 kind="odd_folder",
-                path=f"{below}/{name}",
+                path=place,
                 detail=f"the folder's name is not {wanted}; rename it to have it processed",
             )
         )
 
 
-def _has_subjects(folder: Path) -> bool:
+def _holds_data(folder: Path) -> bool:
     try:
-        return (folder / SUBJECTS).is_dir()
-    except OSError:
-        return False  # it will be listed as a bare folder, and reported there
+        return any(is_data_like(found) for found in list_files(folder).files)
+    except UnreadableFolder:
+        return False  # reported where it is listed
 
 
 def _is_dir(entry: os.DirEntry[str]) -> bool:
