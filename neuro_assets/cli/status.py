@@ -67,6 +67,7 @@ def status(
         failed = _show_outputs(lab, _selected(lab, wanted), as_json=as_json)
     else:
         failed = _show_overview(lab, wanted)
+        print_findings(lab)
     if failed:
         raise typer.Exit(1)
 
@@ -152,6 +153,16 @@ def _running(lab: Lab) -> Mapping[str, set[str]]:
     from neuro_assets.service import steps_in_progress
 
     return steps_in_progress(lab.folder)
+
+
+def print_findings(lab: Lab) -> None:
+    """One line for everything under the sources that is no recording, with what is wrong."""
+    from neuro_assets.registry.findings import all_findings
+
+    for source, found in all_findings(lab.store()).items():
+        for row in found.rows():
+            line = f"{source}: {row.path}: {row.kind}: {row.detail}"
+            console.print(f"[yellow]no recording[/] {escape(line)}")
 
 
 def _print_states(

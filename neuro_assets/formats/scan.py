@@ -18,7 +18,8 @@ from neuro_assets.formats.walk import FoundFile, Listing, list_files
 
 CONTINUOUS = "continuous.dat"
 DATA_SUFFIXES = frozenset(
-    ".bin .cbin .dat .nwb .rhd .rhs .ns5 .ns6 .ncs .plx .pl2 .raw".split(" ")
+    (".bin", ".cbin", ".dat", ".nwb", ".raw")  # and of other rigs
+    + (".rhd", ".rhs", ".ns5", ".ns6", ".ncs", ".plx", ".pl2")
 )
 """Endings of files that rigs write samples into."""
 

@@ -185,8 +185,8 @@ def conflicts(
     apart = any(after - before > _SESSION_GAP for before, after in pairwise(times))
     if apart and times[0].date() != times[-1].date():
         detail = (
-            f"recordings from {times[0]:%Y-%m-%d} to {times[-1]:%Y-%m-%d} would be one session; put each day in a "
-            "folder of its own, or use <subject>/<date>/<number>"
+            f"recordings from {times[0]:%Y-%m-%d} to {times[-1]:%Y-%m-%d} would be one session; "
+            "put each day in a folder of its own, or use <subject>/<date>/<number>"
         )
         found.append(Problem(kind="several_dates", path=path, detail=detail))
     folders = _folders(recordings)

@@ -14,11 +14,12 @@ from neuro_assets.outcomes import NeuroAssetsError, TransientFailure
 from neuro_assets.partitions import SESSION_PROBE
 from neuro_assets.registry.actions import Action, ActionKind, Requests
 from neuro_assets.registry.descriptions import Changes
+from neuro_assets.registry.findings import update_findings
 from neuro_assets.registry.index import RecordIndex
 from neuro_assets.registry.recheck_queue import read_recheck_queue
 from neuro_assets.registry.registry import Registry
 from neuro_assets.resources.io_managers import StoreResource
-from neuro_assets.service.events import raw_events, run_request
+from neuro_assets.service.events import findings_event, raw_events, run_request
 from neuro_assets.service.registration import register_sessions, sources_of
 from neuro_assets.sources.protocol import SessionSource
 
@@ -161,6 +162,7 @@ class _Tick:
     cursor: Cursor
     now: datetime
     actions: list[Action] = field(default_factory=list)
+    events: list[dg.AssetObservation] = field(default_factory=list)
 
     def look_at(self, name: str, source: SessionSource) -> None:
         """Look at one source; nothing is remembered unless all of it succeeded."""
@@ -179,11 +181,24 @@ class _Tick:
         for session, reason in changes.excluded.items():
             self.context.log.info(f"{name}: {session} is left out: {reason}")
         self._register(name, changes)
+        self._keep_findings(name, changes)
         self.cursor.sources[name] = changes.cursor
         self.cursor.rechecked[name] = list(done_after)
         self.cursor.behind = [each for each in self.cursor.behind if each != name]
         if not changes.complete:
             self.cursor.behind.append(name)
+
+    def _keep_findings(self, name: str, changes: Changes) -> None:
+        """Keep what is no recording, for `status` and for the page of the raw recordings."""
+        found = update_findings(
+            self.registry.store,
+            name,
+            {session.session_id: session.problems for session in changes.changed},
+            gone=changes.vanished,
+            places=None if name == self.config.alyx.name else changes.problems,
+        )
+        if found is not None:
+            self.events.append(findings_event(name, found))
 
     def _register(self, name: str, changes: Changes) -> None:
         if not (changes.changed or changes.vanished or changes.excluded):
@@ -275,14 +290,16 @@ def look(
     if changed or cursor.stale_index:
         tick.rebuild_index()
     cursor.at = tick.now.isoformat()
-    return _result(tick.actions, cursor)
+    return _result(tick.actions, cursor, tick.events)
 
 
-def _result(actions: Sequence[Action], cursor: Cursor) -> dg.SensorResult:
+def _result(
+    actions: Sequence[Action], cursor: Cursor, events: Sequence[dg.AssetObservation]
+) -> dg.SensorResult:
     keys = list(dict.fromkeys(a.record.key for a in actions if a.kind is not ActionKind.VANISH))
     runs = {action.record.key: action.record for action in actions if action.run}
     return dg.SensorResult(
-        asset_events=[event for action in actions for event in raw_events(action)],
+        asset_events=[*events, *(event for action in actions for event in raw_events(action))],
         run_requests=[run_request(record) for record in runs.values()],
         dynamic_partitions_requests=[
             SESSION_PROBE.build_add_request(keys[start : start + KEYS_PER_REQUEST])

@@ -10,9 +10,12 @@ import dagster as dg
 from neuro_assets import names
 from neuro_assets.formats.modalities import MODALITIES, RECORDING
 from neuro_assets.registry.actions import Action
+from neuro_assets.registry.findings import Findings
 from neuro_assets.registry.registry import RecordingRecord
 
 RawEvent = dg.AssetMaterialization | dg.AssetObservation
+
+MOST_ROWS = 200
 
 RAW_VERSION_TAG = "neuro/raw_version"
 """Run tag: the version of the raw data for which the run was asked."""
@@ -51,6 +54,32 @@ def raw_events(action: Action) -> list[RawEvent]:
         values = {"folder": record.session.place, **modality.shown(data.item)}
         events += _both(modality.asset, record, data.version, values)
     return events
+
+
+def findings_event(source: str, findings: Findings) -> dg.AssetObservation:
+    """List on the page of the raw recordings what is none, and why.
+
+    Parameters
+    ----------
+    source : str
+        Name of the source.
+    findings : Findings
+        All that is known of it.
+
+    Returns
+    -------
+    dagster.AssetObservation
+        Of no partition; the first 200 in a table, all of them in `neuro-assets status`.
+    """
+    rows = findings.rows()
+    lines = [
+        dg.TableRecord({"path": row.path, "kind": row.kind, "detail": row.detail})
+        for row in rows[:MOST_ROWS]
+    ]
+    columns = [dg.TableColumn(name, "string") for name in ("path", "kind", "detail")]
+    table = dg.MetadataValue.table(lines, schema=dg.TableSchema(columns))
+    said: dict[str, Any] = {"source": source, "not_recordings": len(rows), "what is wrong": table}
+    return dg.AssetObservation(asset_key=names.RAW_RECORDING, metadata=said)
 
 
 def alert(record: RecordingRecord, now: datetime) -> dg.AssetObservation:

@@ -5,6 +5,7 @@ Every part is idempotent, so that a crash between two of them is mended by doing
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from neuro_assets.outcomes import NeuroAssetsError
 from neuro_assets.partitions import SET_NAME
 from neuro_assets.registry.actions import Action, ActionKind, Requests, Seen
 from neuro_assets.registry.descriptions import SessionDescription
+from neuro_assets.registry.findings import update_findings
 from neuro_assets.registry.planning import EVERY_RUN, plan
 from neuro_assets.registry.registry import RecordIndex, Registry
 from neuro_assets.service.events import raw_events
@@ -181,6 +183,11 @@ def register_folder(
         reprocess_changed=True,
         requests=Requests(by=COMMAND_LINE),
     )
+    by_source: dict[str, dict[str, tuple[Problem, ...]]] = defaultdict(dict)
+    for session in sessions:
+        by_source[session.source][session.session_id] = session.problems
+    for name, problems in by_source.items():
+        update_findings(registry.store, name, problems)
     home = prepare_home(lab_folder)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         report(instance, actions)

@@ -507,3 +507,103 @@ def test_a_damaged_cursor_is_a_named_failure_and_another_version_starts_anew(tmp
         source.changes("nonsense")
     old = json.dumps({"version": 0, "sessions": "x"})
     assert ids(source.changes(old)) == [ONE]
+
+
+# --- trees of projects ------------------------------------------------------------------------
+
+
+def neuroblueprint(root, subject, session, *, serial, created="2024-05-12T10:00:00", run="a"):
+    folder = root / f"rawdata/{subject}/{session}/ephys"
+    write(folder / f"{run}_g0/{run}_g0_t0.imec0.ap.bin", serial=serial, created=created)
+
+
+def fields_of(source):
+    found = source.describe_all()
+    return sorted((one.session_id, one.subject, one.number, str(one.date)) for one in found)
+
+
+def project(root):
+    neuroblueprint(root, "sub-001_id-M7", "ses-001_date-20240512", serial="1")
+    neuroblueprint(
+        root, "sub-001_id-M7", "ses-002_date-20240513", serial="2", created="2024-05-13T10:00:00"
+    )
+    neuroblueprint(root, "sub-002", "ses-001_date-20240512", serial="3")
+    (root / "derivatives/sub-001_id-M7/ses-001").mkdir(parents=True)
+    (root / "derivatives/sub-001_id-M7/ses-001/recording.dat").write_bytes(b"12")
+
+
+@pytest.mark.parametrize("bare_root", [False, True])
+@pytest.mark.parametrize("below", ["", "project", "rawdata"])
+def test_a_project_is_its_subjects_and_sessions(tmp_path, below, bare_root):
+    project(tmp_path / "x" / ("project" if below == "project" else ""))
+    root = tmp_path / "x" / ("rawdata" if below == "rawdata" else "")
+    found = fields_of(LocalSessionSource(root, bare_root=bare_root))
+    assert [each[1:] for each in found] == [
+        ("001", "001", "2024-05-12"),
+        ("001", "002", "2024-05-13"),
+        ("002", "001", "2024-05-12"),
+    ]
+
+
+def test_a_subject_or_a_session_given_by_name_knows_its_place(tmp_path):
+    project(tmp_path)
+    subject = tmp_path / "rawdata/sub-001_id-M7"
+    found = fields_of(LocalSessionSource(subject, bare_root=True))
+    assert [each[1:3] for each in found] == [("001", "001"), ("001", "002")]
+    (one,) = LocalSessionSource(subject / "ses-002_date-20240513", bare_root=True).describe_all()
+    assert (one.subject, one.number, one.date) == ("001", "002", date(2024, 5, 13))
+    session(tmp_path, "Subjects/s/2024-05-12/001", serial="7")
+    session(tmp_path, "Subjects/s/2024-05-12/002", serial="8")
+    session(tmp_path, "Subjects/s/2024-05-13/001", serial="9")
+    found = fields_of(LocalSessionSource(tmp_path / "Subjects/s", bare_root=True))
+    assert [each[1:] for each in found] == [
+        ("s", "001", "2024-05-12"), ("s", "002", "2024-05-12"), ("s", "001", "2024-05-13"),
+    ]  # fmt: skip
+    found = fields_of(LocalSessionSource(tmp_path / "Subjects/s/2024-05-12", bare_root=True))
+    assert [each[1:3] for each in found] == [("s", "001"), ("s", "002")]
+
+
+def test_subjects_with_dates_and_numbers_need_no_folder_subjects(tmp_path):
+    session(tmp_path, "mice/m1/2024-05-12/001", serial="1")
+    session(tmp_path, "mice/m2/2024-05-12/001", serial="2")
+    found = fields_of(LocalSessionSource(tmp_path))
+    assert [each[1] for each in found] == ["m1", "m2"]
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_two_animals_or_days_in_one_folder_are_held(tmp_path, flag):
+    write(tmp_path / "m/sub-A/a_g0_t0.imec0.ap.bin", serial="1")
+    write(tmp_path / "m/sub-A/x/sub-B_g0/b_g0_t0.imec0.ap.bin", serial="2")
+    write(tmp_path / "n/a_g0_t0.imec0.ap.bin", serial="3")
+    write(tmp_path / "n/b_g0_t0.imec0.ap.bin", serial="4", created="2024-05-14T10:00:00")
+    write(tmp_path / "o/M1_20240512_g0_t0.imec0.ap.bin", serial="5")
+    write(tmp_path / "o/M2_20240512_g0_t0.imec0.ap.bin", serial="6")
+    neuroblueprint(tmp_path / "p", "sub-1", "ses-1_date-20230101", serial="7")
+    if flag:
+        for path in ("m/sub-A", "n", "o", "p/rawdata/sub-1/ses-1_date-20230101"):
+            (tmp_path / path / FLAG).touch()
+    found = LocalSessionSource(tmp_path, settle_s=0).describe_all()
+    kinds = [problem.kind for one in found for problem in one.problems]
+    assert sorted(kinds) == [
+        "date_conflict", "several_dates", "several_subjects", "several_subjects",
+    ]  # fmt: skip
+    for one in found:
+        assert not one.ready
+        for recording in one.recordings:
+            assert not one.is_ready(recording)
+            assert one.missing_of(recording)[0].startswith("held: ")
+
+
+def test_a_session_beyond_midnight_is_one(tmp_path):
+    write(tmp_path / "m/a_g0_t0.imec0.ap.bin", serial="1", created="2024-05-12T23:00:00")
+    write(tmp_path / "m/b_g0_t0.imec0.ap.bin", serial="1", created="2024-05-13T01:00:00")
+    (one,) = LocalSessionSource(tmp_path).describe_all()
+    assert one.ready
+    assert one.date == date(2024, 5, 12)
+
+
+def test_a_date_from_a_files_time_is_a_guess(tmp_path, source):
+    write(tmp_path / "m/a_g0_t0.imec0.ap.bin", created="")
+    write(tmp_path / "n_2024-05-01/a_g0_t0.imec0.ap.bin", created="", serial="2")
+    guessed = {one.session_id: one.date_guessed for one in source.describe_all()}
+    assert guessed == {"m": True, "n_2024-05-01": False}

@@ -116,27 +116,33 @@ def find_sessions(root: Path, *, bare_root: bool = False) -> Sweep:
         return sweep
     if _by_its_own_name(sweep, root):
         return sweep
-    bare: list[FoundSession] = []
     is_bids = any(_SUBJECT.match(entry.name) or entry.name == RAWDATA for entry in top)
+    bare: list[FoundSession] = []
     for entry in top:
-        if _dangles(entry):
-            sweep.lose(
-                entry.name, "dangling_link", "the link's target is not there; mount its disk"
-            )
-        elif not _is_dir(entry):
-            if not bare_root and PurePosixPath(entry.name).suffix.lower() in DATA_SUFFIXES:
-                sweep.problems.append(_loose(entry.name))
-        elif entry.name == SUBJECTS:
-            _subjects(sweep, root / SUBJECTS, SUBJECTS, "")
-        elif not _tree(sweep, root / entry.name, entry.name) and not (
-            is_bids and entry.name.lower() in _NO_RAW
-        ):
-            bare.append(FoundSession(entry.name, root / entry.name, None))
+        if is_bids and entry.name.lower() in _NO_RAW:
+            continue
+        bare += _entry(sweep, root, entry, bare_root=bare_root)
     if bare_root:
         bare = [] if sweep.sessions else [FoundSession(".", root, None)]
     sweep.sessions += bare
     sweep.sessions.sort(key=lambda session: natural_key(session.session_id))
     return sweep
+
+
+def _entry(
+    sweep: Sweep, root: Path, entry: os.DirEntry[str], *, bare_root: bool
+) -> list[FoundSession]:
+    """Sort one entry of a root; what is no tree is a bare session."""
+    if _dangles(entry):
+        sweep.lose(entry.name, "dangling_link", "the link's target is not there; mount its disk")
+    elif not _is_dir(entry):
+        if not bare_root and PurePosixPath(entry.name).suffix.lower() in DATA_SUFFIXES:
+            sweep.problems.append(_loose(entry.name))
+    elif entry.name == SUBJECTS:
+        _subjects(sweep, root / SUBJECTS, SUBJECTS, "")
+    elif not _tree(sweep, root / entry.name, entry.name):
+        return [FoundSession(entry.name, root / entry.name, None)]
+    return []
 
 
 def _by_its_own_name(sweep: Sweep, root: Path) -> bool:

@@ -1,0 +1,101 @@
+"""Nothing dropped vanishes: what is no recording has a line, in the store and in the interface."""
+
+from __future__ import annotations
+
+import shutil
+
+import dagster as dg
+import pytest
+from labs import SmallLab
+from spikeglx_files import write
+
+from neuro_assets.cli.session import Lab
+from neuro_assets.cli.status import print_findings
+from neuro_assets.formats.model import Problem
+from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.registry.findings import all_findings, read_findings, update_findings
+from neuro_assets.sensors.discovery import look
+from neuro_assets.sources.folders.source import LocalSessionSource
+
+TEXT = """
+sources: [{name: rig, path: data, settle_minutes: 0}]
+store: {url: store}
+"""
+
+
+@pytest.fixture
+def lab(tmp_path):
+    (tmp_path / "data").mkdir()
+    return SmallLab(tmp_path, TEXT)
+
+
+class Ticks:
+    """The discovery sensor, with the cursor of its last tick."""
+
+    def __init__(self, lab):
+        self.lab, self.cursor = lab, None
+
+    def __call__(self):
+        source = LocalSessionSource(self.lab.folder / "data", name="rig", settle_s=0)
+        context = dg.build_sensor_context(self.lab.instance, cursor=self.cursor)
+        result = look(context, self.lab.registry, self.lab.config, {"rig": source})
+        self.cursor = result.cursor
+        return [e for e in result.asset_events if "not_recordings" in e.metadata]
+
+
+def lines(lab):
+    return {row.path: row.kind for row in read_findings(lab.store, "rig").rows()}
+
+
+def test_everything_that_looks_like_data_has_a_line_until_it_is_mended(lab, capsys):
+    data = lab.folder / "data"
+    write(data / "good/a_g0_t0.imec0.ap.bin")
+    write(data / "alone/b_g0_t0.imec0.ap.bin", serial="2").with_suffix(".meta").unlink()
+    (data / "plain").mkdir()
+    (data / "plain/samples.dat").write_bytes(b"1234")
+    (data / "loose.bin").write_bytes(b"1234")
+    (data / "Subjects/s/histology").mkdir(parents=True)
+    (data / "Subjects/s/ephys_old").mkdir()
+    (data / "Subjects/s/ephys_old/x.bin").write_bytes(b"1234")
+    (data / "notes").mkdir()
+    (data / "notes/readme.txt").write_text("nothing")
+    shutil.copytree(data / "good", data / "good/again")
+    tick = Ticks(lab)
+    (event,) = tick()
+    expected = {
+        "alone/b_g0_t0.imec0.ap.bin": "meta_missing",
+        "plain/samples.dat": "unrecognised",
+        "loose.bin": "loose_file",
+        "Subjects/s/ephys_old": "odd_folder",
+    }
+    found = lines(lab)
+    assert expected.items() <= found.items()
+    assert len(found) == len(expected) + 1  # the copy, by either name
+    assert event.metadata["not_recordings"].value == len(found)
+    assert tick() == []  # nothing new to report
+    print_findings(Lab(lab.folder / "lab.yaml", lab.config))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(kind in shown for kind in expected.values())
+    write(data / "alone/b_g0_t0.imec0.ap.bin", serial="2")
+    shutil.rmtree(data / "plain")
+    (data / "loose.bin").unlink()
+    tick()
+    assert lines(lab).keys() & expected.keys() == {"Subjects/s/ephys_old"}
+
+
+def test_a_damaged_file_says_what_to_do(lab):
+    lab.store.write_json_atomic("findings/rig.json", {"places": 3})
+    with pytest.raises(PermanentFailure, match="remove it"):
+        read_findings(lab.store, "rig")
+
+
+def test_sources_are_kept_apart_and_sessions_merged(lab):
+    problem = Problem(kind="empty_file", path="x.bin", detail="copy it again")
+    assert update_findings(lab.store, "a", {"s1": [problem], "s2": []}) is not None
+    assert update_findings(lab.store, "a", {"s1": [problem]}) is None
+    update_findings(lab.store, "a", {"s3": [problem]})
+    update_findings(lab.store, "b", {}, places=[problem])
+    found = all_findings(lab.store)
+    assert [row.path for row in found["a"].rows()] == ["s1/x.bin", "s3/x.bin"]
+    assert [row.path for row in found["b"].rows()] == ["x.bin"]
+    assert update_findings(lab.store, "a", {"s1": []}, gone=["s3"]).rows() == []
