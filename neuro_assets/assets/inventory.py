@@ -35,6 +35,8 @@ class OutputState:
         Why the stored version is not what would be made now; empty when it is.
     stored : Stored or None
         The output that counts at present, if any.
+    repaired : bool
+        Whether it failed on raw data that changed since.
     """
 
     key: str
@@ -43,6 +45,7 @@ class OutputState:
     detail: str = ""
     out_of_date: tuple[str, ...] = ()
     stored: Stored | None = None
+    repaired: bool = False
 
     def row(self) -> dict[str, Any]:
         """Flat form for tables and JSON."""
@@ -107,7 +110,7 @@ def _state(
     if step.name in running:
         return OutputState(key, step.name, Outcome.RUNNING, stored=current)
     failure = store.failure(step.name, key)
-    if failure is not None:
+    if failure is not None and not _is_repaired(failure, record, step, done):
         error = failure.error or {}
         detail = f"{error.get('type')}: {error.get('message')}"
         return OutputState(key, step.name, Outcome.FAILED, detail, stored=current)
@@ -119,7 +122,20 @@ def _state(
         return OutputState(key, step.name, Outcome.RAW_DATA_MISSING, record.reason)
     if record.recording is None:
         return OutputState(key, step.name, Outcome.RAW_DATA_MISSING, f"waits: {record.reason}")
-    return OutputState(key, step.name, Outcome.WAITING, _waits_on(record, step, done))
+    waits = _waits_on(record, step, done)
+    return OutputState(key, step.name, Outcome.WAITING, waits, repaired=failure is not None)
+
+
+def _is_repaired(
+    failure: Manifest, record: RecordingRecord, step: StepSpec, done: Mapping[str, OutputState]
+) -> bool:
+    """Tell whether raw data changed since a failure, of this step or of one that it stands on."""
+    used = {ref.asset: ref.version for ref in failure.inputs}
+    refs = [_ref_now(need.asset, record, done) for need in step.needs if need.asset in used]
+    if any(used[ref.asset] not in (ref.version, "missing") for ref in refs):
+        return True
+    needed = [done[need.asset] for need in step.needs if need.asset in done]
+    return any(state.repaired or state.out_of_date for state in needed)
 
 
 def _skip_detail(stored: Stored) -> str:

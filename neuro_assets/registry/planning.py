@@ -5,7 +5,7 @@ No file, no network, no Dagster: the sensor and the command line carry the actio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -41,6 +41,7 @@ def plan(
     excluded: Mapping[tuple[str, str], str] | None = None,
     reprocess_changed: bool = False,
     requests: Requests = EVERY_RUN,
+    is_unfinished: Callable[[str], bool] = lambda key: False,
 ) -> list[Action]:
     """Compare what is registered with what was seen.
 
@@ -58,6 +59,9 @@ def plan(
         Source and id of sessions that the lab does not want, with the reason.
     reprocess_changed : bool
         Whether changed raw data starts a run.
+    is_unfinished : callable
+        Tells whether results of a key failed or were never made: its raw data were repaired when
+        they change, and it runs again whatever `reprocess_changed` says.
     requests : Requests
         Which runs to request.
 
@@ -68,7 +72,7 @@ def plan(
         gives the same actions: carrying them out twice does no harm.
     """
     index = known if isinstance(known, RecordIndex) else RecordIndex(known)
-    planner = _Planner(index, now, reprocess_changed)
+    planner = _Planner(index, now, reprocess_changed, is_unfinished)
     for place in dict.fromkeys(vanished):
         planner.vanish(*place)
     for place, reason in (excluded or {}).items():
@@ -97,7 +101,14 @@ def session_info(description: SessionDescription) -> SessionInfo:
 class _Planner:
     """One pass: each decision counts for the next one."""
 
-    def __init__(self, index: RecordIndex, now: datetime, reprocess_changed: bool) -> None:
+    def __init__(
+        self,
+        index: RecordIndex,
+        now: datetime,
+        reprocess_changed: bool,
+        is_unfinished: Callable[[str], bool],
+    ) -> None:
+        self.is_unfinished = is_unfinished
         self.index = index
         self.now = now
         self.reprocess_changed = reprocess_changed
@@ -295,7 +306,7 @@ class _Planner:
             new["aliases"] = [*found.aliases, before]
         record = found.model_copy(update=new)
         kind, message = what_happened(found, record)
-        if kind is ActionKind.CHANGE and self.reprocess_changed:
+        if kind is ActionKind.CHANGE and (self.reprocess_changed or self.is_unfinished(found.key)):
             record = record.model_copy(update={"requested": None})
         self._judge(kind, found, record, message)
 

@@ -26,6 +26,7 @@ from neuro_assets.registry.registry import RecordIndex, Registry
 from neuro_assets.service.events import raw_events
 from neuro_assets.sources.folders.source import LocalSessionSource
 from neuro_assets.sources.protocol import SessionSource
+from neuro_assets.store import Store
 
 COMMAND_LINE = "command line"
 """Name of the source of a folder that is below no source of `lab.yaml`."""
@@ -143,9 +144,17 @@ def register_sessions(
             excluded=excluded,
             reprocess_changed=reprocess_changed,
             requests=requests,
+            is_unfinished=lambda key: _is_unfinished(registry.store, key),
         )
 
     return registry.transact(planned)
+
+
+def _is_unfinished(store: Store, key: str) -> bool:
+    """Tell whether a step of a recording failed last, or nothing of it was ever made."""
+    assets = store.assets()
+    failed = any(store.failure(asset, key) is not None for asset in assets)
+    return failed or not any(store.current(asset, key) is not None for asset in assets)
 
 
 def register_folder(
