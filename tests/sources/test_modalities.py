@@ -153,7 +153,7 @@ def test_what_it_waits_for_keeps_no_recording_waiting_and_is_shown(lab, capsys, 
     assert action.record.modalities["toy"].missing == ("no end yet",)
     assert action.tell_modalities == ()
     states = inventory(lab.store, lab.registry.all(), [toy_step()])
-    _print_states(Lab(lab.folder / "lab.yaml", lab.config), states)
+    _print_states(Lab(lab.folder / "lab.yaml", lab.config), lab.registry.all(), states)
     shown = capsys.readouterr().out
     assert "toy" in shown
     assert "no end yet" in shown
