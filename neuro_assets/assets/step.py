@@ -182,8 +182,17 @@ class StepSpec:
 
     def version(self, inputs: Sequence[InputRef], key: str) -> str:
         """Version of the output that the step would make of these inputs."""
+        settings = repr(self.settings(key))
+        if settings not in self._rendered:
+            self._rendered[settings] = canonical({**self.values(key), "clock": self.clock})
         algorithm = self.parameters.algorithm_version
-        return self.version_with(algorithm, self.values(key), inputs, self.releases, key)
+        configuration = self._rendered[settings]
+        return version_of(self.name, algorithm, configuration, inputs, self.releases, key=key)
+
+    @cached_property
+    def _rendered(self) -> dict[str, bytes]:
+        """Configurations as canonical JSON, by what depends on the key."""
+        return {}
 
     def version_with(
         self,

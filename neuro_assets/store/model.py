@@ -376,7 +376,7 @@ def pretty(value: Any) -> bytes:
 def version_of(
     asset: str,
     algorithm_version: str,
-    configuration: Mapping[str, Any],
+    configuration: Mapping[str, Any] | bytes,
     inputs: Sequence[InputRef],
     packages: Mapping[str, str] | None = None,
     *,
@@ -390,8 +390,9 @@ def version_of(
         Name of the asset.
     algorithm_version : str
         Version of its algorithm.
-    configuration : mapping
-        Every configuration value that it reads, resolved; the order does not matter.
+    configuration : mapping or bytes
+        Every configuration value that it reads, resolved; the order does not matter. Or its
+        canonical JSON.
     inputs : sequence of InputRef
         What it reads. The digests of the contents count, versions and attempts do not: the same
         content made again changes nothing. A missing input is left out or has an empty digest;
@@ -406,7 +407,7 @@ def version_of(
     str
         The first 16 hexadecimal digits of a SHA-256.
     """
-    parts = {
+    parts: dict[str, Any] = {
         "asset": asset,
         "algorithm": algorithm_version,
         "configuration": configuration,
@@ -414,4 +415,9 @@ def version_of(
         "packages": packages or {},
         "key": key,
     }
-    return hashlib.sha256(canonical(parts)).hexdigest()[:16]
+    # Piece by piece, so that a caller with very many keys renders what they share only once.
+    rendered = (
+        canonical(name) + b":" + (part if isinstance(part, bytes) else canonical(part))
+        for name, part in sorted(parts.items())
+    )
+    return hashlib.sha256(b"{" + b",".join(rendered) + b"}").hexdigest()[:16]

@@ -159,6 +159,7 @@ class AlyxLab:
             self.asked.append((request.run_key, self.server.now))
             if request.run_key not in self.started and self.daemon_lives:
                 tags = {**request.tags, "dagster/partition": request.partition_key or ""}
+                tags["dagster/run_key"] = request.run_key
                 self.lab.instance.add_run(dg.DagsterRun(job_name="process", tags=tags))
             self.started.setdefault(request.run_key, self.server.now)
         if until == "runs":

@@ -231,9 +231,9 @@ class LabYear(RuleBasedStateMachine):
         except TransientFailure:
             return
         for run_key, when in self.lab.asked[before:]:
-            key, _, version = run_key.rpartition(":")
+            key, _, number = run_key.rpartition(":")
             record = self.lab.records[key]
-            assert (record.state, record.raw_version) == ("ready", version), run_key
+            assert (record.state, str(record.request)) == ("ready", number), run_key
             self.asked[run_key].append(when)
 
     @rule()
@@ -358,7 +358,8 @@ class LabYear(RuleBasedStateMachine):
         of_others = [c for c, v in self.versions.items() if v == known and c != content]
         assert not of_others, f"{key} has the version of other data"
         if record.state == "ready":
-            assert f"{key}:{record.raw_version}" in self.lab.started, f"{key} was missed"
+            assert record.requested == record.raw_version, f"{key} was missed"
+            assert f"{key}:{record.request}" in self.lab.started, f"{key} was missed"
 
 
 def _id(row: dict[str, Any]) -> str:
