@@ -7,11 +7,9 @@ Finding recordings is done by the modules beside this one; opening them by
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
-
-Format = Literal["spikeglx", "cbin", "openephys", "nwb", "reader"]
 
 
 class Frozen(BaseModel):
@@ -189,7 +187,7 @@ class RawRecording(Frozen):
         data as acquired.
     """
 
-    format: Format
+    format: str
     probe: str
     qualifier: str = ""
     streams: dict[str, Stream]

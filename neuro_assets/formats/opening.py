@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from neuro_assets.formats import registry
 from neuro_assets.formats.model import RawRecording, Stream
 from neuro_assets.formats.stream import RawStream
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
@@ -53,7 +53,7 @@ def open_raw(
         )
     for name in wanted:
         check_files(recording.streams[name], folder)
-    opener = _opener(recording.format)
+    opener = registry.opener(recording.format)
     return {name: opener(recording, recording.streams[name], folder) for name in wanted}
 
 
@@ -101,18 +101,3 @@ def _size(folder: Path, name: str) -> int:
         raise TransientFailure(
             f"cannot read {folder / name} ({error.strerror or error}); is the file server there?"
         ) from error
-
-
-def _opener(name: str) -> Any:
-    """Import only the opener that is needed."""
-    if name in ("spikeglx", "cbin"):
-        from neuro_assets.formats.spikeglx import opening as spikeglx_open
-
-        return spikeglx_open.open_stream
-    if name == "openephys":
-        from neuro_assets.formats.openephys import opening as openephys_open
-
-        return openephys_open.open_stream
-    from neuro_assets.formats import generic_open
-
-    return generic_open.open_stream

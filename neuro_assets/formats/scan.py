@@ -9,11 +9,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from neuro_assets.formats import registry
 from neuro_assets.formats.model import Problem, RawRecording, Scan
-from neuro_assets.formats.nwb import scan_nwb
-from neuro_assets.formats.openephys.recordings import scan_openephys
 from neuro_assets.formats.options import ReaderEntry
-from neuro_assets.formats.spikeglx.recordings import scan_spikeglx
 from neuro_assets.formats.walk import FoundFile, Listing, list_files
 
 CONTINUOUS = "continuous.dat"
@@ -75,12 +73,14 @@ def scan_listing(folder: Path, listing: Listing, readers: Sequence[ReaderEntry] 
         recordings += scan.recordings
         problems += scan.problems
         listing = Listing([f for f in listing.files if f.path not in used], listing.folders)
-    for scan in (scan_spikeglx(folder, listing), scan_openephys(folder, listing)):
-        recordings += scan.recordings
+    for file_format in registry.FORMATS:
+        scan = file_format.scan(folder, listing)
         problems += scan.problems
-    scan = scan_nwb(folder, listing)
-    recordings += _without_acquired(scan.recordings, recordings, problems)
-    problems += scan.problems
+        recordings += (
+            scan.recordings
+            if file_format.acquired
+            else _without_acquired(scan.recordings, recordings, problems)
+        )
     problems += _left_over(listing, recordings, problems)
     return Scan(recordings=tuple(_distinct(recordings, problems)), problems=tuple(problems))
 

@@ -1,0 +1,65 @@
+"""The file formats of recordings. A new one is its module and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from neuro_assets.formats.model import Scan
+from neuro_assets.formats.nwb import scan_nwb
+from neuro_assets.formats.openephys.recordings import scan_openephys
+from neuro_assets.formats.spikeglx.recordings import scan_spikeglx
+from neuro_assets.formats.walk import Listing
+
+GENERIC = "neuro_assets.formats.generic_open"
+"""Opens what a SpikeInterface reader reads."""
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """One file format.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Values of `RawRecording.format`.
+    scan : callable
+        `scan(folder, listing) -> Scan`.
+    opener : str
+        Module with `open_stream(recording, stream, folder)`, imported when it is needed.
+    acquired : bool
+        Whether a rig writes it; others may be copies of what a rig wrote.
+    """
+
+    names: tuple[str, ...]
+    scan: Callable[[Path, Listing], Scan]
+    opener: str
+    acquired: bool = True
+
+
+FORMATS = (
+    FileFormat(("spikeglx", "cbin"), scan_spikeglx, "neuro_assets.formats.spikeglx.opening"),
+    FileFormat(("openephys",), scan_openephys, "neuro_assets.formats.openephys.opening"),
+    FileFormat(("nwb",), scan_nwb, GENERIC, acquired=False),
+)
+
+
+def opener(name: str) -> Callable[..., Any]:
+    """Import only the opener that is needed.
+
+    Parameters
+    ----------
+    name : str
+        As in `RawRecording.format`.
+
+    Returns
+    -------
+    callable
+        `open_stream` of its module; the one for readers by name where no format is called so.
+    """
+    modules = (each.opener for each in FORMATS if name in each.names)
+    found: Callable[..., Any] = import_module(next(modules, GENERIC)).open_stream
+    return found
