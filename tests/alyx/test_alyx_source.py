@@ -14,6 +14,7 @@ from alyx_lab import CENTRAL, LOCAL, AlyxLab
 from fake_alyx.server import AlyxServer
 from hypothesis import given
 from hypothesis import strategies as st
+from records import have_output
 
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.sources.alyx.cursor import AlyxCursor, local_bound
@@ -209,6 +210,7 @@ def test_a_new_hash_changes_the_version_and_runs_only_where_the_lab_says_so(tmp_
     eid, file, (ap, _) = lab.recorded()
     lab.ticks(2)
     first = lab.record().raw_version
+    have_output(lab.lab.store, KEY)
     lab.wait(hours=3)
     lab.server.patch_dataset(ap, hash="b" * 32)
     lab.ticks(2)

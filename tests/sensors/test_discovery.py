@@ -9,6 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from labs import SmallLab
+from records import have_output
 
 from neuro_assets.outcomes import TransientFailure
 from neuro_assets.partitions import SET_NAME
@@ -142,6 +143,7 @@ def test_changed_raw_data_are_reported_and_not_run_unless_the_lab_says_so(tmp_pa
         rig = Rig(folder, TEXT + setting)
         data = next(rig.drop(session).rglob("*imec0.ap.bin"))
         rig.tick()
+        have_output(rig.lab.store, "M1_20260115_1_probe00")
         content = bytearray(data.read_bytes())
         content[1000] ^= 1
         data.write_bytes(bytes(content))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from neuro_assets.formats.model import RawRecording
+from neuro_assets.outcomes import Outcome
 from neuro_assets.registry.index import RecordIndex
 from neuro_assets.registry.keys import Claim, claim_key
 from neuro_assets.registry.records import RecordingRecord, SessionInfo
 from neuro_assets.registry.registry import Registry
+from neuro_assets.store import Pointer, Store
 
 
 def register(
@@ -34,3 +36,9 @@ def register(
 def claim(registry: Registry, session: SessionInfo, recording: RawRecording) -> Claim:
     """Say which key a recording has or would get."""
     return claim_key(registry.refresh(), session, recording)
+
+
+def have_output(store: Store, key: str) -> None:
+    """Let a recording count as processed."""
+    pointer = Pointer(version="v1", attempt="a", outcome=Outcome.COMPLETE)
+    store.backend.write(f"lfp/{key}/current.json", pointer.to_json())
