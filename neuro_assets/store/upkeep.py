@@ -186,15 +186,14 @@ def _referenced(store: StoreReader, folders: dict[str, _Folder]) -> set[str]:
     """
     used: set[str] = set()
     for path, folder in folders.items():
-        asset, key, *_ = path.split("/")
         manifest = _manifest(store, path) if folder.committed else None
         if manifest is not None:
             used |= {ref.attempt for ref in manifest.inputs}
             used.add(manifest.stored_in.rpartition("/")[2])
-        current = store.current(asset, key)
-        if current is not None:
-            used.add(current.attempt)
-    return used
+    # A recording may have no folder here: what is made once a session stands under another key.
+    homes = [(asset, key) for asset in store.assets() for key in store.keys(asset)]
+    pointers = (store.current(asset, key) for asset, key in homes)
+    return used | {current.attempt for current in pointers if current is not None}
 
 
 def _manifest(store: StoreReader, path: str) -> Manifest | None:

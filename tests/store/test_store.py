@@ -674,3 +674,15 @@ def test_waiting_for_a_lease_in_vain_is_transient_and_names_the_holder(store):
     ):
         pass
     assert store.lease("x", 60).acquire()
+
+
+def test_gc_keeps_what_counts_for_a_recording_though_it_stands_under_its_session(store):
+    made = []
+    for key in ("a", "b"):
+        with store.attempt("pose", "session-1", V1, key) as attempt:
+            (attempt.folder / "x").write_bytes(b"x")
+            manifest = Manifest(asset="pose", key="session-1", version=V1, outcome="complete")
+            made.append(attempt.commit(manifest))
+    assert made[0].attempt != made[1].attempt
+    assert [g for g in store.gc(older_than_h=0, dry_run=False) if g.kind == "duplicate"] == []
+    assert store.current("pose", "a").is_intact() and store.current("pose", "b").is_intact()
