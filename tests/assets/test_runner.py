@@ -145,3 +145,26 @@ def test_the_data_version_is_the_digest_and_a_forced_run_with_other_bytes_is_ano
     assert lab.run("second").success
     after = lab.store.current("second", KEY)
     assert after.version != before.version, "everything after other content is another version"
+
+
+def stale(lab: Lab, asset: str) -> str:
+    """What Dagster says of one key."""
+    from dagster._core.definitions.data_version import CachingStaleStatusResolver
+    from dagster._core.loader import LoadingContextForTest
+
+    defs = dg.Definitions(lab.assets, resources=io_managers(lab.resource))
+    graph = defs.get_repository_def().asset_graph
+    context = LoadingContextForTest(lab.instance)
+    resolver = CachingStaleStatusResolver(lab.instance, graph, context)
+    return resolver.get_status(dg.AssetKey(asset), KEY).value
+
+
+def test_dagster_shows_a_child_stale_after_other_content_and_fresh_after_the_same(lab):
+    assert stale(lab, "second") == "FRESH"
+    assert lab.run("first", force=True).success
+    assert stale(lab, "second") == "FRESH", "the same content again"
+    lab.rows = ROWS.assign(x=[1, 2, 4])
+    assert lab.run("first", force=True).success
+    assert stale(lab, "second") == "STALE"
+    assert lab.run("second").success
+    assert stale(lab, "second") == "FRESH"
