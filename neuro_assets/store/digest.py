@@ -26,8 +26,8 @@ _LOGS = {MANIFEST, "sorter.log", "spikeinterface_log.json", "spikeinterface_info
 
 _HIDDEN = {
     "object_id", "source_object_id", ".specloc", "zarr_class_info", "spikeinterface_info",
-    "provenance", "sorting_provenance", "runtime_s", "specifications", "file_create_date",
-    "identifier", "was_generated_by",
+    "provenance", "sorting_provenance", "run_info", "runtime_s", "specifications",
+    "file_create_date", "identifier", "was_generated_by",
 }  # fmt: skip
 """Attributes and nodes of Zarr and HDF5 files that differ between two writings of one content."""
 
