@@ -581,9 +581,9 @@ def test_sessions_from_before_the_first_look_are_found_by_the_comparison(tmp_pat
     lab.reconcile()
     sizes = []
     for _ in range(6):
-        before = len(lab.states)
+        before = len(lab.started)
         lab.tick()
-        sizes.append(len(lab.states) - before)
+        sizes.append(len(lab.started) - before)
     assert max(sizes) <= 3 and len(lab.states) == 7
     lab.ticks(3)
     assert set(lab.states.values()) == {"ready"}
