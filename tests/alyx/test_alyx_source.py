@@ -594,7 +594,7 @@ def test_a_long_list_of_the_comparison_waits_in_the_store_and_not_in_the_cursor(
 ):
     from neuro_assets.sensors import discovery
 
-    monkeypatch.setattr(discovery, "REVISITS_PER_TICK", 6)
+    monkeypatch.setattr(discovery, "RECHECKS_PER_TICK", 6)
     lab = AlyxLab(tmp_path, server, keys=2)
     for number in range(1, 31):
         lab.insertion(lab.session(number=number))
