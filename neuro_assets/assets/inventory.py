@@ -16,7 +16,7 @@ from neuro_assets.outcomes import Outcome
 from neuro_assets.registry.registry import RecordingRecord
 from neuro_assets.sources.raw_input import externals
 from neuro_assets.store import InputRef, Manifest, Store, Stored
-from neuro_assets.store.model import jsonable
+from neuro_assets.store.json_values import jsonable
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from neuro_assets.resources.io_managers import Missing, Unreadable
 from neuro_assets.science.result import Progress, StepResult
 from neuro_assets.sources.raw_input import RawInput
 from neuro_assets.store import InputRef, Store, Stored, version_of
-from neuro_assets.store.model import canonical
+from neuro_assets.store.json_values import canonical
 from neuro_assets.store.packages import releases
 
 Scope = Literal["recording", "session"]

@@ -8,7 +8,7 @@ import dagster as dg
 
 from neuro_assets import names
 from neuro_assets.assets.inventory import inventory
-from neuro_assets.assets.runner import output, stored_metadata
+from neuro_assets.assets.shown import output, stored_metadata
 from neuro_assets.assets.step import StepSpec
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import Outcome

@@ -15,7 +15,8 @@ from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.sources.raw_input import externals
 from neuro_assets.store import InputRef, Manifest, Store, Stored
 from neuro_assets.store.digest import content_digest
-from neuro_assets.store.model import MANIFEST, jsonable
+from neuro_assets.store.json_values import jsonable
+from neuro_assets.store.model import MANIFEST
 from neuro_assets.store.pointers import CURRENT, FAILURE
 
 Progress = Callable[[str], None]

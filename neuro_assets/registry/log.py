@@ -21,7 +21,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from neuro_assets.store import Store
-from neuro_assets.store.model import checked_name, now, pretty
+from neuro_assets.store.json_values import pretty
+from neuro_assets.store.model import checked_name, now
 
 FOLDER = "registry"
 _SNAPSHOT = f"{FOLDER}/snapshot.json"

@@ -18,7 +18,8 @@ from neuro_assets.formats.model import Identity, Problem, RawRecording
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.recording_key import RecordingKey
 from neuro_assets.registry.metadata import RecordingMetadata, RemoteFile
-from neuro_assets.store.model import canonical, now
+from neuro_assets.store.json_values import canonical
+from neuro_assets.store.model import now
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,8 @@ import numpy as np
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.science.fingerprint import block_fingerprint, block_length, traces_digest
 from neuro_assets.science.result import NOT_CONTENT
-from neuro_assets.store.model import MANIFEST, Manifest, canonical
+from neuro_assets.store.json_values import canonical
+from neuro_assets.store.model import MANIFEST, Manifest
 
 _PIECE = 16 << 20
 """Bytes that are held at a time."""

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.store.backend import Backend
+from neuro_assets.store.json_values import pretty
 from neuro_assets.store.local import LocalBackend
-from neuro_assets.store.model import MANIFEST, Manifest, Pointer, checked_name, pretty
+from neuro_assets.store.model import MANIFEST, Manifest, Pointer, checked_name
 
 
 def open_backend(url: str, storage_options: dict[str, Any] | None) -> Backend:
@@ -153,7 +154,7 @@ class StoreFiles:
         path : str
             Relative to the store.
         value : Any
-            See `neuro_assets.store.model.jsonable`.
+            See `neuro_assets.store.json_values.jsonable`.
         """
         self.backend.write(path, pretty(value))
 
@@ -165,7 +166,7 @@ class StoreFiles:
         path : str
             Relative to the store.
         value : Any
-            See `neuro_assets.store.model.jsonable`.
+            See `neuro_assets.store.json_values.jsonable`.
 
         Returns
         -------

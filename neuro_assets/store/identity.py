@@ -22,8 +22,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure
 from neuro_assets.store.files import StoreFiles
+from neuro_assets.store.json_values import pretty
 from neuro_assets.store.local import IDENTITY_FILE, LocalBackend
-from neuro_assets.store.model import now, pretty
+from neuro_assets.store.model import now
 
 FORMAT = 2
 """Number of the store's format: layout, versions, registry and paths together."""

@@ -13,7 +13,8 @@ from typing import Any, Self
 
 from neuro_assets.outcomes import NeuroAssetsError, TransientFailure
 from neuro_assets.store.files import StoreFiles
-from neuro_assets.store.model import checked_name, pretty
+from neuro_assets.store.json_values import pretty
+from neuro_assets.store.model import checked_name
 
 _LONGEST_S = 3600.0
 """A file that asks for more silence than this is damaged."""

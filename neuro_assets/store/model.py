@@ -6,18 +6,16 @@ Nothing here touches a file; reading and writing is the business of `neuro_asset
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
-from enum import Enum
-from pathlib import Path, PurePosixPath
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from neuro_assets.outcomes import Outcome, PermanentFailure
+from neuro_assets.store.json_values import canonical, jsonable, pretty
 
 MANIFEST = "manifest.json"
 """Written last into an attempt: a folder without it does not exist for any reader."""
@@ -83,74 +81,6 @@ def checked_path(path: str) -> str:
     if "\0" in path or "\\" in path:
         raise ValueError(f"{path!r} holds a character that not every store can keep")
     return path
-
-
-def jsonable(value: Any) -> Any:
-    """Turn a value into what JSON can hold, the same on every machine.
-
-    Parameters
-    ----------
-    value : Any
-        Numbers (numpy's too), text, dates, enums, models, and containers of them.
-
-    Returns
-    -------
-    Any
-        Plain values; NaN and infinities become None, because JSON has no word for them.
-
-    Raises
-    ------
-    TypeError
-        For anything else: a silent `str()` would make two versions out of one.
-    """
-    if isinstance(value, Enum):
-        return jsonable(value.value)
-    if value is None or isinstance(value, bool | str | int):
-        return value
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    return _jsonable_object(value)
-
-
-def _jsonable_object(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return jsonable(value.model_dump(mode="json"))
-    if isinstance(value, Mapping):
-        return {str(jsonable(name)): jsonable(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(item) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted((jsonable(item) for item in value), key=repr)
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, Path | PurePosixPath):
-        return value.as_posix()
-    if hasattr(value, "tolist"):  # numpy scalars and arrays, without importing numpy
-        return jsonable(value.tolist())
-    raise TypeError(f"{type(value).__name__} cannot be kept as JSON: {value!r:.80}")
-
-
-def canonical(value: Any) -> bytes:
-    """Render the one JSON text of a value: sorted keys, no spaces, UTF-8.
-
-    Parameters
-    ----------
-    value : Any
-        See `jsonable`.
-
-    Returns
-    -------
-    bytes
-        JSON.
-    """
-    text = json.dumps(
-        jsonable(value),
-        sort_keys=True,
-        separators=(",", ":"),
-        ensure_ascii=False,
-        allow_nan=False,
-    )
-    return text.encode()
 
 
 def now() -> datetime:
@@ -355,22 +285,6 @@ class Pointer(_Record):
     def to_json(self) -> bytes:
         """Render as JSON."""
         return pretty(self.model_dump(mode="json"))
-
-
-def pretty(value: Any) -> bytes:
-    """Render JSON for people: indented, one newline at the end.
-
-    Parameters
-    ----------
-    value : Any
-        See `jsonable`.
-
-    Returns
-    -------
-    bytes
-        UTF-8.
-    """
-    return (json.dumps(jsonable(value), indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def version_of(

@@ -14,14 +14,7 @@ from neuro_assets.formats.code_in_data import refuse_code, refuse_code_in
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store.errors import explained
 from neuro_assets.store.files import StoreFiles
-from neuro_assets.store.model import (
-    MANIFEST,
-    FileEntry,
-    InputRef,
-    Manifest,
-    Pointer,
-    checked_path,
-)
+from neuro_assets.store.model import MANIFEST, FileEntry, InputRef, Manifest, Pointer, checked_path
 from neuro_assets.store.scratch import process_folder, require_space
 
 if TYPE_CHECKING:

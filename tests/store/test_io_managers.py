@@ -18,7 +18,8 @@ from dagster._core.execution.api import execute_run
 from records import register
 
 from neuro_assets.assets import runner
-from neuro_assets.assets.runner import output, step_asset, stored_metadata
+from neuro_assets.assets.runner import step_asset
+from neuro_assets.assets.shown import output, stored_metadata
 from neuro_assets.assets.step import StepSpec
 from neuro_assets.config import StoreConfig, parse_config
 from neuro_assets.formats.model import Identity, RawRecording, Stream

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from neuro_assets.outcomes import Outcome, PermanentFailure, TransientFailure
 from neuro_assets.recording_key import safe_name
 from neuro_assets.store import InputRef, Manifest, Store, Stored, version_of
-from neuro_assets.store.model import canonical, checked_name, checked_path, jsonable
+from neuro_assets.store.json_values import canonical, jsonable
+from neuro_assets.store.model import checked_name, checked_path
 
 KEY = "M1_20240512_1_probe00"
 V1, V2 = "0123456789abcdef", "fedcba9876543210"

@@ -1,0 +1,97 @@
+"""Values as JSON, the same on every machine: for hashing, and for files that people open."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import date, datetime
+from enum import Enum
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import BaseModel
+
+
+def jsonable(value: Any) -> Any:
+    """Turn a value into what JSON can hold, the same on every machine.
+
+    Parameters
+    ----------
+    value : Any
+        Numbers (numpy's too), text, dates, enums, models, and containers of them.
+
+    Returns
+    -------
+    Any
+        Plain values; NaN and infinities become None, because JSON has no word for them.
+
+    Raises
+    ------
+    TypeError
+        For anything else: a silent `str()` would make two versions out of one.
+    """
+    if isinstance(value, Enum):
+        return jsonable(value.value)
+    if value is None or isinstance(value, bool | str | int):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return _jsonable_object(value)
+
+
+def _jsonable_object(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return jsonable(value.model_dump(mode="json"))
+    if isinstance(value, Mapping):
+        return {str(jsonable(name)): jsonable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((jsonable(item) for item in value), key=repr)
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, Path | PurePosixPath):
+        return value.as_posix()
+    if hasattr(value, "tolist"):  # numpy scalars and arrays, without importing numpy
+        return jsonable(value.tolist())
+    raise TypeError(f"{type(value).__name__} cannot be kept as JSON: {value!r:.80}")
+
+
+def canonical(value: Any) -> bytes:
+    """Render the one JSON text of a value: sorted keys, no spaces, UTF-8.
+
+    Parameters
+    ----------
+    value : Any
+        See `jsonable`.
+
+    Returns
+    -------
+    bytes
+        JSON.
+    """
+    text = json.dumps(
+        jsonable(value),
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+        allow_nan=False,
+    )
+    return text.encode()
+
+
+def pretty(value: Any) -> bytes:
+    """Render JSON for people: indented, one newline at the end.
+
+    Parameters
+    ----------
+    value : Any
+        See `jsonable`.
+
+    Returns
+    -------
+    bytes
+        UTF-8.
+    """
+    return (json.dumps(jsonable(value), indent=1, ensure_ascii=False) + "\n").encode()
