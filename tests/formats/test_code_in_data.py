@@ -88,7 +88,9 @@ OPENED: list[tuple[Callable[[Path, Path], Path], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "reader"), OPENED, ids=str)
+@pytest.mark.parametrize(
+    ("make", "reader"), OPENED, ids=lambda each: getattr(each, "__name__", each)
+)
 def test_raw_data_that_hold_a_program_are_refused_and_it_does_not_run(
     tmp_path: Path, make: Callable[[Path, Path], Path], reader: str
 ) -> None:
