@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import requests
 from fake_alyx.file_server import FileServer, file_server
 from fake_alyx.server import TOKEN, AlyxServer
 from hypothesis import example, given, settings
@@ -28,6 +29,7 @@ from neuro_assets.alyx.client import Alyx
 from neuro_assets.alyx.files import cache as files_cache
 from neuro_assets.alyx.files import fetch as files_fetch
 from neuro_assets.alyx.files import repositories as files
+from neuro_assets.alyx.files import transfer
 from neuro_assets.alyx.files.fetch import FetchReport
 from neuro_assets.alyx.files.paths import (
     OddPath,
@@ -638,6 +640,19 @@ def test_only_the_named_data_server_gets_the_password(lab, monkeypatch):
     with pytest.raises(PermanentFailure):
         lab.fetch(lab.add("a.npy", b"a"), lab.add("b.npy", b"b" * 3000))
     assert lab.server.passwords == []
+
+
+def test_no_error_shows_the_query_of_a_signed_link():
+    for error in (
+        requests.ConnectionError("Max retries exceeded with url: /a?X-Amz-Signature=hush (x)"),
+        requests.exceptions.InvalidURL("https://data.example.org/a?token=hush"),
+    ):
+        shown = str(transfer._failure(error, "https://data.example.org/a"))
+        assert "hush" not in shown and "/a?..." in shown
+    refused = requests.Response()
+    refused.status_code, refused.url = 403, "https://cloud.example.org/a?X-Amz-Signature=hush"
+    with pytest.raises(PermanentFailure, match=r"/a\?\.\.\.: the data server wants"):
+        transfer._length(refused)
 
 
 def test_a_stored_path_that_became_hostile_is_not_written(lab):

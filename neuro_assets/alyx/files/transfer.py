@@ -6,6 +6,7 @@ Which files, where to, and whether what came is right is decided by `fetch`.
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import time
 from collections.abc import Iterator
@@ -165,6 +166,11 @@ def _url(source: str) -> str:
     return parts._replace(path=quote(parts.path)).geturl()
 
 
+def _shown(text: str) -> str:
+    """Leave out what follows a `?`: the query of a signed link is a password."""
+    return re.sub(r"\?\S*", "?...", text)
+
+
 def _sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Add user and password for a data server; none for another one than the named."""
     server = os.environ.get(SERVER, "").rstrip("/")
@@ -181,12 +187,12 @@ def _length(response: requests.Response) -> int | None:
         raise Gone(f"the data server does not have it ({status})")
     if status in (401, 403, 407):
         raise PermanentFailure(
-            f"{response.url}: the data server wants a user and password, or refuses ours "
+            f"{_shown(response.url)}: the data server wants a user and password, or refuses ours "
             f"({status}): set {LOGIN} and {PASSWORD} in the environment"
         )
     if status != 200:
         kind = TransientFailure if status in (408, 425, 429) or status >= 500 else PermanentFailure
-        raise kind(f"{response.url}: the data server answered with status {status}")
+        raise kind(f"{_shown(response.url)}: the data server answered with status {status}")
     length = response.headers.get("Content-Length", "")
     return int(length) if length.isdecimal() else None
 
@@ -207,7 +213,7 @@ def _failure(error: Exception, source: str) -> NeuroAssetsError:
         if isinstance(error, FileNotFoundError) and server_code(error) != "NoSuchBucket":
             return Gone("it is not there")
         return explain(error, source) or TransientFailure(f"{source}: {type(error).__name__}")
-    kind = f"{type(error).__name__}: {str(error)[:200]}"
+    kind = f"{type(error).__name__}: {_shown(str(error))[:200]}"
     if isinstance(error, requests.exceptions.SSLError) and _is_untrusted(error):
         return PermanentFailure(f"the certificate of the data server is not trusted ({kind})")
     if isinstance(error, requests.exceptions.Timeout | SilentServer | TimeoutError):
