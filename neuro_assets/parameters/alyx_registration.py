@@ -42,3 +42,9 @@ class AlyxRegistrationParameters(StepParameters):
     write: bool = Field(
         False, description="whether anything is sent; taken from the section `alyx`"
     )
+    place: str = Field(
+        "", description="folder or prefix of that repository; taken from the section `alyx`"
+    )
+    dagster_url: str = Field(
+        "", description="address for the links in tasks; taken from the section `alyx`"
+    )

@@ -213,7 +213,8 @@ def _extensions(
         "spike_locations": {
             "method": parameters.spike_locations
             if analyzer.get_num_channels() >= 8
-            else "center_of_mass"
+            else "center_of_mass",
+            "seed": parameters.seed,
         },
         "unit_locations": {"method": locations},
         "correlograms": {
@@ -256,6 +257,8 @@ def _metric_parameters(
             "refractory_period_ms": parameters.refractory_period_ms,
             "censored_period_ms": 0.0,
         },
+        # Handed on to `get_noise_levels`, which else draws other pieces of noise each time.
+        "sd_ratio": {"random_slices_kwargs": {"seed": parameters.seed}},
     }
     return {name: values for name, values in ours.items() if name in metrics}
 

@@ -274,10 +274,15 @@ def test_labs_can_keep_their_own_judgement(lab):
     assert lab.client.rows("datasets", most=99, session=lab.eid)
 
 
-def test_the_version_tells_dry_run_from_writing_and_one_alyx_from_another(lab):
+def test_every_value_of_alyx_that_the_step_reads_is_in_its_version(lab):
     texts = [TEXT.format(url=url, write=write) for url in ("http://a", "http://b")
              for write in ("true", "false")]  # fmt: skip
-    texts += [texts[0].replace("lab_server", "other")]
+    texts += [
+        texts[0].replace(old, new)
+        for old, new in [
+            ("lab_server", "other"), (": lab_server}", ": moved}"), ("dagster.", "other."),
+        ]
+    ]  # fmt: skip
     versions = [all_steps(parse_config(text))[-1].parameters.code_version for text in texts]
     assert len(set(versions)) == len(texts)
     assert TOKEN not in str([all_steps(parse_config(text))[-1] for text in texts])

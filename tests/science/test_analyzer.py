@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 import spikeinterface as si
 import zarr
 
-from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
-from neuro_assets.parameters.analyzer import AnalyzerParameters
+from neuro_assets.outcomes import Outcome, PermanentFailure, Skipped, SkipReason
+from neuro_assets.parameters.analyzer import METRICS, PCA_METRICS, AnalyzerParameters
 from neuro_assets.parameters.preprocessing import SpikeBand
 from neuro_assets.science.analyzer import analyze_sorting, open_analyzer, shared_fraction
+from neuro_assets.store.digest import content_digest
+from neuro_assets.store.model import Manifest
 
 FS = 30_000.0
 EXTENSIONS = {
@@ -114,6 +117,35 @@ def test_it_holds_no_path_and_no_pickle(made: dict[str, Any]) -> None:
     assert "recording" not in root  # compressed, so that its path would not be found above
     assert root["sorting"].attrs["provenance"] is None
     assert {p.name for p in made["folder"].iterdir()} == {"analyzer.zarr"}
+
+
+@pytest.mark.integration
+def test_made_twice_it_is_the_same_and_the_global_generator_is_untouched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = {"amplitude_scalings": True, "metrics": METRICS + PCA_METRICS}
+    parameters = PARAMETERS.model_copy(update=everything)
+    fresh, seeds = np.random.default_rng, []
+    monkeypatch.setattr(
+        np.random, "default_rng", lambda seed=None: seeds.append(seed) or fresh(seed)
+    )
+    importlib.import_module("scipy.stats")  # draws for its own documentation
+    raw, sorting, channels, _ = inputs()
+    seeds.clear()
+    before = repr(np.random.get_state())  # noqa: NPY002 - the global one is meant
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        analyze_sorting(raw, sorting, channels, tmp_path / name, parameters)
+    assert None not in seeds
+    assert repr(np.random.get_state()) == before  # noqa: NPY002
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+    metrics = open_analyzer(tmp_path / "a").get_extension("quality_metrics").get_data()
+    assert metrics["sd_ratio"].notna().all()
+
+
+def digest(folder: Path) -> str:
+    manifest = Manifest(asset="a", key="k", version="v", outcome=Outcome.COMPLETE)
+    return content_digest(folder, manifest, {})
 
 
 @pytest.mark.integration

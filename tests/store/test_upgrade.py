@@ -10,15 +10,19 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from neuro_assets.assets.catalog import all_steps
 from neuro_assets.assets.inventory import OutputState, inventory
 from neuro_assets.assets.upgrade import adopt_outputs
+from neuro_assets.cli import app
 from neuro_assets.config import LabConfig, parse_config
+from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.registry.registry import Registry
 from neuro_assets.registry.upgrade import adopt_records
 from neuro_assets.store import Store
 from neuro_assets.store.opening import open_store
+from neuro_assets.store.pointers import CURRENT
 
 DATA = Path(__file__).parent / "data" / "first_format.tar.xz"
 KEY = "SIM-001_20250115_1_probe00"
@@ -101,6 +105,34 @@ def test_a_second_upgrade_changes_nothing(config):
     _, n_outputs = upgrade(config)
     assert n_outputs == 0
     assert committed(store) == before
+
+
+def command(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, list(arguments))
+    return done.exit_code, " ".join(done.output.split())
+
+
+def test_the_command_names_what_it_cannot_adopt_and_goes_on_when_it_is_mended(
+    config, tmp_path, monkeypatch
+):
+    (tmp_path / "lab.yaml").write_text(LAB)
+    monkeypatch.setenv("NEURO_ASSETS_LAB", str(tmp_path))
+    assert isinstance(CliRunner().invoke(app, ["status"]).exception, PermanentFailure)
+    lfp = Store(config.store.url).read_pointer("lfp", KEY, CURRENT)
+    manifest = tmp_path / f"store/lfp/{KEY}/{lfp.version}/{lfp.attempt}/manifest.json"
+    kept = manifest.read_bytes()
+    manifest.write_text("{ damaged")
+    code, text = command("upgrade-store")
+    assert code == 1
+    assert "not adopted" in text and f"lfp/{KEY}" in text
+    manifest.write_bytes(kept)
+    code, text = command("upgrade-store")
+    assert code == 0
+    assert "not adopted" not in text
+    assert command("upgrade-store") == (0, "0 outputs and 0 recordings adopted.")
+    found = states(config, open_store(config.store, create=False))
+    assert [name for name, state in found.items() if state.out_of_date] == []
+    assert command("status")[0] == 0
 
 
 def test_an_output_that_was_out_of_date_stays_so(config, tmp_path):

@@ -56,6 +56,8 @@ def registration_parameters(config: LabConfig) -> AlyxRegistrationParameters:
             "url": alyx.url or "",
             "repository": alyx.write_repository or "",
             "write": alyx.write,
+            "place": alyx.repositories.get(alyx.write_repository or "", ""),
+            "dagster_url": alyx.dagster_url or "",
         }
     )
 
