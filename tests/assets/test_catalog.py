@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from neuro_assets.assets.catalog import all_steps
+from neuro_assets.assets.step import StepSpec
 from neuro_assets.config import parse_config
 from neuro_assets.definitions import build_defs
+from neuro_assets.store import packages
 
 TWO = parse_config("sorters: [{name: tridesclous2}, {name: spykingcircus2}]")
 
@@ -73,3 +77,27 @@ def test_heavy_steps_are_in_a_pool_and_kilosort_in_that_of_the_gpu():
     assert pools["sorting_ks4"] == "gpu"
     assert pools["sorting_tridesclous2"] == "heavy"
     assert pools["units"] is None
+
+
+def sorting_step(config=TWO) -> StepSpec:
+    return next(step for step in all_steps(config) if step.name == "sorting_tridesclous2")
+
+
+def test_what_a_step_reads_beside_its_parameters_is_in_its_version():
+    key = "M1_20240512_1_probe00"
+    chosen = parse_config("sorters: [{name: tridesclous2, probes: [probe00]}]")
+    another = parse_config("sorters: [{name: tridesclous2, probes: [probe01]}]")
+    version = sorting_step(chosen).version([], key)
+    assert sorting_step().version([], key) == version
+    assert sorting_step(another).version([], key) != version
+
+
+@pytest.mark.parametrize(("package", "changes"), [("spikeinterface", True), ("dagster", False)])
+def test_a_new_release_of_a_declared_package_is_another_version(monkeypatch, package, changes):
+    key, before = "M1_20240512_1_probe00", sorting_step()
+    version, code = before.version([], key), before.code_version
+    newer = {**packages.installed_packages(), package: "99.0"}
+    monkeypatch.setattr(packages, "installed_packages", lambda: newer)
+    after = sorting_step()
+    assert (after.version([], key) != version) is changes
+    assert (after.code_version != code) is changes

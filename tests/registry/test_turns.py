@@ -81,6 +81,8 @@ def test_failures_and_successes_are_ordered_by_turn_and_not_by_clock(store, monk
     assert store.failure("units", KEY).error["message"] == "turn 3"
     fail(store, 2)
     assert store.failure("units", KEY).error["message"] == "turn 3"
+    commit(store, 2, "v2b")
+    assert store.failure("units", KEY) is not None, "an older run that ends later hides none"
     commit(store, 3, "v3")
     assert store.failure("units", KEY) is None, "the retry of a step in the same run"
     fail(store, 3)

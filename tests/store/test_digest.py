@@ -170,6 +170,39 @@ def test_an_nwb_file_is_its_data_without_ids_dates_and_key(tmp_path):
     assert nwb(tmp_path / "c", "K1", "one", 1.5) != digest(tmp_path / "a", key="K1")
 
 
+@pytest.mark.parametrize("ending", ["zarr", "nwb"])
+def test_each_value_and_each_attribute_of_any_node_shows(tmp_path, ending):
+    digests = [tree(tmp_path / str(n), ending, change) for n, change in enumerate(CHANGES)]
+    assert len(set(digests)) == len(CHANGES)
+    assert tree(tmp_path / "again", ending, "") == digests[0]
+
+
+CHANGES = ("", "/", "group", "group/numbers", "group/words", "a number", "a word")
+
+
+def tree(folder: Path, ending: str, change: str) -> str:
+    """Digest of a group with two arrays; `change` is a node with another attribute, or a value."""
+    import h5py
+    import zarr
+
+    folder.mkdir()
+    path = str(folder / f"x.{ending}")
+    root = h5py.File(path, "w") if ending == "nwb" else zarr.open_group(path, mode="w")
+    group = root.create_group("group")
+    group.create_dataset("numbers", data=np.array([1.0, 3.0 if change == "a number" else 2.0]))
+    words = np.array([b"a", b"c" if change == "a word" else b"b"], dtype=object)
+    if ending == "nwb":
+        group.create_dataset("words", data=words)
+    else:
+        text = np.array([word.decode() for word in words], dtype=object)
+        group.create_dataset("words", data=text, dtype=str)
+    for node in ("/", "group", "group/numbers", "group/words"):
+        root[node].attrs["unit"] = "mV" if change == node else "uV"
+    if ending == "nwb":
+        root.close()
+    return digest(folder)
+
+
 def test_pickled_objects_are_refused_and_not_run(tmp_path):
     import zarr
     from numcodecs import Pickle
