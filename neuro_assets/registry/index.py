@@ -57,6 +57,8 @@ class RecordIndex:
         By key.
     damaged : dict of str to str
         Keys whose record cannot be read, with the reason; they stay taken.
+    damaged_lines : dict of str to bytes
+        What stands in the log for them, where anything does: a newer release may read it.
     due : dict of str to (date, datetime)
         Keys that are ready and for which no run was requested, with day and time first seen.
     requested : dict of str to (str, datetime)
@@ -66,6 +68,7 @@ class RecordIndex:
     def __init__(self, records: Mapping[str, RecordingRecord] | None = None) -> None:
         self.records = Records()
         self.damaged: dict[str, str] = {}
+        self.damaged_lines: dict[str, bytes] = {}
         self.due: dict[str, tuple[date, datetime]] = {}
         self.requested: dict[str, tuple[str, datetime]] = {}
         self._by_identity: dict[Any, dict[str, None]] = defaultdict(dict)
@@ -94,9 +97,11 @@ class RecordIndex:
         elif record.state == "ready" and record.requested_at is not None:
             self.requested[record.key] = (record.requested_by, record.requested_at)
 
-    def damage(self, key: str, reason: str) -> None:
-        """Note that a key's record cannot be read."""
+    def damage(self, key: str, reason: str, line: bytes | None = None) -> None:
+        """Note that a key's record cannot be read; with its line in the log, to be kept."""
         self._drop(key)
+        if line is not None:
+            self.damaged_lines[key] = line
         self.damaged[key] = reason
         self._by_folded[key.casefold()] = key
 
@@ -168,7 +173,7 @@ class RecordIndex:
             del self.records.lines[key]
             for index, name in self._places(old):
                 index[name].pop(key, None)
-        for each in (self.due, self.requested, self.damaged):
+        for each in (self.due, self.requested, self.damaged, self.damaged_lines):
             each.pop(key, None)
         self._by_folded.pop(key.casefold(), None)
 

@@ -61,7 +61,7 @@ class Document:
             "number": self.number,
             "id": self.id,
             "at": now().isoformat(),
-            "keys": list(self.lines),
+            "keys": [*self.lines, *self.lost],
         }
         text = json.dumps(head)[:-1].encode()
         return text + b', "records": [\n' + b",\n".join(self.lines.values()) + b"\n]}\n"
@@ -125,9 +125,11 @@ class TransactionLog:
         found = Document(0) if data is None else Document.parse(data, 0)
         return Document(0) if found.is_damaged else found
 
-    def write_snapshot(self, number: int, lines: Mapping[str, bytes]) -> None:
+    def write_snapshot(
+        self, number: int, lines: Mapping[str, bytes], lost: tuple[str, ...] = ()
+    ) -> None:
         """Replace the snapshot. An older one over a newer one only costs reading."""
-        self.store.backend.write(_SNAPSHOT, Document(number, lines).to_bytes())
+        self.store.backend.write(_SNAPSHOT, Document(number, lines, lost=lost).to_bytes())
 
     def head(self) -> int:
         """Give the number up to which the derived records are complete."""
@@ -163,11 +165,19 @@ class TransactionLog:
 
 
 def merged(documents: Iterable[Document]) -> dict[str, bytes]:
-    """Give the last line of each key."""
+    """Give the last line of each key that is JSON."""
     lines: dict[str, bytes] = {}
     for document in documents:
-        lines.update(document.lines)
+        lines.update({key: line for key, line in document.lines.items() if _is_json(line)})
     return lines
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _path(number: int) -> str:

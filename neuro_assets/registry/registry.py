@@ -238,33 +238,51 @@ class Registry:
         self._apply(document)
         self._derive()
         if self._number % SNAPSHOT_EVERY == 0:
-            self._log.write_snapshot(self._number, self._index.records.lines)
+            index = self._index
+            lines = {**index.records.lines, **index.damaged_lines}
+            # Listed, so that the key of a record that cannot be read is never given to another.
+            lost = tuple(key for key in index.damaged if key not in lines)
+            self._log.write_snapshot(self._number, lines, lost)
         return True
 
     def _apply(self, document: Document) -> None:
         """Take over a transaction; what is damaged in it is looked for in the derived records."""
         for key, line in document.lines.items():
-            self._take(key, line)
-        lost = self._log.record_keys() if document.is_damaged else document.lost
-        for key in lost:
-            derived = self._log.record(key)
-            if derived is not None:
-                self._take(key, derived, is_older=document.is_damaged)
-            elif not document.is_damaged:
+            why = self._take(key, line)
+            if why and not self._heal(key, document.number):
+                self._index.damage(key, why, line)
+        for key in document.lost:
+            if not self._heal(key, document.number):
                 self._index.damage(key, "its line in the log is damaged")
         if document.is_damaged:
             log.error("transaction %s of the registry is damaged", document.number)
+            self._take_derived()
         self._number = document.number
 
-    def _take(self, key: str, line: bytes, *, is_older: bool = False) -> None:
+    def _heal(self, key: str, number: int) -> bool:
+        """Take the derived record, unless it may be older than the damaged line."""
+        derived = self._log.record(key) if self._log.head() >= number else None
+        healed = derived is not None and not self._take(key, derived)
+        if healed:
+            log.warning("the log's line of %s is damaged; registry/%s.json is read", key, key)
+        return healed
+
+    def _take_derived(self) -> None:
+        for key in self._log.record_keys():
+            derived = self._log.record(key)
+            if derived is not None and (why := self._take(key, derived, is_older=True)):
+                self._index.damage(key, why)
+
+    def _take(self, key: str, line: bytes, *, is_older: bool = False) -> str:
+        """Load a record; say why it cannot be read."""
         try:
             record = _parsed(key, line)
         except ValueError as error:
-            self._index.damage(key, str(error).splitlines()[0])
-            return
+            return str(error).splitlines()[0]
         known = self._index.records.get(key) if is_older else None
         if known is None or known.updated < record.updated:
             self._index.load(record, None if b"\n" in line else line)
+        return ""
 
     def _derive(self) -> None:
         """Bring the derived records up to date, also with what a killed writer left."""

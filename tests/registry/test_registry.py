@@ -266,6 +266,63 @@ def test_a_damaged_line_of_the_log_is_read_from_the_record_or_costs_that_recordi
     assert len(Registry(Store(tmp_path)).all()) == 3
 
 
+@pytest.mark.parametrize("how", ["body", "newer", "prefix"])
+def test_a_record_that_cannot_be_read_outlives_snapshots_and_keeps_its_key(
+    tmp_path, monkeypatch, how
+):
+    monkeypatch.setattr("neuro_assets.registry.registry.SNAPSHOT_EVERY", 2)
+    registry = Registry(Store(tmp_path))
+    made = register(registry, session(), recording(), "v1")
+    log = tmp_path / "registry" / "log" / "0000000001.json"
+    derived = tmp_path / "registry" / f"{made.key}.json"
+    whole, kept = log.read_bytes(), derived.read_bytes()
+    old, new = {
+        "body": (b'"subject":"M1"', b'"subject":"M1'),
+        "newer": (b'"subject":"M1"', b'"subject":{"name":"M1"}'),
+        "prefix": (b'{"key":"M1_', b'{"kex":"M1_'),
+    }[how]
+    log.write_bytes(whole.replace(old, new))
+    derived.write_bytes(kept.replace(b'"subject"', b'"animal"'))
+    writer = Registry(Store(tmp_path))
+    other = register(writer, session(subject="M2"), recording("S2"), "v1")
+    for n in range(4):
+        writer.update(other.key, lambda record, n=n: {"hold": f"{n}"})
+        fresh = Registry(Store(tmp_path))
+        assert list(fresh.all()) == [other.key]
+        assert list(fresh.damaged) == [made.key]
+        assert claim(fresh, session(lab="B"), recording("S9")).is_damaged
+    snapshot = (tmp_path / "registry" / "snapshot.json").read_bytes()
+    assert how == "prefix" or whole.replace(old, new).split(b"\n")[1] in snapshot
+    derived.write_bytes(kept)
+    assert Registry(Store(tmp_path)).all()[made.key] == made, "restored from a backup"
+
+
+def test_a_log_line_damaged_in_its_body_is_read_from_the_derived_record(registry, tmp_path):
+    made = register(registry, session(), recording(), "v1")
+    log = tmp_path / "registry" / "log" / "0000000001.json"
+    whole = log.read_bytes()
+    for hurt in (whole.replace(b'"subject":"M1"', b'"subject":"M1'), whole[: len(whole) // 2]):
+        log.write_bytes(hurt)
+        fresh = Registry(Store(tmp_path))
+        assert fresh.all() == {made.key: made} and not fresh.damaged
+        assert fresh.get(made.key) == made
+
+
+def test_a_derived_record_that_is_older_than_a_damaged_line_is_not_taken(
+    registry, tmp_path, monkeypatch
+):
+    made = register(registry, session(), recording(), "v1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "_derive", lambda self: None)
+        registry.update(made.key, lambda record: {"raw_version": "v2"})
+    log = tmp_path / "registry" / "log" / "0000000002.json"
+    log.write_bytes(log.read_bytes().replace(b'"subject":"M1"', b'"subject":"M1'))
+    fresh = Registry(Store(tmp_path))
+    assert not fresh.all() and list(fresh.damaged) == [made.key]
+    register(fresh, session(subject="M2"), recording("S2"), "v1")
+    assert len(fresh.all()) == 1, "what cannot be derived stops nobody"
+
+
 def test_the_log_is_a_document_that_anybody_can_read(registry, tmp_path):
     made = register(registry, session(), recording(), "v1")
     document = json.loads((tmp_path / "registry" / "log" / "0000000001.json").read_text())
