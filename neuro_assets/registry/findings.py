@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from neuro_assets.formats.model import Frozen, Problem
 from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.recording_key import safe_name
 from neuro_assets.store import Store
-from neuro_assets.store.model import checked_name
 
 FOLDER = "findings"
 
@@ -127,4 +127,4 @@ def all_findings(store: Store) -> dict[str, Findings]:
 
 
 def _path(source: str) -> str:
-    return f"{FOLDER}/{checked_name(source, 'source')}.json"
+    return f"{FOLDER}/{safe_name(source)}.json"

@@ -15,6 +15,7 @@ from neuro_assets.formats.model import Problem
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.registry.findings import all_findings, read_findings, update_findings
 from neuro_assets.sensors.discovery import look
+from neuro_assets.service.registration import register_folder
 from neuro_assets.sources.folders.source import LocalSessionSource
 
 TEXT = """
@@ -99,3 +100,12 @@ def test_sources_are_kept_apart_and_sessions_merged(lab):
     assert [row.path for row in found["a"].rows()] == ["s1/x.bin", "s3/x.bin"]
     assert [row.path for row in found["b"].rows()] == ["x.bin"]
     assert update_findings(lab.store, "a", {"s1": []}, gone=["s3"]).rows() == []
+
+
+def test_a_folder_outside_every_source_is_registered_with_its_findings(lab, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("elsewhere") / "m1_20240512_g0"
+    write(folder / "m1_20240512_g0_t0.imec0.ap.bin")
+    write(folder / "b_g0_t0.imec0.ap.bin", serial="2").with_suffix(".meta").unlink()
+    found = register_folder(lab.folder, lab.config, lab.registry, folder, use_hash=False)
+    assert found.keys == ["m1_20240512_1_probe00"]
+    assert [row.kind for rows in all_findings(lab.store).values() for row in rows.rows()]
