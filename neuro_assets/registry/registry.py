@@ -114,7 +114,9 @@ class Registry:
             self._apply(document)
         return self._index
 
-    def transact(self, change: Callable[[RecordIndex], T]) -> T:
+    def transact(
+        self, change: Callable[[RecordIndex], T], identity: StoreIdentity | None = None
+    ) -> T:
         """Change any number of records at once, or none.
 
         Parameters
@@ -122,6 +124,8 @@ class Registry:
         change : callable
             Puts records into the index that it gets. Called again, on the records as they are
             then, when another writer was faster; must have no other effect.
+        identity : StoreIdentity, optional
+            Of a store in which it does not stand yet.
 
         Returns
         -------
@@ -135,7 +139,7 @@ class Registry:
         PermanentFailure
             When another lab is the only writer of this store.
         """
-        identity = self._identity()
+        identity = identity or self._identity()
         with only_writer(self.store, identity, lab_memory()):
             for turn in range(_MOST_TRIES):
                 index = self.refresh()

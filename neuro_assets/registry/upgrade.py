@@ -6,10 +6,12 @@ from neuro_assets.registry.index import RecordIndex
 from neuro_assets.registry.log import TransactionLog
 from neuro_assets.registry.records import RecordingRecord
 from neuro_assets.registry.registry import Registry
+from neuro_assets.store.identity import new_identity, read_identity, write_identity
+from neuro_assets.store.opening import lab_memory
 
 
 def adopt_records(registry: Registry) -> int:
-    """Put the records that are in no transaction yet into one.
+    """Put the records that are in no transaction yet into one, and write the store's identity.
 
     Parameters
     ----------
@@ -36,4 +38,9 @@ def adopt_records(registry: Registry) -> int:
                 found += 1
         return found
 
-    return registry.transact(adopt)
+    store, memory = registry.store, lab_memory()
+    identity = read_identity(store) or new_identity(store, memory)
+    n_records = registry.transact(adopt, identity)
+    # Last: until it stands there, the store is one of the older release for everybody.
+    write_identity(store, identity)
+    return n_records

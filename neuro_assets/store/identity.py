@@ -181,7 +181,12 @@ def admit(
     expected = expected or (memory.expected(store.url) if memory else "")
     identity = read_identity(store)
     if identity is None:
-        _refuse_absence(store, expected, memory, any_format=any_format)
+        names = set(store.backend.names("")) - _NO_CONTENT
+        if IDENTITY_FILE in names:  # another first use was faster
+            return admit(
+                store, expected=expected, memory=memory, create=create, any_format=any_format
+            )
+        _refuse_absence(store, expected, memory, names, any_format=any_format)
         if any_format or not create:
             return None
         identity = establish(store, memory)
@@ -213,14 +218,52 @@ def establish(store: StoreFiles, memory: LabMemory | None = None) -> StoreIdenti
     StoreIdentity
         As it stands in the store.
     """
+    return write_identity(store, new_identity(store, memory))
+
+
+def new_identity(store: StoreFiles, memory: LabMemory | None = None) -> StoreIdentity:
+    """Make the identity of a new store without writing it.
+
+    Parameters
+    ----------
+    store, memory : StoreFiles, LabMemory
+        As in `establish`.
+
+    Returns
+    -------
+    StoreIdentity
+        With a new id.
+    """
     exclusive = has_exclusive_creation(store)
-    identity = StoreIdentity(
+    return StoreIdentity(
         id=secrets.token_hex(16),
         format=FORMAT,
         created=now(),
         exclusive_creation=exclusive,
         writer="" if exclusive else writer_name(memory),
     )
+
+
+def write_identity(store: StoreFiles, identity: StoreIdentity) -> StoreIdentity:
+    """Write an identity where there is none, and give the one that stands in the store then.
+
+    Parameters
+    ----------
+    store : StoreFiles
+        The store.
+    identity : StoreIdentity
+        From `new_identity`.
+
+    Returns
+    -------
+    StoreIdentity
+        Another one where another process was faster.
+
+    Raises
+    ------
+    PermanentFailure
+        When the store does not give it back.
+    """
     store.backend.create(IDENTITY_FILE, pretty(identity.model_dump(mode="json")))
     found = read_identity(store)
     if found is None:
@@ -297,19 +340,28 @@ def only_writer(
 
 
 def _refuse_absence(
-    store: StoreFiles, expected: str, memory: LabMemory | None, *, any_format: bool
+    store: StoreFiles,
+    expected: str,
+    memory: LabMemory | None,
+    names: set[str],
+    *,
+    any_format: bool,
 ) -> None:
     if expected:
         raise PermanentFailure(
             f"{store.url} is not this lab's store {expected}: it has no {IDENTITY_FILE}. Mount it, "
             f"or correct store.url in lab.yaml{_forget(memory)}"
         )
-    names = set(store.backend.names("")) - _NO_CONTENT
     if names & _OLD_STORE:
         if any_format:
             return
         raise PermanentFailure(
             f"the store {store.url} was made by an older release: run `neuro-assets upgrade-store`"
+        )
+    if any_format:
+        raise PermanentFailure(
+            f"there is no store at {store.url}, so nothing to upgrade: mount it, or correct "
+            "store.url in lab.yaml"
         )
     if names - {"leases"}:
         raise PermanentFailure(

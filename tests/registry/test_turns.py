@@ -60,6 +60,26 @@ def test_a_run_killed_before_it_noted_its_turn_keeps_it(store):
     assert take_turn(store, KEY, "b") == 2
 
 
+@pytest.mark.parametrize("rivals", [1, 3])
+def test_a_run_killed_after_it_took_its_turn_keeps_it_when_others_came_since(
+    store, monkeypatch, rivals
+):
+    class Killed(BaseException):
+        pass
+
+    def kill(*_):
+        raise Killed
+
+    take_turn(store, KEY, "first")
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write_json_atomic", kill)
+        with pytest.raises(Killed):
+            take_turn(store, KEY, "a")
+    for n in range(rivals):
+        assert take_turn(store, KEY, f"b{n}") == 3 + n
+    assert [take_turn(store, KEY, "a") for _ in range(2)] == [2, 2]
+
+
 def test_an_older_run_that_ends_later_does_not_take_it_back(store):
     newer = commit(store, 2, "v2")
     older = commit(store, 1, "v1")

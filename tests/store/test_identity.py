@@ -11,7 +11,7 @@ import pytest
 
 from neuro_assets.config import StoreConfig
 from neuro_assets.outcomes import PermanentFailure
-from neuro_assets.store import Store
+from neuro_assets.store import Store, identity
 from neuro_assets.store.identity import (
     FORMAT,
     LabMemory,
@@ -43,6 +43,33 @@ def test_a_new_store_gets_its_identity_once_and_holds_exclusive_creation(store, 
 def test_a_place_that_is_only_looked_at_stays_empty(store, memory):
     assert admit(store, memory=memory, create=False) is None
     assert not Path(store.url).exists()
+
+
+def test_a_first_use_that_was_overtaken_takes_the_store_of_the_other(store, memory, monkeypatch):
+    """The other writes its identity, and a record, between the two looks of this one."""
+    real, made = identity.read_identity, []
+
+    def overtaken(place):
+        if made:
+            return real(place)
+        made.append(None)
+        other = Store(store.url)
+        made[0] = admit(other)
+        other.write_json_atomic("registry/head.json", {"number": 0})
+        return None
+
+    monkeypatch.setattr(identity, "read_identity", overtaken)
+    assert admit(store, memory=memory) == made[0]
+    assert memory.expected(store.url) == made[0].id and store.backend.guarded
+
+
+@pytest.mark.parametrize("content", [(), ("lost+found",), ("leases",)])
+def test_a_place_without_a_store_is_not_upgraded_into_one(store, memory, content):
+    for name in content:
+        Path(store.url, name).mkdir(parents=True)
+    with pytest.raises(PermanentFailure, match="no store at .* mount it"):
+        admit(store, memory=memory, create=False, any_format=True)
+    assert not Path(store.url, "store.json").exists()
 
 
 def test_an_unmounted_store_is_refused_and_never_made_anew(store, memory):

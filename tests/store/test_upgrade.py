@@ -21,6 +21,8 @@ from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.registry.registry import Registry
 from neuro_assets.registry.upgrade import adopt_records
 from neuro_assets.store import Store
+from neuro_assets.store.identity import read_identity
+from neuro_assets.store.local import LocalBackend
 from neuro_assets.store.opening import open_store
 from neuro_assets.store.pointers import CURRENT
 
@@ -133,6 +135,42 @@ def test_the_command_names_what_it_cannot_adopt_and_goes_on_when_it_is_mended(
     found = states(config, open_store(config.store, create=False))
     assert [name for name, state in found.items() if state.out_of_date] == []
     assert command("status")[0] == 0
+
+
+def test_a_killed_upgrade_leaves_an_old_store_that_is_upgraded_again(config, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    real = LocalBackend.write
+
+    def kill(self, path, data):
+        if path == f"registry/{KEY}.json":
+            raise Killed
+        real(self, path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalBackend, "write", kill)
+        with pytest.raises(Killed):
+            upgrade(config)
+    assert list(Registry(Store(config.store.url)).all()) == [KEY], "after the records were taken"
+    with pytest.raises(PermanentFailure, match="made by an older release"):
+        open_store(config.store, create=False)
+    store, _ = upgrade(config)
+    assert Registry(store).all() == {KEY: Registry(store).get(KEY)}
+    assert read_identity(store) is not None
+
+
+def test_the_command_makes_no_store_of_an_empty_mount_point(config, tmp_path, monkeypatch):
+    (tmp_path / "lab.yaml").write_text(LAB)
+    monkeypatch.setenv("NEURO_ASSETS_LAB", str(tmp_path))
+    (tmp_path / "store").rename(tmp_path / "disk")
+    (tmp_path / "store").mkdir()
+    failed = CliRunner().invoke(app, ["upgrade-store"])
+    assert isinstance(failed.exception, PermanentFailure) and "mount it" in str(failed.exception)
+    assert list((tmp_path / "store").iterdir()) == []
+    (tmp_path / "store").rmdir()
+    (tmp_path / "disk").rename(tmp_path / "store")
+    assert command("upgrade-store") == (0, "10 outputs and 1 recordings adopted.")
 
 
 def test_an_output_that_was_out_of_date_stays_so(config, tmp_path):
