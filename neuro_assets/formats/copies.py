@@ -83,14 +83,30 @@ def without_copies(
 
 
 def _is_copy(folder: Path, one: Candidate, other: Candidate) -> bool:
-    if one.slot == other.slot:
-        return False
+    return one.slot != other.slot and same_content(folder, one, other) is True
+
+
+def same_content(folder: Path, one: Candidate, other: Candidate) -> bool | None:
+    """Compare the samples of two data files by their stored hashes, or by parts of the files.
+
+    Parameters
+    ----------
+    folder : Path
+        The session folder.
+    one, other : Candidate
+        Data files.
+
+    Returns
+    -------
+    bool or None
+        None where it cannot be told: files of different lengths, or not on this machine.
+    """
     if one.sha1 and other.sha1:
         return one.sha1 == other.sha1
     if one.size != other.size:
-        return False
+        return None
     try:
         hashes = {sampled_hash(folder / each.path, each.size, folder) for each in (one, other)}
     except NeuroAssetsError:
-        return False  # not on this machine: nothing is known of its content
+        return None  # not on this machine: nothing is known of its content
     return len(hashes) == 1

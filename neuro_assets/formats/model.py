@@ -227,7 +227,7 @@ class Problem(Frozen):
     ----------
     kind : str
         A short type: `truncated`, `meta_missing`, `channel_count`, `empty_file`, `unreadable`,
-        `duplicate_stream`, `derivative`, `unknown_probe`, `still_growing`, ...
+        `duplicate_stream`, `conflicting_files`, `derivative`, `unknown_probe`, `still_growing`, ...
     path : str
         Relative to the session folder.
     detail : str

@@ -96,3 +96,24 @@ def test_probes_of_one_run_are_two_though_their_serial_is_one(tmp_path):
     registry = Registry(Store(tmp_path / "store"))
     register_sessions(registry, LocalSessionSource(tmp_path).describe_all())
     assert len(registry.all()) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"created": "2024-05-12T15:00:00"},
+        {"first_sample": 900_000},
+        {"sha1": "0"},
+    ],
+)
+def test_two_recordings_with_one_run_name_are_both_held_and_none_is_to_be_removed(tmp_path, other):
+    names = [f"mouse{n}/rec_g0/rec_g0_t0.imec0.ap.bin" for n in (1, 2)]
+    write(tmp_path / names[0], seed=1)
+    write(tmp_path / names[1], seed=2, **other)
+    scan = scan_session(tmp_path)
+    assert scan.recordings == ()
+    assert [problem.kind for problem in scan.problems] == ["conflicting_files"] * 2
+    assert {problem.path for problem in scan.problems} == set(names)
+    for problem in scan.problems:
+        assert all(name in problem.detail for name in names)
+        assert "remove" not in problem.detail

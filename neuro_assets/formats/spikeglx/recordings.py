@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from neuro_assets.formats.copies import Candidate, without_copies
+from neuro_assets.formats.copies import Candidate, same_content, without_copies
 from neuro_assets.formats.model import Identity, Problem, RawRecording, Scan, Stream
 from neuro_assets.formats.names import ProbeName
 from neuro_assets.formats.spikeglx.files import (
@@ -54,6 +54,7 @@ def scan_spikeglx(folder: Path, listing: Listing) -> Scan:
         groups[file.group].append(file)
     _drop_incomplete_groups(groups, broken, problems)
     _drop_widowed_groups(groups, problems)
+    _drop_conflicting_groups(folder, groups, problems)
     qualifiers = _qualifiers(groups)
     recordings: list[RawRecording] = []
     for group in sorted(
@@ -165,6 +166,47 @@ def _drop_widowed_groups(groups: dict[Group, list[DataFile]], problems: list[Pro
                     detail="no intact AP file of this run, gate and probe; mend or copy it",
                 )
             )
+
+
+def _drop_conflicting_groups(
+    folder: Path, groups: dict[Group, list[DataFile]], problems: list[Problem]
+) -> None:
+    """Hold back a recording of which two files claim one place and are not the same data."""
+    for group in list(groups):
+        files = sorted(groups[group], key=lambda file: (len(file.path), file.path))
+        clash = next(
+            (
+                (one, other)
+                for band in ("ap", "lf")
+                for first, *others in _by_trigger(_of_band(files, band))
+                for one, other in ((first, each) for each in others)
+                if _differ(folder, one, other)
+            ),
+            None,
+        )
+        if clash is None:
+            continue
+        del groups[group]
+        problems += [
+            Problem(
+                kind="conflicting_files",
+                path=one.path,
+                detail=f"{one.path} and {other.path} have the same run, gate, probe and trigger "
+                "but are different recordings, so neither is used; move each run into a session "
+                "folder of its own",
+            )
+            for one, other in (clash, clash[::-1])
+        ]
+
+
+def _differ(folder: Path, one: DataFile, other: DataFile) -> bool:
+    """Tell two acquisitions from two copies of one; a copy may be shorter or compressed."""
+    if any("supercat" in file.path.lower() for file in (one, other)):
+        return False
+    identities = {
+        (file.meta.serial, file.meta.created, file.meta.first_sample) for file in (one, other)
+    }
+    return len(identities) > 1 or same_content(folder, _candidate(one), _candidate(other)) is False
 
 
 def _qualifiers(groups: dict[Group, list[DataFile]]) -> dict[Group, str]:
