@@ -570,6 +570,22 @@ def test_subjects_with_dates_and_numbers_need_no_folder_subjects(tmp_path):
     assert [each[1] for each in found] == ["m1", "m2"]
 
 
+@pytest.mark.parametrize(
+    ("place", "wanted"),
+    [
+        ("m1/2024-05-12/001", [("m1", "001", "2024-05-12")]),
+        ("m2/2024-05-12/001", [("m2", "001", "2024-05-12")]),
+        ("m1/2024-05-12", [("m1", "001", "2024-05-12")]),
+        ("m1", [("m1", "001", "2024-05-12"), ("m1", "001", "2024-05-13")]),
+    ],
+)
+def test_a_part_of_a_tree_without_a_folder_subjects_knows_its_place(tmp_path, place, wanted):
+    for n, part in enumerate(("m1/2024-05-12/001", "m1/2024-05-13/001", "m2/2024-05-12/001")):
+        session(tmp_path, part, serial=str(n + 1))
+    found = fields_of(LocalSessionSource(tmp_path / place, bare_root=True))
+    assert [each[1:] for each in found] == wanted
+
+
 @pytest.mark.parametrize("flag", [False, True])
 def test_two_animals_or_days_in_one_folder_are_held(tmp_path, flag):
     write(tmp_path / "m/sub-A/a_g0_t0.imec0.ap.bin", serial="1")

@@ -151,8 +151,15 @@ def _by_its_own_name(sweep: Sweep, root: Path) -> bool:
         _subjects(sweep, root, "", "")
     elif root.parent.name == SUBJECTS:
         _days(sweep, root, "", "", root.name)
-    elif root.parent.parent.name == SUBJECTS and parse_day(root.name) is not None:
+    elif _NUMBER.fullmatch(root.name) and (day := parse_day(root.parent.name)) is not None:
+        fields = SessionFields("", root.parent.parent.name, day, root.name)
+        sweep.sessions.append(FoundSession(".", root, fields))
+    elif parse_day(root.name) and (
+        root.parent.parent.name == SUBJECTS or _is_subject_of_one(root.parent)
+    ):
         _numbers(sweep, root, "", "", root.parent.name)
+    elif _is_subject_of_one(root):
+        _days(sweep, root, "", "", root.name)
     elif _SUBJECT.match(root.name):
         _bids_subject(sweep, root, "")
     elif _SUBJECT.match(root.parent.name) and _SESSION.match(root.name):
@@ -387,8 +394,5 @@ def is_below(name: str, places: Iterable[str]) -> bool:
 
 
 def _loose(name: str) -> Problem:
-    return Problem(
-        kind="loose_file",
-        path=name,
-        detail="a data file directly in the root belongs to no session; put it in a folder",
-    )
+    detail = "a data file directly in the root belongs to no session; put it in a folder"
+    return Problem(kind="loose_file", path=name, detail=detail)
