@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from neuro_assets.outcomes import NeuroAssetsError, Outcome, PermanentFailure
+from neuro_assets.outcomes import NeuroAssetsError, Outcome, PermanentFailure, TransientFailure
 from neuro_assets.store.digest import content_digest
 from neuro_assets.store.errors import (
     WRITE_ERRORS,
@@ -26,7 +26,7 @@ from neuro_assets.store.errors import (
     explain,
     explained,
 )
-from neuro_assets.store.local import make_folders, sync_path
+from neuro_assets.store.local import hold_folder, make_folders, sync_path
 from neuro_assets.store.model import MANIFEST, FileEntry, Manifest, checked_path
 from neuro_assets.store.pointers import adopt, new_attempt_id
 from neuro_assets.store.reader import StoreReader
@@ -74,6 +74,7 @@ class Attempt:
         self.id = new_attempt_id()
         self.stored: Stored | None = None
         self._before: set[str] = set()
+        self._held: int | None = None
 
     @property
     def path(self) -> str:
@@ -92,6 +93,7 @@ class Attempt:
             with explained(backend.url):
                 backend.require()
                 make_folders(self.folder)
+                self._held = hold_folder(self.folder)
         except BaseException:
             self.discard()
             raise
@@ -111,6 +113,9 @@ class Attempt:
         """Remove the scratch folder, and what was not committed; harmless when done twice."""
         # What cannot be removed is invisible garbage for `gc`, and must not hide the real error.
         shutil.rmtree(self.scratch, ignore_errors=True)
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
         if self.stored is None or self._store.backend.local_root is None:
             with suppress(OSError):
                 # First, where the commit broke off just behind it: what follows takes a while.
@@ -209,6 +214,7 @@ class Attempt:
         with backend.lock(f"{self.asset}/{self.key}") as locked:
             rival = self._rival()
             if rival is None:
+                self._require_whole(manifest)
                 backend.write(f"{self.path}/{MANIFEST}", manifest.to_json())
         if rival is None and not locked:
             rival = self._settle()
@@ -217,6 +223,15 @@ class Attempt:
             return rival
         self.stored = self._store.stored(self.asset, self.key, self.version, self.id, manifest)
         return self.stored
+
+    def _require_whole(self, manifest: Manifest) -> None:
+        """Refuse to commit files that somebody removed meanwhile."""
+        found = self._store.backend.entries(self.path)
+        for entry in manifest.files:
+            if entry.path not in found or found[entry.path].size != entry.size:
+                raise TransientFailure(
+                    f"{self.path}/{entry.path} was removed or changed before it was committed"
+                )
 
     def _rival(self) -> Stored | None:
         """Find an intact commit of this version that was made after this attempt began."""

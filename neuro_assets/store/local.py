@@ -127,23 +127,73 @@ def create_durable(path: Path, data: bytes) -> bool:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        return _create_without_links(path, data)
+        return _create_without_links(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     sync_path(path.parent)
     return True
 
 
-def _create_without_links(path: Path, data: bytes) -> bool:
+def _create_without_links(temporary: Path, path: Path) -> bool:
     """Exclusive creation where the file system knows no hard links (exFAT, some shares)."""
+    # The name appears with the whole content; a lock of its own, `LocalBackend.lock` may be held.
+    handle = os.open(path.with_name(".create.lock"), os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        with path.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except FileExistsError:
-        return False
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if path.exists():
+            return False
+        temporary.replace(path)
+    finally:
+        os.close(handle)
+    sync_path(path.parent)
     return True
+
+
+def hold_folder(folder: Path) -> int:
+    """Mark a folder as in use until the handle is closed or the process ends.
+
+    Parameters
+    ----------
+    folder : Path
+        Exists.
+
+    Returns
+    -------
+    int
+        An open handle.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    with suppress(OSError):  # without locks its age alone protects it
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return handle
+
+
+def is_held(folder: Path) -> bool:
+    """Tell whether a living process holds a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        May be missing.
+
+    Returns
+    -------
+    bool
+        False also where the file system has no locks.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False
 
 
 class LocalBackend:

@@ -8,14 +8,18 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store.backend import Entry
-from neuro_assets.store.local import TEMPORARY
+from neuro_assets.store.local import TEMPORARY, is_held
 from neuro_assets.store.model import MANIFEST, WHOLE_LAB, Manifest
 from neuro_assets.store.reader import RESERVED, StoreReader
 from neuro_assets.store.scratch import abandoned_folders
-from neuro_assets.store.verify import is_complete
+from neuro_assets.store.verify import is_complete, versions
+
+_RUN_S = 30 * 86_400.0
+"""How long what a run made or reused is kept for its later steps and retries."""
 
 
 @dataclass(frozen=True)
@@ -89,18 +93,21 @@ def collect_garbage(
     before = now - 3600 * _checked_age(age_h, "hours")
     folders, found = _survey(store, before)
     duplicates = _duplicates(store, folders)
+    seen = {path for path, folder in folders.items() if folder.committed}
     snapshots = _snapshots(store, folders, now - 86_400 * _checked_age(snapshots_d, "days"))
     for path, folder in sorted(folders.items()):
         if folder.modified >= before:
             continue
         if not folder.committed:
+            if _is_in_use(store, path, before):
+                continue
             found.append(Garbage(path, "uncommitted", folder.size, folder.count))
         elif path in duplicates:
             found.append(Garbage(path, "duplicate", folder.size, folder.count))
         elif path in snapshots:
             found.append(Garbage(path, "snapshot", folder.size, folder.count))
     if not dry_run:
-        found = [item for item in found if _remove(store, item, before)]
+        found = [item for item in found if _remove(store, item, before, seen)]
     found += [
         Garbage(path, "upload", 0, 0)
         for path in store.backend.abandoned_uploads(3600 * age_h, remove=not dry_run)
@@ -191,9 +198,57 @@ def _referenced(store: StoreReader, folders: dict[str, _Folder]) -> set[str]:
             used |= {ref.attempt for ref in manifest.inputs}
             used.add(manifest.stored_in.rpartition("/")[2])
     # A recording may have no folder here: what is made once a session stands under another key.
-    homes = [(asset, key) for asset in store.assets() for key in store.keys(asset)]
-    pointers = (store.current(asset, key) for asset, key in homes)
-    return used | {current.attempt for current in pointers if current is not None}
+    return used.union(
+        *(_pointed_at(store, asset, key) for asset in store.assets() for key in store.keys(asset))
+    )
+
+
+def _pointed_at(store: StoreReader, asset: str, key: str) -> set[str]:
+    """Ids of the attempts that count for a key, or that a run of the last weeks uses."""
+    runs = store.backend.entries(f"{asset}/{key}/runs")
+    after = time.time() - _RUN_S
+    names = [f"runs/{name}" for name, entry in runs.items() if entry.modified >= after]
+    names = [name for name in names if name.endswith(".json")]
+    pointers = (store.read_pointer(asset, key, name) for name in ["current.json", *names])
+    return {pointer.attempt for pointer in pointers if pointer is not None}
+
+
+def _is_used(store: StoreReader, path: str, seen: set[str]) -> bool:
+    """Tell whether something refers by now to what nothing referred to at the survey."""
+    asset, key, _, attempt = path.split("/")
+    # What is made once a session counts for, and is read by, its recordings.
+    of_session = store.read_pointer(asset, key, "current.json") is None
+    for name in store.assets():
+        keys = store.keys(name) if of_session else [key, WHOLE_LAB]
+        for each in keys:
+            if name == asset and attempt in _pointed_at(store, name, each):
+                return True
+            if _is_cited(store, f"{name}/{each}", attempt, seen):
+                return True
+    return False
+
+
+def _is_cited(store: StoreReader, folder: str, attempt: str, seen: set[str]) -> bool:
+    manifests = (
+        _manifest(store, path)
+        for version in versions(store, *folder.split("/"))
+        for name in store.backend.names(f"{folder}/{version}")
+        if (path := f"{folder}/{version}/{name}") not in seen
+    )
+    return any(ref.attempt == attempt for found in manifests if found for ref in found.inputs)
+
+
+def _is_in_use(store: StoreReader, path: str, before: float) -> bool:
+    """Tell whether a try lives: its process holds its folder, or by its name it is young."""
+    root = store.backend.local_root
+    if root is not None and is_held(root / path):
+        return True
+    begun = path.rpartition("/")[2].partition("-")[0]
+    try:
+        when = datetime.strptime(begun, "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
+    except ValueError:  # nothing that we named
+        return False
+    return when.timestamp() >= before
 
 
 def _manifest(store: StoreReader, path: str) -> Manifest | None:
@@ -214,20 +269,20 @@ def _snapshots(store: StoreReader, folders: dict[str, _Folder], before: float) -
     return {path for path in old if path.rsplit("/", 1)[1] not in used}
 
 
-def _remove(store: StoreReader, item: Garbage, before: float) -> bool:
+def _remove(store: StoreReader, item: Garbage, before: float, seen: set[str]) -> bool:
     """Remove what is still garbage now; manifest first, so that half a removal is invisible."""
     if item.kind == "temporary":
         store.backend.remove(item.path)
         return True
-    asset, key, _, attempt = item.path.split("/")
+    asset, key, _, _ = item.path.split("/")
     with store.backend.lock(f"{asset}/{key}"):
         entries = store.backend.entries(item.path)
         if any(entry.modified >= before for entry in entries.values()):
             return False
-        if item.kind == "uncommitted" and MANIFEST in entries:
-            return False
-        current = store.current(asset, key)
-        if current is not None and current.attempt == attempt:
+        if item.kind == "uncommitted":
+            if MANIFEST in entries or _is_in_use(store, item.path, before):
+                return False
+        elif _is_used(store, item.path, seen):
             return False
         store.backend.remove(f"{item.path}/{MANIFEST}")
         store.backend.remove_tree(item.path)

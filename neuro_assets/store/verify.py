@@ -126,28 +126,72 @@ def repair(store: StoreReader, defects: list[Defect]) -> list[Repair]:
         One for each output whose counting attempt is damaged.
     """
     damaged = {each.attempt for each in defects if each.attempt and each.kind != "input"}
-    homes = {(each.asset, each.key) for each in defects if each.kind not in ("registry", "input")}
+    homes = {(each.asset, each.key) for each in defects if each.kind == "pointer"}
+    for asset in {each.asset for each in defects if each.attempt in damaged}:
+        # The output of a session stands under a key of its own and counts for its recordings.
+        for key in store.keys(asset):
+            pointer = _pointer(store, f"{asset}/{key}/{CURRENT}")
+            if pointer is not None and pointer.attempt in damaged:
+                homes.add((asset, key))
     return [found for home in sorted(homes) if (found := _repair_key(store, *home, damaged))]
 
 
 def _repair_key(store: StoreReader, asset: str, key: str, damaged: set[str]) -> Repair | None:
     path = f"{asset}/{key}/{CURRENT}"
-    try:
-        pointer = Pointer.model_validate_json(store.backend.read(path))
-    except (FileNotFoundError, ValidationError):
-        pointer = None
-    if pointer is not None and pointer.attempt not in damaged:
-        return None
-    versions = [pointer.version] if pointer else _versions(store, asset, key)
-    for stored in sorted(_attempts(store, asset, key, versions), key=lambda one: one.attempt)[::-1]:
-        if stored.attempt in damaged or not stored.is_intact():
-            continue
-        values = {"version": stored.version, "attempt": stored.attempt, "outcome": stored.outcome}
-        mended = pointer.model_copy(update=values) if pointer else Pointer(**values)
-        store.backend.write(path, mended.to_json())
-        return Repair(asset, key, stored.attempt, "")
+    with store.backend.lock(f"{asset}/{key}"):
+        pointer = _pointer(store, path)
+        sound = pointer is not None and pointer.attempt not in damaged
+        if sound and pointer and not _is_outdated(store, asset, key, pointer):
+            return None
+        for found in _candidates(store, asset, key, pointer):
+            stored = store.stored(asset, found.key or key, found.version, found.attempt)
+            if stored.attempt in damaged or not stored.is_intact():
+                continue
+            values = {"outcome": stored.outcome, "digest": stored.manifest.digest}
+            store.backend.write(path, found.model_copy(update=values).to_json())
+            return Repair(asset, key, stored.attempt, "")
     advice = f"no intact copy: neuro-assets run {key} --only {asset} --force"
     return Repair(asset, key, "", advice)
+
+
+def _pointer(store: StoreReader, path: str) -> Pointer | None:
+    """Read a pointer; None where it is missing or damaged."""
+    try:
+        return Pointer.model_validate_json(store.backend.read(path))
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def _is_outdated(store: StoreReader, asset: str, key: str, pointer: Pointer) -> bool:
+    """Tell whether a pointer's digest is not that of what it points at."""
+    home = pointer.key or key
+    try:
+        manifest = store.read_manifest(asset, home, pointer.version, pointer.attempt)
+    except PermanentFailure:
+        return False
+    return manifest is not None and manifest.digest != pointer.digest
+
+
+def _candidates(store: StoreReader, asset: str, key: str, pointer: Pointer | None) -> list[Pointer]:
+    """List what may count: other attempts of that version; of a lost pointer all, by turn."""
+    home = pointer.key or key if pointer else key
+    found = []
+    for stored in _attempts(store, asset, home, pointer.version if pointer else ""):
+        if stored.is_intact():
+            made = Pointer(
+                version=stored.version,
+                attempt=stored.attempt,
+                outcome=stored.outcome,
+                turn=pointer.turn if pointer else stored.manifest.turn,
+                key=pointer.key if pointer else "",
+            )
+            found.append(made)
+    if pointer is None:
+        runs = store.backend.names(f"{asset}/{key}/runs")
+        pointers = (_pointer(store, f"{asset}/{key}/runs/{name}") for name in runs)
+        found += [each for each in pointers if each is not None]
+    same = pointer.attempt if pointer else ""
+    return sorted(found, key=lambda one: (one.attempt == same, one.turn, one.attempt), reverse=True)
 
 
 def _homes(store: StoreReader, asset: str | None, key: str | None) -> list[tuple[str, str]]:
@@ -177,15 +221,27 @@ class _Reporter:
             self._progress(self.fraction, message)
 
 
-def _versions(store: StoreReader, asset: str, key: str) -> list[str]:
+def versions(store: StoreReader, asset: str, key: str) -> list[str]:
+    """List the versions of an output of which anything is stored.
+
+    Parameters
+    ----------
+    store : StoreReader
+        The store.
+    asset, key : str
+        Which output.
+
+    Returns
+    -------
+    list of str
+        Sorted.
+    """
     names = store.backend.names(f"{asset}/{key}")
     return [name for name in names if name != "runs" and not name.endswith(".json")]
 
 
-def _attempts(
-    store: StoreReader, asset: str, key: str, versions: list[str] | None = None
-) -> Iterator[Stored]:
-    for version in versions or _versions(store, asset, key):
+def _attempts(store: StoreReader, asset: str, key: str, only: str = "") -> Iterator[Stored]:
+    for version in [only] if only else versions(store, asset, key):
         for attempt in store.attempts(asset, key, version):
             yield store.stored(asset, key, version, attempt)
 
@@ -253,7 +309,9 @@ def _defects_of_pointer(store: StoreReader, asset: str, key: str, name: str) -> 
     except ValidationError:
         yield Defect(asset, key, "", "", name, "pointer", "cannot be read")
         return
-    target = f"{asset}/{key}/{pointer.version}/{pointer.attempt}"
+    target = f"{asset}/{pointer.key or key}/{pointer.version}/{pointer.attempt}"
+    if _is_outdated(store, asset, key, pointer):
+        yield Defect(asset, key, "", "", name, "pointer", "its digest is not the output's")
     if store.backend.entry(f"{target}/{MANIFEST}") is None:
         values = (asset, key, pointer.version, pointer.attempt)
         yield Defect(*values, name, "pointer", "points at a removed output")

@@ -614,6 +614,17 @@ def test_creation_is_exclusive_where_there_are_no_hard_links(store, monkeypatch)
     assert store.create_json("registry/a.json", 1)
     assert not store.create_json("registry/a.json", 2)
     assert store.read_json("registry/a.json") == 1
+    seen = []
+    real = Path.open
+
+    def opened(path, mode="r", *more):
+        if mode == "xb":
+            seen.append((path.name, (Path(store.url) / "registry/b.json").exists()))
+        return real(path, mode, *more)
+
+    monkeypatch.setattr(Path, "open", opened)
+    assert store.create_json("registry/b.json", 1)
+    assert [name for name, _ in seen if not name.endswith(".tmp")] == [], "whole from the start"
 
 
 def test_a_lease_is_held_by_one_until_released(store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -11,9 +12,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from neuro_assets.outcomes import Outcome, PermanentFailure
+from neuro_assets.outcomes import Outcome, PermanentFailure, TransientFailure
 from neuro_assets.store import WHOLE_LAB, InputRef, Manifest, Store, Stored
+from neuro_assets.store import attempt as attempt_module
 from neuro_assets.store import upkeep as upkeep_module
+from neuro_assets.store import verify as verify_module
 
 KEY, ASSET = "M1_20240512_1_probe00", "units"
 
@@ -25,14 +28,16 @@ def store(tmp_path: Path) -> Store:
 
 def put(
     store: Store, content: bytes = b"1234", *, asset: str = ASSET, key: str = KEY,
-    version: str = "aa", inputs: list[InputRef] | None = None,
+    version: str = "aa", inputs: list[InputRef] | None = None, turn: int = 0,
+    run_id: str | None = None, counts_for: str = "",
 ) -> Stored:  # fmt: skip
     """Commit one file; of one version several attempts, as forced runs make them."""
-    with store.attempt(asset, key, version) as attempt:
+    with store.attempt(asset, key, version, counts_for) as attempt:
         (attempt.folder / "a").write_bytes(content)
         manifest = Manifest(
-            asset=asset, key=key, version=version, outcome=Outcome.COMPLETE, inputs=inputs or []
-        )
+            asset=asset, key=key, version=version, outcome=Outcome.COMPLETE, inputs=inputs or [],
+            turn=turn, run_id=run_id,
+        )  # fmt: skip
         return attempt.commit(manifest)
 
 
@@ -142,6 +147,77 @@ def test_repair_writes_a_damaged_pointer_anew(store: Store) -> None:
     assert done.attempt == stored.attempt
     assert store.current(ASSET, KEY) == stored
     assert store.verify() == []
+
+
+def damage(store: Store, stored: Stored) -> None:
+    (place(store, stored) / "a").write_bytes(b"9999")
+
+
+def test_repair_leaves_what_was_committed_meanwhile(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, turn=1)
+    damage(store, put(store, b"5678", turn=2))
+    defects = store.verify()
+    newer = put(store, version="bb", turn=5)
+    assert store.repair(defects) == []
+    assert store.current(ASSET, KEY) == newer
+    held = []
+    real = verify_module._pointer
+
+    def pointer(*arguments):
+        folder = Path(store.url) / ASSET / KEY
+        with (folder / ".lock").open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(True)
+        return real(*arguments)
+
+    monkeypatch.setattr(verify_module, "_pointer", pointer)
+    damage(store, newer)
+    store.repair(store.verify())
+    assert held, "the pointer is read where nobody else writes it"
+
+
+def test_repair_of_a_damaged_pointer_follows_the_turns(store: Store) -> None:
+    newer = put(store, version="bb", turn=5, run_id="B")
+    forced(store, b"ends later")
+    path = Path(store.url) / ASSET / KEY / "current.json"
+    before = json.loads(path.read_text())
+    path.write_text("{")
+    [done] = store.repair(store.verify())
+    assert done.attempt == newer.attempt
+    after = json.loads(path.read_text())
+    assert {**after, "at": ""} == {**before, "at": ""}
+
+
+def test_repair_writes_the_digest_of_what_counts_then(store: Store) -> None:
+    first, second = put(store, turn=1), put(store, b"other", turn=2)
+    (place(store, second) / "a").unlink()
+    store.repair(store.verify())
+    assert store.current(ASSET, KEY).digest == first.manifest.digest != second.manifest.digest
+    assert store.read_pointer(ASSET, KEY, "current.json").turn == 2
+
+
+def test_a_pointer_with_another_digest_is_a_defect_and_mended(store: Store) -> None:
+    stored = put(store)
+    path = Path(store.url) / ASSET / KEY / "current.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "digest": "f" * 64}))
+    assert kinds(store) == [("pointer", "current.json")]
+    assert [each.attempt for each in store.repair(store.verify())] == [stored.attempt]
+    assert store.verify() == []
+
+
+def test_what_counts_from_under_its_session_is_verified_and_repaired(store: Store) -> None:
+    first = put(store, key="session-1", counts_for=KEY)
+    second = put(store, b"5678", key="session-1", counts_for=KEY)
+    assert store.verify() == []
+    damage(store, second)
+    [done] = store.repair(store.verify())
+    assert (done.key, done.attempt) == (KEY, first.attempt)
+    assert store.current(ASSET, KEY) == first
+    assert not (Path(store.url) / ASSET / "session-1" / "current.json").exists()
 
 
 # -- readers --------------------------------------------------------------------------------------
@@ -258,3 +334,67 @@ def test_old_snapshots_of_a_table_go_and_the_one_that_counts_stays(store: Store)
     put(store, version="bb")
     age(place(store, of_a_recording), hours=24 * 400)
     assert store.gc() == []
+
+
+def test_gc_leaves_a_try_that_lives_however_old_it_looks(store: Store) -> None:
+    with store.attempt(ASSET, KEY, "aa") as attempt:
+        age(attempt.folder)
+        assert store.gc(older_than_h=0, dry_run=False) == []
+        assert attempt.folder.is_dir()
+
+
+def test_a_young_try_stays_where_the_clock_of_the_files_is_behind(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep_module, "is_held", lambda _: False)
+    with store.attempt(ASSET, KEY, "aa") as attempt:
+        age(attempt.folder)
+        assert store.gc(dry_run=False) == []
+
+
+def test_what_is_removed_during_a_commit_is_not_committed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = put(store)
+    real = attempt_module.content_digest
+
+    def digest(folder, *arguments):
+        found = real(folder, *arguments)
+        (folder / "a").unlink()
+        return found
+
+    monkeypatch.setattr(attempt_module, "content_digest", digest)
+    with pytest.raises(TransientFailure, match="removed"):
+        put(store, version="bb")
+    assert store.current(ASSET, KEY) == good
+
+
+def test_gc_keeps_what_a_run_in_progress_uses(store: Store) -> None:
+    first = put(store)
+    store.adopt(first, "R1", 2)
+    second = put(store, b"5678", turn=3)
+    for each in (first, second):
+        age(place(store, each))
+    assert store.gc(dry_run=False) == []
+    run = Path(store.url) / ASSET / KEY / "runs" / "R1.json"
+    age(run, hours=24 * 40)
+    assert [each.path for each in store.gc(dry_run=False)] == [first.path]
+
+
+@pytest.mark.parametrize("key", [KEY, "session-1"])
+def test_what_is_cited_after_the_survey_stays(
+    store: Store, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    counts_for = "" if key == KEY else KEY
+    first, second = (put(store, key=key, counts_for=counts_for, turn=n) for n in (1, 2))
+    for each in (first, second):
+        age(place(store, each))
+    real = upkeep_module._remove
+
+    def remove(*arguments):
+        put(store, asset="nwb", inputs=[first.ref])
+        return real(*arguments)
+
+    monkeypatch.setattr(upkeep_module, "_remove", remove)
+    assert store.gc(dry_run=False) == []
+    assert first.is_intact()
