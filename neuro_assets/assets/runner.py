@@ -26,6 +26,7 @@ from neuro_assets.assets.shown import output, picture_markdown, plotted, stored_
 from neuro_assets.assets.step import Input, Step, StepSpec
 from neuro_assets.checks.criteria import criteria_version, judge
 from neuro_assets.config import LabConfig
+from neuro_assets.executors.retries import run_first_tried
 from neuro_assets.outcomes import (
     Outcome,
     PermanentFailure,
@@ -124,7 +125,8 @@ class _Runner:
         key = context.partition_key
         manifest = self._blank(context)
         try:
-            manifest = _with(manifest, turn=take_turn(store, key, context.run_id))
+            run_id = run_first_tried(context.instance, context.run)
+            manifest = _with(manifest, turn=take_turn(store, key, run_id))
             home = self._home(store, key)
             manifest = self._identified(_with(manifest, key=home), inputs)
             counts_for = key if home != key else ""
@@ -238,16 +240,11 @@ class _Runner:
         yield from complete_results(criteria, judged)
 
     def _fail(self, store: Store, manifest: Manifest, error: Exception) -> Iterator[Any]:
-        described = {"type": type(error).__name__, "message": str(error)}
-        try:
-            store.fail(_with(manifest, outcome=Outcome.FAILED, error=described))
-        except Exception as second:
-            # The store itself may be what failed: the first error is the one to report.
-            error.add_note(f"The failure could not be recorded in the store: {second}")
+        record_failure(store, manifest, error)
         yield from failed_results(self.spec.criteria, error)
         if isinstance(error, TRANSIENT):
             raise error
-        description = str(error) or described["type"]
+        description = str(error) or type(error).__name__
         raise dg.Failure(description=description, allow_retries=False) from error
 
     def _require(self, inputs: Mapping[str, Input]) -> None:
@@ -283,6 +280,25 @@ class _Runner:
 
 TRANSIENT = (TransientFailure, MemoryError, ConnectionError, TimeoutError)
 """Errors after which the step is tried again, as `RETRIES` says."""
+
+
+def record_failure(store: Store, manifest: Manifest, error: Exception) -> None:
+    """Record in the store that something failed; whatever comes of it, the error is reported.
+
+    Parameters
+    ----------
+    store : Store
+        The lab's store.
+    manifest : Manifest
+        What was being made.
+    error : Exception
+        Gets a note where the store could not be written: it may be what failed.
+    """
+    described = {"type": type(error).__name__, "message": str(error)}
+    try:
+        store.fail(_with(manifest, outcome=Outcome.FAILED, error=described))
+    except Exception as second:
+        error.add_note(f"The failure could not be recorded in the store: {second}")
 
 
 def _with(manifest: Manifest, **changes: Any) -> Manifest:

@@ -8,6 +8,7 @@ import dagster as dg
 
 from neuro_assets import names
 from neuro_assets.assets.inventory import inventory
+from neuro_assets.assets.runner import UNRESOLVED, record_failure
 from neuro_assets.assets.shown import output, stored_metadata
 from neuro_assets.assets.step import StepSpec
 from neuro_assets.config import LabConfig
@@ -108,28 +109,38 @@ def _table(name: str, deps: Sequence[str]) -> Any:
             context: dg.AssetExecutionContext, store: dg.ResourceParam[StoreResource]
         ) -> Iterator[Any]:
             began, opened = datetime.now(UTC), store.store()
-            result, refs = compute(opened)
-            # Outcomes can change without any output changing, so every refresh is a version.
-            stamp = {"at": began.isoformat()}
-            version = version_of(name, CODE_VERSION, stamp, refs, key=WHOLE_LAB)
             manifest = Manifest(
                 asset=name,
                 key=WHOLE_LAB,
-                version=version,
-                outcome=Outcome.COMPLETE,
+                version=UNRESOLVED,
+                outcome=Outcome.FAILED,
                 code_version=CODE_VERSION,
-                inputs=refs,
                 packages=installed_packages(),
-                metrics=result.metrics,
                 started=began,
-                duration_s=(datetime.now(UTC) - began).total_seconds(),
                 run_id=context.run_id,
-                turn=take_turn(opened, WHOLE_LAB, context.run_id),
             )
-            with opened.attempt(name, WHOLE_LAB, version) as attempt:
-                stored = commit_result(attempt, manifest, REQUIRED[PARQUET], result.tables)
-                shown = stored_metadata(stored, reused=False, partition=False)
-                yield output(stored, {**result.metrics, **shown})
+            try:
+                # Before anything is read: a later refresh has read at least as much.
+                turn = take_turn(opened, WHOLE_LAB, context.run_id)
+                manifest = manifest.model_copy(update={"turn": turn})
+                result, refs = compute(opened)
+                # Outcomes can change without any output changing: every refresh is a version.
+                stamp = {"at": began.isoformat()}
+                changes = {
+                    "version": version_of(name, CODE_VERSION, stamp, refs, key=WHOLE_LAB),
+                    "outcome": Outcome.COMPLETE,
+                    "inputs": refs,
+                    "metrics": result.metrics,
+                    "duration_s": (datetime.now(UTC) - began).total_seconds(),
+                }
+                manifest = Manifest.model_validate({**dict(manifest), **changes})
+                with opened.attempt(name, WHOLE_LAB, manifest.version) as attempt:
+                    stored = commit_result(attempt, manifest, REQUIRED[PARQUET], result.tables)
+            except Exception as error:
+                record_failure(opened, manifest, error)
+                raise
+            shown = stored_metadata(stored, reused=False, partition=False)
+            yield output(stored, {**result.metrics, **shown})
 
         return dg.asset(
             name=name,

@@ -193,8 +193,8 @@ def keep_plan_of_parent(instance: DagsterInstance, run: DagsterRun) -> None:
     run : DagsterRun
         About to be launched. A run that a person re-executes takes the configuration of now.
     """
-    parent = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
-    if parent is None or parent.tags.get(AUTO_RETRY_RUN_ID_TAG) != run.run_id:
+    parent = _retried_run(instance, run)
+    if parent is None:
         return
     if not parent.execution_plan_snapshot_id or not run.execution_plan_snapshot_id:
         return
@@ -212,6 +212,34 @@ def keep_plan_of_parent(instance: DagsterInstance, run: DagsterRun) -> None:
     )
     # The one method of the storage that writes a whole run again.
     storage.replace_job_origin(kept, run.remote_job_origin)
+
+
+def run_first_tried(instance: DagsterInstance, run: DagsterRun) -> str:
+    """Give the run whose configuration a run has: the place in the order of runs is that one's.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+        Where the runs are.
+    run : DagsterRun
+        Any run.
+
+    Returns
+    -------
+    str
+        The id of the run that it retries automatically, over any number of retries; its own where
+        a person, a sensor or the command line started it.
+    """
+    while (parent := _retried_run(instance, run)) is not None:
+        run = parent
+    return run.run_id
+
+
+def _retried_run(instance: DagsterInstance, run: DagsterRun) -> DagsterRun | None:
+    """Return the run of which this is the automatic retry."""
+    parent = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+    is_retry = parent is not None and parent.tags.get(AUTO_RETRY_RUN_ID_TAG) == run.run_id
+    return parent if is_retry else None
 
 
 def _group(instance: DagsterInstance, run: DagsterRun) -> list[DagsterRun]:

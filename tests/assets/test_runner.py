@@ -129,6 +129,32 @@ def test_a_success_after_a_failure_hides_it(lab, monkeypatch):
     assert lab.store.failure("second", KEY) is None
 
 
+@pytest.mark.parametrize("automatic", [True, False])
+def test_an_automatic_retry_has_the_turn_of_its_run_and_a_persons_run_a_new_one(
+    lab, monkeypatch, automatic
+):
+    """The retry computes with the configuration of then, so it does not overtake newer runs."""
+    create, parent = lab.instance.create_run_for_job, lab.run("second").run_id
+    for _ in range(2):
+        lab.rows = pd.concat([lab.rows, ROWS])
+        newer = lab.run("second", force=True).run_id
+        assert lab.store.current("second", KEY).manifest.run_id == newer
+
+        def again(parent=parent, **more):
+            run = create(**more, parent_run_id=parent, root_run_id=parent)
+            if automatic:
+                tags = {"dagster/auto_retry_run_id": run.run_id}
+                lab.instance.add_run_tags(parent, tags)
+            return run
+
+        with monkeypatch.context() as patch:
+            patch.setattr(lab.instance, "create_run_for_job", again)
+            lab.rows = pd.concat([lab.rows, ROWS])
+            parent = lab.run("second", force=True).run_id
+        counts = lab.store.current("second", KEY).manifest.run_id
+        assert counts == (newer if automatic else parent)
+
+
 def test_the_data_version_is_the_digest_and_a_forced_run_with_other_bytes_is_another(lab):
     def data_version(result, asset):
         [event] = result.asset_materializations_for_node(asset)
