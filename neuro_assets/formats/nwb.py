@@ -6,6 +6,7 @@ read; samples are opened through SpikeInterface in `generic_open`.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from neuro_assets.formats.broken import Broken, contained
+from neuro_assets.formats.copies import Candidate, without_copies
 from neuro_assets.formats.model import Identity, Problem, RawRecording, Scan, Stream
 from neuro_assets.formats.names import ProbeName, parse_probe_name
 from neuro_assets.formats.walk import FoundFile, Listing, natural_key
@@ -23,6 +25,9 @@ from neuro_assets.outcomes import TransientFailure
 
 LFP_BELOW_HZ = 5000.0
 """A series slower than this is an LFP band."""
+
+_HASHED_SAMPLES = 1000
+"""At the start, the middle and the end of a series."""
 
 _PROBE = re.compile(r"(?:probe|imec)[_ -]?(?:\d{1,3}[a-f]?|[a-z](?![a-z]))", re.IGNORECASE)
 
@@ -39,6 +44,7 @@ class Series:
     devices: tuple[str, ...]
     groups: tuple[str, ...]
     has_geometry: bool
+    hash: str
     probe: ProbeName | None = None
 
     @property
@@ -69,15 +75,17 @@ def scan_nwb(folder: Path, listing: Listing) -> Scan:
     """
     recordings: list[RawRecording] = []
     problems: list[Problem] = []
-    n_files = 0
+    files: list[Candidate] = []
     for found in listing.files:
         if not found.name.lower().endswith(".nwb"):
             continue
         with contained(found.path, problems):
-            series, created, identifier = _read_file(folder, found)
-            made = _recordings(found, series, created, identifier, n_files, problems)
-            n_files += bool(made)
-            recordings += made
+            files.append(_candidate(found, _read_file(folder, found)))
+    n_files = 0
+    for found, series, created, identifier in without_copies(folder, files, problems):
+        made = _recordings(found, series, created, identifier, n_files, problems)
+        n_files += bool(made)
+        recordings += made
     for name in listing.folders:
         if name.lower().endswith((".nwb", ".nwb.zarr")):
             problems.append(
@@ -89,6 +97,20 @@ def scan_nwb(folder: Path, listing: Listing) -> Scan:
                 )
             )
     return Scan(recordings=tuple(recordings), problems=tuple(problems))
+
+
+def _candidate(found: FoundFile, content: tuple[list[Series], datetime | None, str]) -> Candidate:
+    """Say what makes a file a copy: the same series with the same samples."""
+    series, created, identifier = content
+    says = (identifier, created, tuple((one.path, one.shape) for one in series))
+    return Candidate(
+        item=(found, *content),
+        path=found.path,
+        size=found.size,
+        identity=says if series else None,
+        slot=found.path,
+        sha1="-".join(one.hash for one in series),
+    )
 
 
 def _read_file(folder: Path, found: FoundFile) -> tuple[list[Series], datetime | None, str]:
@@ -146,7 +168,17 @@ def _read_series(file: Any, item: Any) -> Series:
         devices=tuple(dict.fromkeys(devices)),
         groups=tuple(dict.fromkeys(group.name.rsplit("/", 1)[-1] for group in groups)),
         has_geometry=_has_geometry(table, rows),
+        hash=_sampled_hash(data),
     )
+
+
+def _sampled_hash(data: Any) -> str:
+    """Hash samples spread over a series: what is added to the file later leaves it as it is."""
+    digest = hashlib.sha256(str((data.shape, data.dtype.str)).encode())
+    last = max(len(data) - _HASHED_SAMPLES, 0)
+    for start in sorted({0, last // 2, last}):
+        digest.update(np.ascontiguousarray(data[start : start + _HASHED_SAMPLES]).tobytes())
+    return digest.hexdigest()
 
 
 def _timing(item: Any) -> tuple[float, float]:
@@ -222,6 +254,8 @@ def _recordings(
                     created=created,
                     first_sample=round(wide[0].start * wide[0].rate),
                     size_bytes=wide[0].shape[0] * wide[0].shape[1] * wide[0].itemsize,
+                    stream="/".join((*wide[0].devices, *wide[0].groups)),
+                    hash=wide[0].hash,
                 ),
                 probe_model=wide[0].devices[0] if wide[0].devices else "",
                 reader="nwb",

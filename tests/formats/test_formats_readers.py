@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 
+import h5py
 import numpy as np
 import pytest
 from places import REAL
@@ -308,3 +310,22 @@ def test_the_real_tetrode_is_two_recordings_of_one_small_entry():
         data = np.fromfile(LOCUST / one.main.files[0], np.int16).reshape(-1, 4)
         assert one.duration_s == pytest.approx(28.77, abs=0.01)
         assert np.array_equal(stream.neural.get_traces(), data)
+
+
+def test_two_nwb_files_of_one_identifier_are_two_recordings_and_a_copy_is_none(tmp_path):
+    for n, name in enumerate(("a", "b")):
+        nwb_file(tmp_path / f"{name}.nwb", n=50)
+        with h5py.File(tmp_path / f"{name}.nwb", "r+") as file:
+            file["identifier"][()] = "one"
+            file["acquisition/ElectricalSeriesAPProbe00/data"][:10] = n + 1
+    shutil.copy(tmp_path / "a.nwb", tmp_path / "a - Copy.nwb")
+    scan = scan_session(tmp_path)
+    assert [one.main.files for one in scan.recordings] == [("a.nwb",), ("b.nwb",)]
+    first, second = (one.identity for one in scan.recordings)
+    assert first.is_strong and not first.is_same(second)
+    assert [(one.kind, one.path) for one in scan.problems] == [("copy", "a - Copy.nwb")]
+    # Results that are added to a file later do not make it another recording.
+    with h5py.File(tmp_path / "a.nwb", "r+") as file:
+        file["acquisition"].attrs["note"] = "x" * 5000
+    (tmp_path / "a - Copy.nwb").unlink()
+    assert scan_session(tmp_path).recordings[0].identity.is_same(first)
