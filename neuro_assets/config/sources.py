@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import re
+
+from pydantic import Field, field_validator
 
 from neuro_assets.config.base import Strict
 
@@ -18,3 +20,14 @@ class SourceConfig(Strict):
     use_file_hash: bool = Field(
         False, description="Identify raw data by the SHA-1 in SpikeGLX metadata, where present"
     )
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        # What the store takes as a folder's name: what is found in a source is kept under it.
+        if re.fullmatch(r"(?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}", name):
+            return name
+        raise ValueError(
+            f"{name!r} names no source: letters, digits, '_', '.' and '-' only, no leading '.', no "
+            "'..', at most 200 characters"
+        )

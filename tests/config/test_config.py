@@ -28,6 +28,8 @@ def test_the_template_is_a_valid_configuration_with_the_defaults():
         ("stroe: {url: x}", "stroe: unknown key; did you mean 'store'"),
         ("store: {ulr: x}", "store.ulr: unknown key; did you mean 'url'"),
         ("sources: [{pth: x}]", "did you mean 'path'"),
+        ("sources: [{name: rig 1, path: x}]", "sources.0.name: 'rig 1' names no source: letters"),
+        ("sources: [{name: ../rig, path: x}]", "sources.0.name: '../rig' names no source"),
         ("steps: {bad_chanels: {}}", "did you mean 'bad_channels'"),
         ("steps: {lfp: {set: abi}}", "no parameter set 'abi'"),
         ("steps: {lfp: {parameters: {lowpas_hz: 3}}}", "did you mean 'lowpass_hz'"),
