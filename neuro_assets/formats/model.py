@@ -11,6 +11,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
+from neuro_assets.formats.bands import shared_clock_rate
+
 
 class Frozen(BaseModel):
     """Immutable, and strict about unknown fields."""
@@ -213,6 +215,20 @@ class RawRecording(Frozen):
     def main(self) -> Stream:
         """The stream that is sorted."""
         return self.streams["ap"] if "ap" in self.streams else self.streams["wideband"]
+
+    @property
+    def lf_offset(self) -> float:
+        """LF samples between the first sample of `ap` and that of `lf`; 0 where none is known.
+
+        Counts of the LF band are rounded: less than one sample is no offset.
+        """
+        lf = self.streams.get("lf")
+        if lf is None or not lf.first_samples or not self.main.first_samples:
+            return 0.0
+        rate = self.main.sampling_frequency
+        ratio = rate / shared_clock_rate(rate, lf.sampling_frequency)
+        offset = lf.first_samples[0] - self.main.first_samples[0] / ratio
+        return offset if abs(offset) >= 1 else 0.0
 
     @property
     def duration_s(self) -> float:

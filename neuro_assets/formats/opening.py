@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from neuro_assets.formats import registry
+from neuro_assets.formats.bands import OFFSET
 from neuro_assets.formats.model import RawRecording, Stream
 from neuro_assets.formats.stream import RawStream
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
@@ -54,7 +55,11 @@ def open_raw(
     for name in wanted:
         check_files(recording.streams[name], folder)
     opener = registry.opener(recording.format)
-    return {name: opener(recording, recording.streams[name], folder) for name in wanted}
+    opened = {name: opener(recording, recording.streams[name], folder) for name in wanted}
+    if "lf" in opened and recording.lf_offset:
+        for extractor in (opened["lf"].recording, opened["lf"].neural):
+            extractor.annotate(**{OFFSET: recording.lf_offset})
+    return opened
 
 
 def check_files(stream: Stream, folder: Path) -> None:

@@ -81,6 +81,7 @@ def scan_listing(folder: Path, listing: Listing, readers: Sequence[ReaderEntry] 
             if file_format.acquired
             else _without_acquired(scan.recordings, recordings, problems)
         )
+    problems += _apart(recordings)
     problems += _left_over(listing, recordings, problems)
     return Scan(recordings=tuple(_distinct(recordings, problems)), problems=tuple(problems))
 
@@ -121,6 +122,21 @@ def _left_over(
             "or describe them with a reader entry in lab.yaml",
         )
         for paths in by_folder.values()
+    ]
+
+
+def _apart(recordings: Sequence[RawRecording]) -> list[Problem]:
+    """Report LF streams that do not begin with their AP stream."""
+    return [
+        Problem(
+            kind="lf_offset",
+            path=recording.streams["lf"].files[0],
+            detail=f"begins {recording.lf_offset / recording.streams['lf'].sampling_frequency:.4f} "
+            "s after the AP stream, by the acquisition's count; the LFP is put on the AP stream's "
+            "time. Check that both are of one recording where this is long",
+        )
+        for recording in recordings
+        if recording.lf_offset
     ]
 
 

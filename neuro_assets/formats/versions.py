@@ -53,6 +53,8 @@ def raw_version(recording: RawRecording, folder: Path, *, use_file_hash: bool = 
         stream = recording.streams[name]
         _add(digest, name)
         _add_stream(digest, stream, folder, use_file_hash and _has_hashes(stream))
+    if recording.lf_offset:
+        _add(digest, f"lf offset {recording.lf_offset:.6f}")
     for value in (
         recording.wiring,
         recording.gain_uv,

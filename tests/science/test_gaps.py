@@ -406,3 +406,31 @@ def test_a_motion_estimate_is_on_the_probes_clock_and_is_applied_in_samples():
     assert moved.temporal_bins_s[0].tolist() == [0.5, 3.5, 4.5]
     back = retimed(moved, timeline, lambda times: timeline.from_clock(times * FS) / FS)
     assert back.temporal_bins_s[0].tolist() == bins.tolist()
+
+
+def lf_and_ap(folder, lf_first):
+    """One trigger from 1.0 s on; its LF file has a wave 2.5 s into the acquisition."""
+    quiet = np.random.default_rng(1).normal(0, 2, (90_000, N_NEURAL + 1)).round().astype(np.int16)
+    write(folder / "run_g0_t0.imec0.ap.bin", data=quiet, first_sample=30_000)
+    times = (lf_first + np.arange(7_000)) / 2500
+    wave = 300 * np.exp(-0.5 * ((times - 2.5) / 0.005) ** 2)
+    lf = (quiet[:7_000] + wave[:, None]).round().astype(np.int16)
+    write(folder / "run_g0_t0.imec0.lf.bin", data=lf, first_sample=lf_first)
+    return scan_session(folder)
+
+
+@pytest.mark.parametrize(("lf_first", "kinds"), [(2750, ["lf_offset"]), (2500, [])])
+def test_an_lf_stream_that_begins_after_its_ap_stream_keeps_its_time(tmp_path, lf_first, kinds):
+    scan = lf_and_ap(tmp_path / "raw", lf_first)
+    assert [problem.kind for problem in scan.problems] == kinds
+    (recording,) = scan.recordings
+    for name in ("compressed", "lfp"):
+        (tmp_path / name).mkdir()
+    streams = open_raw(recording, tmp_path / "raw")
+    compress_recording(streams, tmp_path / "compressed", CompressionParameters())
+    stored = open_recordings(tmp_path / "compressed")
+    assert bool(stored["lf"].get_annotation("offset_samples")) == bool(kinds)
+    extract_lfp(stored["ap"], stored["lf"], None, tmp_path / "lfp", LfpParameters.resolve())
+    lfp = open_lfp(tmp_path / "lfp")
+    trace = lfp.get_traces(return_in_uV=True)[:, 3]
+    assert lfp.get_times()[np.argmax(trace)] == pytest.approx(1.5, abs=0.0015)

@@ -13,13 +13,13 @@ from places import REAL
 from probeinterface import generate_linear_probe
 from scipy import ndimage, signal
 
+from neuro_assets.formats.bands import shared_clock_rate
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.lfp import LfpParameters
 from neuro_assets.science.lfp import filters as lfp_filters
 from neuro_assets.science.lfp import metrics as lfp_metrics
 from neuro_assets.science.lfp.extract import extract_lfp, open_lfp
 from neuro_assets.science.lfp.filters import gaussian_sigma_s, rational_ratio
-from neuro_assets.science.lfp.source import shared_clock_rate
 
 FLOAT = {"dtype": "float32"}
 

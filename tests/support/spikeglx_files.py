@@ -79,6 +79,7 @@ def write(
     sha1 = hashlib.sha1(data.tobytes()).hexdigest()
     if ".lf." in path.name:
         meta.setdefault("band", "lf")
+        meta.setdefault("first_sample", 1000 // 12)
     meta.setdefault("sha1", sha1)
     path.with_suffix(".meta").write_text(meta_text(data.nbytes, **meta), newline="")
     return path

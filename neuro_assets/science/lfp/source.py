@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from neuro_assets.formats.bands import OFFSET, shared_clock_rate
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.lfp import LfpParameters
 
@@ -117,6 +118,7 @@ def _from_lf(ap: Any | None, lf: Any, parameters: LfpParameters) -> Source:
     if ap is not None:
         rate = shared_clock_rate(float(ap.get_sampling_frequency()), rate)
         start_s = float(lf.get_start_time()) - float(ap.get_start_time())
+        start_s += float(lf.get_annotation(OFFSET) or 0.0) / rate
     if abs(start_s) > MAX_START_DIFFERENCE_S:
         raise PermanentFailure(
             f"the LF stream begins {start_s:.3f} s after the AP stream: not one recording; "
@@ -126,29 +128,6 @@ def _from_lf(ap: Any | None, lf: Any, parameters: LfpParameters) -> Source:
     # A rounding error of the start times is no delay.
     delay = round(start_s * rate, 6)
     return Source("lf", lf, rate, delay, shifts, shift_source)
-
-
-def shared_clock_rate(ap_rate: float, lf_rate: float) -> float:
-    """Rate of the LF band when both bands are counted by one oscillator.
-
-    Metadata round the rates apart from each other (30000.390639 and 2500.03): 1e-6 would be
-    3.6 ms an hour. The AP rate divided by the whole ratio is the exact one.
-
-    Parameters
-    ----------
-    ap_rate, lf_rate : float
-        As written in the metadata, Hz.
-
-    Returns
-    -------
-    float
-        Hz.
-    """
-    ratio = ap_rate / lf_rate
-    whole = round(ratio)
-    if whole >= 1 and abs(ratio / whole - 1) < 1e-4:
-        return ap_rate / whole
-    return lf_rate
 
 
 def reaches_lfp_band(ap: Any) -> bool:
