@@ -194,6 +194,19 @@ def test_a_trigger_that_is_a_copy_of_another_does_not_double_the_data(tmp_path):
     assert kinds(scan) == ["copy"]
 
 
+def test_triggers_of_two_starts_are_recordings_of_their_own(tmp_path):
+    write(tmp_path / "am/run_g0_t0.imec0.ap.bin", created="2024-05-12T09:00:00", first_sample=0)
+    write(
+        tmp_path / "pm/run_g0_t1.imec0.ap.bin",
+        seed=1,
+        created="2024-05-12T15:00:00",
+        first_sample=5000,
+    )
+    scan = scan_session(tmp_path)
+    assert labels(scan) == ["probe00", "probe00-t1"]
+    assert kinds(scan) == ["trigger_mismatch"]
+
+
 def test_triggers_that_overlap_are_recordings_of_their_own(tmp_path):
     write(tmp_path / "run_g0_t0.imec0.ap.bin", 100, first_sample=1000)
     write(tmp_path / "run_g0_t1.imec0.ap.bin", 100, first_sample=1050, seed=1)

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from neuro_assets.formats.model import Problem
 from neuro_assets.formats.spikeglx.files import DataFile
 
+_CLOCKS_AGREE_S = 60.0
+"""Files are made a few seconds late when the disk is busy; two starts are minutes apart."""
+
 
 def order_triggers(files: Sequence[DataFile], problems: list[Problem]) -> list[list[DataFile]]:
     """Part the trigger files of one stream in pieces that can be joined.
@@ -54,6 +57,16 @@ def _joins(before: DataFile, file: DataFile, problems: list[Problem]) -> bool:
         return False
     if before.meta.first_sample is None or file.meta.first_sample is None:
         return True
+    if _of_another_start(before, file):
+        problems.append(
+            Problem(
+                kind="trigger_mismatch",
+                path=file.path,
+                detail=f"made at {file.meta.created}, which its first sample does not fit: not "
+                f"the same start of the program as {before.path}, so it is a recording of its own",
+            )
+        )
+        return False
     gap = file.meta.first_sample - (before.meta.first_sample + before.n_samples)
     if gap < 0:
         problems.append(
@@ -75,3 +88,13 @@ def _joins(before: DataFile, file: DataFile, problems: list[Problem]) -> bool:
             )
         )
     return True
+
+
+def _of_another_start(before: DataFile, file: DataFile) -> bool:
+    """Whether the clock and the count of samples disagree about the time between two files."""
+    one, other = before.meta, file.meta
+    if one.created is None or other.created is None:
+        return False
+    samples = (other.first_sample or 0) - (one.first_sample or 0)
+    elapsed = (other.created - one.created).total_seconds()
+    return abs(elapsed - samples / other.sampling_frequency) > _CLOCKS_AGREE_S
