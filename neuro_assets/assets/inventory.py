@@ -131,8 +131,8 @@ def _is_repaired(
 ) -> bool:
     """Tell whether raw data changed since a failure, of this step or of one that it stands on."""
     used = {ref.asset: ref.version for ref in failure.inputs}
-    refs = [_ref_now(need.asset, record, done) for need in step.needs if need.asset in used]
-    if any(used[ref.asset] not in (ref.version, "missing") for ref in refs):
+    raw = [need.asset for need in step.needs if need.asset in used and need.asset not in done]
+    if any(used[name] not in (_ref_now(name, record, done).version, "missing") for name in raw):
         return True
     needed = [done[need.asset] for need in step.needs if need.asset in done]
     return any(state.repaired or state.out_of_date for state in needed)
