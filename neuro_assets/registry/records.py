@@ -19,7 +19,7 @@ from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.recording_key import RecordingKey
 from neuro_assets.registry.metadata import RecordingMetadata, RemoteFile
 from neuro_assets.store.json_values import canonical
-from neuro_assets.store.model import now
+from neuro_assets.store.model import SESSION_PREFIX, now
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +80,7 @@ class SessionInfo(_Record):
         """Under which key outputs of the whole session stand in the store: `session-<hash>`."""
         own = self.session_id or self.place or f"{self.subject}/{self.date}/{self.number}"
         digest = hashlib.sha256(canonical([self.source, own])).hexdigest()
-        return f"session-{digest[:16]}"
+        return f"{SESSION_PREFIX}{digest[:16]}"
 
     @property
     def place(self) -> str:

@@ -23,6 +23,9 @@ MANIFEST = "manifest.json"
 WHOLE_LAB = "lab"
 """Key of an output that is made once for all recordings (a cohort table)."""
 
+SESSION_PREFIX = "session-"
+"""Begin of the keys of outputs that are made once for all recordings of a session."""
+
 _CHECKSUM = "checksum"
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _MOST_CHARACTERS = 200

@@ -15,7 +15,15 @@ from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store.backend import Entry
 from neuro_assets.store.errors import explained
 from neuro_assets.store.local import TEMPORARY
-from neuro_assets.store.model import MANIFEST, FileEntry, InputRef, Manifest, Pointer, is_sealed
+from neuro_assets.store.model import (
+    MANIFEST,
+    SESSION_PREFIX,
+    FileEntry,
+    InputRef,
+    Manifest,
+    Pointer,
+    is_sealed,
+)
 from neuro_assets.store.reader import StoreReader
 from neuro_assets.store.stored import Stored
 
@@ -296,7 +304,12 @@ def _defects_of_input(store: StoreReader, stored: Stored, ref: InputRef) -> Iter
     """Whether what an output was made from is still there; raw data have no attempt."""
     asset, _, key = ref.asset.partition(":")
     path = f"{asset}/{key or stored.key}/{ref.version}/{ref.attempt}"
-    if ref.attempt and store.backend.entry(f"{path}/{MANIFEST}") is None:
+    if not ref.attempt or store.backend.entry(f"{path}/{MANIFEST}") is not None:
+        return
+    # What is made once a session stands under the session's key.
+    homes = [name for name in store.backend.names(asset) if name.startswith(SESSION_PREFIX)]
+    there = (f"{asset}/{home}/{ref.version}/{ref.attempt}/{MANIFEST}" for home in homes)
+    if not any(store.backend.entry(place) is not None for place in there):
         yield _defect(stored, MANIFEST, "input", f"was made from {path}, which is gone")
 
 
