@@ -164,8 +164,10 @@ def _differences(
     """Say why making it now would give another version, or through which input it may."""
     refs = [_ref_now(need.asset, record, done) for need in step.needs]
     home = step.home(record)
-    if step.version(refs, home) != current.version:
-        yield from _direct_differences(current.manifest, step.values(home), step, refs)
+    version = step.version(refs, home, record)
+    if version != current.version:
+        found = list(_direct_differences(current.manifest, step.values(home, record), step, refs))
+        yield from found or [f"version: {current.version} to {version}"]
     for need in step.needs:
         if need.asset in done and done[need.asset].out_of_date:
             yield f"through: {need.asset}"
@@ -188,9 +190,12 @@ def _direct_differences(
         if recorded != release:
             yield f"packages: {name} {recorded or 'none'} -> {release or 'none'}"
     used = {ref.asset: ref.digest for ref in manifest.inputs}
-    for ref in sorted(refs, key=lambda ref: ref.asset):
-        if used.get(ref.asset, "") != ref.digest:
-            yield f"input: {ref.asset}"
+    today = {ref.asset: ref.digest for ref in refs}
+    for asset in sorted(used.keys() | today.keys()):
+        if asset not in today:
+            yield f"input: {asset} is no longer used"
+        elif used.get(asset, "") != today[asset]:
+            yield f"input: {asset}"
 
 
 def _ref_now(asset: str, record: RecordingRecord, done: Mapping[str, OutputState]) -> InputRef:

@@ -16,6 +16,7 @@ from typing import Any
 
 import dagster as dg
 
+from neuro_assets import names
 from neuro_assets.assets.checks import (
     check_specs,
     complete_results,
@@ -45,6 +46,7 @@ from neuro_assets.resources.io_managers import (
     Unreadable,
 )
 from neuro_assets.science.result import Progress, StepResult
+from neuro_assets.sources.raw_input import RawInput
 from neuro_assets.store import Attempt, InputRef, Manifest, Store, Stored
 from neuro_assets.store.formats import commit_result
 from neuro_assets.store.judgement import keep_judgement
@@ -269,10 +271,12 @@ class _Runner:
 
     def _identified(self, manifest: Manifest, inputs: Mapping[str, Input]) -> Manifest:
         refs = [input_ref(asset, found) for asset, found in sorted(inputs.items())]
+        raw = inputs.get(names.RAW_RECORDING)
+        record = raw.record if isinstance(raw, RawInput) else None
         return _with(
             manifest,
-            version=self.spec.version(refs, manifest.key),
-            parameters=self.spec.values(manifest.key),
+            version=self.spec.version(refs, manifest.key, record),
+            parameters=self.spec.values(manifest.key, record),
             inputs=refs,
             inputs_missing=sorted(a for a, found in inputs.items() if _is_without(found)),
         )

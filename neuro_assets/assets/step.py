@@ -108,9 +108,14 @@ class Step:
 
 Compute = Callable[[Step], StepResult]
 Settings = Callable[[str], Mapping[str, Any]]
+RecordValues = Callable[[RecordingRecord], Mapping[str, Any]]
 
 
 def _no_settings(key: str) -> Mapping[str, Any]:
+    return {}
+
+
+def _no_record_values(record: RecordingRecord) -> Mapping[str, Any]:
     return {}
 
 
@@ -142,6 +147,8 @@ class StepSpec:
         Which clock the times of its output are on.
     settings : callable
         What else of `lab.yaml` the step reads for a key: plain values, part of the version.
+    record_values : callable
+        What the step reads of the registry's record itself (subject, date): as `settings`.
     """
 
     name: str
@@ -158,15 +165,20 @@ class StepSpec:
     scope: Scope = "recording"
     clock: str = "probe"
     settings: Settings = _no_settings
+    record_values: RecordValues = _no_record_values
     packages: tuple[str, ...] = ()
 
     def home(self, record: RecordingRecord) -> str:
         """Key under which an output of this step stands in the store."""
         return record.session.store_key if self.scope == "session" else record.key
 
-    def values(self, key: str) -> dict[str, Any]:
-        """Every configuration value that the step reads for a key, as it is recorded."""
-        return {**self.parameters.model_dump(mode="json"), **self.settings(key)}
+    def values(self, key: str, record: RecordingRecord | None = None) -> dict[str, Any]:
+        """Every value that the step reads for a key, as it is recorded."""
+        return {**self.parameters.model_dump(mode="json"), **self._keyed(key, record)}
+
+    def _keyed(self, key: str, record: RecordingRecord | None) -> dict[str, Any]:
+        found = self.record_values(record) if record is not None else {}
+        return {**self.settings(key), **found}
 
     @cached_property
     def releases(self) -> dict[str, str]:
@@ -180,11 +192,13 @@ class StepSpec:
         digest = hashlib.sha256(canonical([values, self.releases])).hexdigest()[:8]
         return f"{self.parameters.algorithm_version}-{digest}"
 
-    def version(self, inputs: Sequence[InputRef], key: str) -> str:
+    def version(
+        self, inputs: Sequence[InputRef], key: str, record: RecordingRecord | None = None
+    ) -> str:
         """Version of the output that the step would make of these inputs."""
-        settings = repr(self.settings(key))
+        settings = repr(self._keyed(key, record))
         if settings not in self._rendered:
-            self._rendered[settings] = canonical({**self.values(key), "clock": self.clock})
+            self._rendered[settings] = canonical({**self.values(key, record), "clock": self.clock})
         algorithm = self.parameters.algorithm_version
         configuration = self._rendered[settings]
         return version_of(self.name, algorithm, configuration, inputs, self.releases, key=key)

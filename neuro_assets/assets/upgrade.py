@@ -12,6 +12,8 @@ from typing import Any
 
 from neuro_assets.assets.step import StepSpec
 from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.registry.records import RecordingRecord
+from neuro_assets.registry.registry import Registry
 from neuro_assets.sources.raw_input import externals
 from neuro_assets.store import InputRef, Manifest, Store, Stored
 from neuro_assets.store.digest import content_digest
@@ -77,7 +79,7 @@ def _adopt(
     digest = content_digest(old.local(), old.manifest, {})
     digests[(step.name, key, pointer.attempt)] = digest
     refs = [_with_digest(store, key, ref, digests) for ref in old.manifest.inputs]
-    values = _values(old.manifest, step)
+    values = _values(old.manifest, step, Registry(store).get(key))
     version = _version(old.manifest, step, values, refs)
     manifest = old.manifest.model_copy(
         update={
@@ -116,9 +118,9 @@ def _with_digest(
     return ref.model_copy(update={"digest": digests[place]})
 
 
-def _values(manifest: Manifest, step: StepSpec) -> dict[str, Any]:
+def _values(manifest: Manifest, step: StepSpec, record: RecordingRecord | None) -> dict[str, Any]:
     """Give the configuration that it was made with; values that were not recorded are today's."""
-    values = step.values(manifest.key)
+    values = step.values(manifest.key, record)
     return values | {name: old for name, old in manifest.parameters.items() if name in values}
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from neuro_assets.outcomes import NeuroAssetsError
+from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure
 
 LAST_GOOD_SUFFIX = ".last_good"
 LOADED_VARIABLE = "NEURO_ASSETS_LOADED_CONFIG"
@@ -203,6 +203,8 @@ def load_config_text(
     keep = keep or last_good_path(path)
     try:
         text = _read_and_check(path, validate, required=keep is not None and keep.exists())
+        if keep is not None and not text.strip() and keep.exists() and keep.read_bytes().strip():
+            raise PermanentFailure("the file is empty; write it again")
     except (NeuroAssetsError, ValueError, OSError) as error:
         if keep is None or not keep.exists():
             raise

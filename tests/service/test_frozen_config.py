@@ -62,6 +62,16 @@ def test_a_file_that_became_unusable_leaves_the_last_good_one_in_force_and_says_
         assert "did you mean 'sorters'" in error
 
 
+def test_an_emptied_file_leaves_the_last_good_one_in_force(lab: Path) -> None:
+    lab.write_text("sorters: [a]\n")
+    load_config_text(lab, refuse_broken)
+    lab.write_text("")
+    text, error = load_config_text(lab, refuse_broken)
+    assert text == "sorters: [a]\n"
+    assert "the file is empty" in error
+    assert (lab.parent / "home" / "lab.last_good.yaml").read_text() == "sorters: [a]\n"
+
+
 def test_the_mended_file_counts_again(lab: Path) -> None:
     for text in ("good: 1\n", "broken\n", "good: 2\n"):
         lab.write_text(text)

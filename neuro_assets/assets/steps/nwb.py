@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import Any
 
 from neuro_assets import names
 from neuro_assets.assets.raw_files import raw_files
@@ -11,6 +12,7 @@ from neuro_assets.assets.steps.units import unit_sources
 from neuro_assets.checks.criteria import Criterion
 from neuro_assets.config import LabConfig
 from neuro_assets.parameters.nwb import NwbParameters
+from neuro_assets.registry.records import RecordingRecord
 from neuro_assets.resources.io_managers import NWB_FILE
 from neuro_assets.science.result import StepResult
 
@@ -26,6 +28,20 @@ CRITERIA = (
         source="nwbinspector, BEST_PRACTICE_VIOLATION that the data can satisfy",
     ),
 )  # fmt: skip
+
+
+def _names_in_file(record: RecordingRecord) -> dict[str, Any]:
+    """Names that `nwb_inputs` writes into the file."""
+    session = record.session
+    return {
+        "session.lab": session.lab,
+        "session.subject": session.subject,
+        "session.date": session.date,
+        "session.number": session.number,
+        "session.date_guessed": bool(session.date_guessed),
+        "eid": record.eid,
+        "pid": record.pid,
+    }
 
 
 def specs(config: LabConfig) -> list[StepSpec]:
@@ -45,6 +61,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
             Need(names.LFP_ASSET, optional=True),
         ],
         packages=("hdmf", "pynwb"),
+        record_values=_names_in_file,
         io_manager_key=NWB_FILE,
         criteria=CRITERIA,
         job=names.PUBLISH_JOB,
