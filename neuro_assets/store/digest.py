@@ -87,7 +87,7 @@ def _file_digest(path: Path, name: str, key: str, known: Mapping[str, str]) -> s
         if path.suffix == ".parquet":
             return _parquet_digest(path)
         if path.is_dir():
-            return _zarr_digest(path, name, known)
+            return _zarr_digest(path, name, key, known)
         if path.suffix == ".nwb":
             return _hdf5_digest(path, key)
     except (OSError, ValueError, KeyError) as error:
@@ -133,14 +133,19 @@ def _column_digest(file: Any, field: Any) -> str:
     return total.hexdigest()
 
 
-def _zarr_digest(path: Path, name: str, known: Mapping[str, str]) -> str:
+def _zarr_digest(path: Path, name: str, key: str, known: Mapping[str, str]) -> str:
     import zarr
+
+    def readable(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {k: readable(v) for k, v in _attributes(value).items()}
+        return [readable(v) for v in value] if isinstance(value, list) else _text(value, key)
 
     root = zarr.open(str(path), mode="r")
     rate = float(root.attrs.get("sampling_frequency", 0))
-    nodes: dict[str, Any] = {"": _attributes(dict(root.attrs))}
+    nodes: dict[str, Any] = {"": readable(dict(root.attrs))}
     if isinstance(root, zarr.Array):
-        nodes["values"] = _zarr_array_digest(root, path.name, rate)
+        nodes["values"] = _zarr_array_digest(root, path.name, rate, readable)
     stack = [("", root)] if isinstance(root, zarr.Group) else []
     while stack:
         prefix, group = stack.pop()
@@ -148,16 +153,17 @@ def _zarr_digest(path: Path, name: str, known: Mapping[str, str]) -> str:
             if child in _HIDDEN:
                 continue
             place = f"{prefix}/{child}" if prefix else child
-            nodes[place] = {"attributes": _attributes(dict(node.attrs))}
+            nodes[place] = {"attributes": readable(dict(node.attrs))}
             if isinstance(node, zarr.Group):
                 stack.append((place, node))
             else:
                 done = known.get(f"{name}/{place}")
-                nodes[place]["values"] = done or _zarr_array_digest(node, child, rate)
+                values = done or _zarr_array_digest(node, child, rate, readable)
+                nodes[place]["values"] = values
     return hashlib.sha256(canonical(nodes)).hexdigest()
 
 
-def _zarr_array_digest(array: Any, name: str, rate: float) -> str:
+def _zarr_array_digest(array: Any, name: str, rate: float, readable: Callable[[Any], Any]) -> str:
     if any(codec.codec_id == "pickle" for codec in array.filters or ()):
         raise PermanentFailure(f"{array.path} holds pickled objects, which are never read")
     if name.startswith("traces_seg") and rate > 0:
@@ -165,7 +171,7 @@ def _zarr_array_digest(array: Any, name: str, rate: float) -> str:
         pieces = (array[start : start + step] for start in range(0, array.shape[0], step))
         blocks = (block_fingerprint(np.ascontiguousarray(piece.T)) for piece in pieces)
         return traces_digest(array.shape, array.dtype, blocks)
-    return _values_digest(array, array.shape, array.dtype, lambda value: value)
+    return _values_digest(array, array.shape, array.dtype, readable)
 
 
 def _hdf5_digest(path: Path, key: str) -> str:
@@ -174,14 +180,13 @@ def _hdf5_digest(path: Path, key: str) -> str:
     with h5py.File(path) as file:
 
         def readable(value: Any) -> Any:
-            if isinstance(value, bytes | str):
-                text = value.decode(errors="replace") if isinstance(value, bytes) else value
-                return text.replace(key, "<key>")
             if isinstance(value, h5py.Reference):
                 return file[value].name if value else None
             if isinstance(value, np.ndarray | np.void):
                 value = value.tolist()
-            return [readable(v) for v in value] if isinstance(value, tuple | list) else value
+            if isinstance(value, tuple | list):
+                return [readable(v) for v in value]
+            return _text(value, key)
 
         nodes: dict[str, Any] = {}
         stack = [("", file)]
@@ -203,6 +208,12 @@ def _hdf5_digest(path: Path, key: str) -> str:
                         "values": _values_digest(data, data.shape, data.dtype, readable),
                     }
     return hashlib.sha256(canonical(nodes)).hexdigest()
+
+
+def _text(value: Any, key: str) -> Any:
+    """Text without the key, from bytes as well; anything else as it is."""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else value
+    return text.replace(key, "<key>") if isinstance(text, str) else text
 
 
 def _values_digest(

@@ -106,7 +106,8 @@ def check_opens(folder: Path, required: str, asset: str) -> None:
     folder : Path
         The attempt's folder.
     required : str
-        Ending of what the output must hold at least one of: `.parquet`, `.nwb` or `.zarr`.
+        Ending of what the output must hold at least one of: `.parquet`, `.nwb` (`.nwb.zarr` too) or
+        `.zarr`.
     asset : str
         For the message.
 
@@ -117,11 +118,11 @@ def check_opens(folder: Path, required: str, asset: str) -> None:
     """
     refuse_code(folder)
     found = list(_known_formats(folder))
-    if not any(path.suffix == required for path in found):
+    if not any(_format(path) == required for path in found):
         raise PermanentFailure(f"{asset} is complete but holds no {required} file: a step's fault")
     for path in found:
         try:
-            _CHECKS[path.suffix](path)
+            _CHECKS[_format(path)](path)
         except NeuroAssetsError:
             raise
         except Exception as error:
@@ -141,6 +142,11 @@ def _known_formats(folder: Path) -> Iterator[Path]:
             yield from _known_formats(path)
 
 
+def _format(path: Path) -> str:
+    """Give the ending of a format; NWB with the Zarr backend is NWB."""
+    return ".nwb" if path.name.endswith(".nwb.zarr") else path.suffix
+
+
 def _check_parquet(path: Path) -> None:
     import pyarrow.parquet as pq
 
@@ -149,10 +155,11 @@ def _check_parquet(path: Path) -> None:
 
 
 def _check_nwb(path: Path) -> None:
-    from pynwb import NWBHDF5IO
+    from neuro_assets.science.nwb.check import open_nwb
 
-    with NWBHDF5IO(path, mode="r") as file:
-        _ = file.read().identifier
+    io, nwbfile = open_nwb(path)
+    with io:
+        _ = nwbfile.identifier
 
 
 def _check_zarr(path: Path) -> None:

@@ -125,11 +125,11 @@ def test_traces_hashed_while_they_are_written_need_not_be_read_again(tmp_path, m
     assert digest(tmp_path / "a", result.digests) == read
 
 
-def only_small(array, name, rate):
+def only_small(array, name, rate, readable):
     from neuro_assets.store.digest import _values_digest
 
     assert not name.startswith("traces"), "the traces were read"
-    return _values_digest(array, array.shape, array.dtype, lambda value: value)
+    return _values_digest(array, array.shape, array.dtype, readable)
 
 
 def test_a_recording_is_its_samples_and_not_its_chunks_or_codec(tmp_path):

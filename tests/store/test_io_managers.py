@@ -201,6 +201,34 @@ def test_each_format_is_stored_and_opens_with_the_fields_own_tool(
     assert len(store.current("it", K1).table("extra")) == 3
 
 
+def test_nwb_with_the_zarr_backend_is_committed_and_its_digest_is_without_the_key(
+    resource, store, instance, tmp_path
+):
+    from pynwb import NWBFile
+
+    from neuro_assets.parameters.nwb import NwbParameters
+    from neuro_assets.science.nwb.check import open_nwb
+    from neuro_assets.science.nwb.write import nwb_path, save_nwb
+
+    zarr, made = NwbParameters(backend="zarr"), {}
+
+    def compute(step):
+        file = NWBFile(f"{made['text']} of {step.key}", "id-1", datetime(2024, 5, 12, tzinfo=UTC))
+        save_nwb(file, nwb_path(step.key, step.folder, zarr), zarr)
+        return StepResult()
+
+    asset, digests = step_of("it", NWB_FILE, compute, tmp_path), []
+    for key, text in ((K1, "a session"), (K2, "a session"), (K2, "another")):
+        made["text"] = text
+        execute(resource, instance, [asset], key=key, tags={"neuro/force": "true"})
+        stored = store.current("it", key)
+        digests.append(stored.digest)
+        io, nwbfile = open_nwb(stored.local() / f"{key}.nwb.zarr")
+        with io:
+            assert nwbfile.session_description == f"{text} of {key}"
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_nothing_in_the_store_is_pickled(resource, store, instance, tmp_path):
     assets = [
         asset_of("a", PARQUET, tables(a=FRAME)),
