@@ -107,15 +107,15 @@ def _state(
 ) -> OutputState:
     key = record.key
     current = store.current(step.name, key)
+    reasons = () if current is None else tuple(_differences(current, record, step, done))
     if step.name in running:
-        return OutputState(key, step.name, Outcome.RUNNING, stored=current)
+        return OutputState(key, step.name, Outcome.RUNNING, "", reasons, current)
     failure = store.failure(step.name, key)
     if failure is not None and not _is_repaired(failure, record, step, done):
         error = failure.error or {}
         detail = f"{error.get('type')}: {error.get('message')}"
-        return OutputState(key, step.name, Outcome.FAILED, detail, stored=current)
+        return OutputState(key, step.name, Outcome.FAILED, detail, reasons, current)
     if current is not None:
-        reasons = tuple(_differences(current, record, step, done))
         detail = _skip_detail(current) if current.outcome is Outcome.SKIPPED else ""
         return OutputState(key, step.name, current.outcome, detail, reasons, current)
     if record.state == "vanished":
@@ -135,7 +135,8 @@ def _is_repaired(
     if any(used[name] not in (_ref_now(name, record, done).version, "missing") for name in raw):
         return True
     needed = [done[need.asset] for need in step.needs if need.asset in done]
-    return any(state.repaired or state.out_of_date for state in needed)
+    ended = {Outcome.COMPLETE, Outcome.SKIPPED}
+    return any(s.repaired or (s.out_of_date and s.outcome in ended) for s in needed)
 
 
 def _skip_detail(stored: Stored) -> str:

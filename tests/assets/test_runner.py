@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import date
+
 import dagster as dg
 import pandas as pd
 import pytest
 
+from neuro_assets.assets.inventory import inventory
 from neuro_assets.assets.runner import step_asset
 from neuro_assets.assets.step import Need, StepSpec
 from neuro_assets.checks.criteria import Criterion
 from neuro_assets.config import StoreConfig, parse_config
+from neuro_assets.formats.model import Identity, RawRecording
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.parameters.units import UnitsParameters
 from neuro_assets.partitions import SESSION_PROBE
+from neuro_assets.registry.records import RecordingRecord, SessionInfo
 from neuro_assets.resources.io_managers import PARQUET, StoreResource, io_managers
 from neuro_assets.science.result import StepResult
 from neuro_assets.store import Attempt, Store
@@ -171,6 +177,45 @@ def test_the_data_version_is_the_digest_and_a_forced_run_with_other_bytes_is_ano
     assert lab.run("second").success
     after = lab.store.current("second", KEY)
     assert after.version != before.version, "everything after other content is another version"
+
+
+def test_below_a_failed_or_running_step_it_shows_what_is_out_of_date(tmp_path):
+    lab = Lab(tmp_path)
+    config = parse_config("lab: x\nstore: {url: store}\n", base=tmp_path)
+    a, b, c = (
+        lab.spec("first", ()),
+        lab.spec("second", (Need("first"),)),
+        lab.spec("third", (Need("second"),)),
+    )
+    lab.assets = [step_asset(spec, config) for spec in (a, b, c)]
+    assert lab.run().success
+    session = SessionInfo(subject="M1", date=date(2024, 5, 12), number="1")
+    identity = Identity(size_bytes=1)
+    raw = RawRecording(format="spikeglx", probe="probe00", streams={}, identity=identity)
+    record = RecordingRecord(key=KEY, session=session, recording=raw, raw_version="v1")
+
+    def seen(*specs, running=()):
+        found = inventory(lab.store, {KEY: record}, specs, {KEY: running})
+        return [(state.outcome.value, state.out_of_date) for state in found]
+
+    changed = replace(a, parameters=a.parameters.model_copy(update={"only_good": True}))
+    why = ("parameters: only_good from False to True",)
+    below = [("complete", ("through: first",)), ("complete", ("through: second",))]
+    assert seen(changed, b, c) == [("complete", why), *below]
+    assert seen(changed, b, c, running=("first",)) == [("running", why), *below]
+
+    def boom(step):
+        raise ValueError("boom")
+
+    failing = replace(changed, compute=boom)
+    lab.assets = [step_asset(spec, config) for spec in (failing, b, c)]
+    assert not lab.run("first").success
+    assert seen(failing, b, c) == [("failed", why), *below]
+    lab.assets = [step_asset(replace(spec, compute=boom), config) for spec in (changed, b, c)]
+    assert not lab.run("second", force=True).success
+    assert seen(changed, b, c)[:2] == [("failed", why), ("failed", ("through: first",))], (
+        "the failure of what needs it is not hidden"
+    )
 
 
 def stale(lab: Lab, asset: str) -> str:
