@@ -84,7 +84,8 @@ SORTER_PACKAGES: dict[str, tuple[str, ...]] = {
     "tridesclous2": _CLUSTERING,
     "lupin": _CLUSTERING,
 }
-"""Packages that a sorter's result hangs on, besides SpikeInterface."""
+"""Packages that a sorter's result hangs on, besides SpikeInterface; of one that is not in here,
+the distribution of its name and the packages for clustering."""
 
 _OURS = {"filtering": "ours", "reference": "ours", "whitening": "ours", "drift": "off"}
 
@@ -156,7 +157,8 @@ class SortingParameters(StepParameters):
     @property
     def packages(self) -> tuple[str, ...]:
         """Packages whose release can change what the sorter finds."""
-        return ("scipy", "spikeinterface", *SORTER_PACKAGES.get(self.sorter, ()))
+        own = SORTER_PACKAGES.get(self.sorter, (self.sorter, *_CLUSTERING))
+        return ("scipy", "spikeinterface", *own)
 
     @property
     def is_checked(self) -> bool:

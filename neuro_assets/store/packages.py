@@ -17,16 +17,17 @@ PACKAGES = (
 @cache
 def installed_packages() -> dict[str, str]:
     """Give the installed release of each of `PACKAGES` that there is."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    return {name: release for name in PACKAGES if (release := _release(name))}
 
 
 def releases(declared: Iterable[str]) -> dict[str, str]:
     """Give the installed releases of declared packages; empty text where one is missing."""
     installed = installed_packages()
-    return {name: installed.get(name, "") for name in sorted(declared)}
+    return {name: installed.get(name) or _release(name) for name in sorted(declared)}
+
+
+def _release(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -92,6 +92,27 @@ def test_what_a_step_reads_beside_its_parameters_is_in_its_version():
     assert sorting_step(another).version([], key) != version
 
 
+def test_a_sorter_outside_the_table_is_versioned_with_its_own_package(monkeypatch):
+    from importlib import metadata
+
+    installed = metadata.version
+    found = []
+    for release in ("1.0", "2.0", None):
+
+        def version(name, release=release):
+            if name == "mountainsort4" and release:
+                return release
+            return installed(name)
+
+        monkeypatch.setattr(metadata, "version", version)
+        config = parse_config("sorters: [{name: mountainsort4}]")
+        [step] = [s for s in all_steps(config) if s.name == "sorting_mountainsort4"]
+        assert step.releases["mountainsort4"] == (release or "")
+        assert step.releases["numba"] == installed("numba")
+        found.append(step.version([], "M1_20240512_1_probe00"))
+    assert len(set(found)) == 3
+
+
 @pytest.mark.parametrize(("package", "changes"), [("spikeinterface", True), ("dagster", False)])
 def test_a_new_release_of_a_declared_package_is_another_version(monkeypatch, package, changes):
     key, before = "M1_20240512_1_probe00", sorting_step()
