@@ -296,6 +296,15 @@ def test_filtered_traces_are_not_taken_for_raw_data(tmp_path):
         compress_recording({"ap": changed}, tmp_path, PARAMETERS)
 
 
+def test_a_nan_in_the_first_samples_is_a_sample_like_any_other(tmp_path):
+    values = samples(3000, dtype="float32")
+    values[3, 1] = np.nan
+    stream = open_stream(write_raw(tmp_path, values), dtype="float32")
+    compress_recording({"ap": stream}, tmp_path, PARAMETERS)
+    stored = si.read_zarr(tmp_path / "ap.zarr").get_traces()
+    assert stored.tobytes() == np.ascontiguousarray(values[:, : stored.shape[1]]).tobytes()
+
+
 def test_only_files_whose_every_sample_is_stored_may_be_deleted(tmp_path):
     values = samples(9000)
     path = write_raw(tmp_path, values)

@@ -267,7 +267,9 @@ def _check_same_samples(
     """Make sure that the neural channels are columns of the file, not something computed."""
     stop = min(32, int(everything.get_num_samples(0)))
     block = read_block(Part(everything, 0, stop), 0, stop)[:, columns]
-    if not np.array_equal(block, read_block(Part(neural, 0, stop), 0, stop)):
+    same = read_block(Part(neural, 0, stop), 0, stop)
+    # As bytes, so that a NaN equals itself.
+    if (block.dtype, block.tobytes()) != (same.dtype, same.tobytes()):
         raise PermanentFailure(
             "The neural channels are not the file's own samples (a filter or offset was applied "
             "when it was opened): compression keeps raw data only"
