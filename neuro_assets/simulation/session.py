@@ -299,7 +299,8 @@ class _GateFiles:
         while len(block):
             writer = self._writers[self._current]
             room = self._lengths[self._current % len(self._lengths)] - writer.n_samples
-            writer.write(block[:room])
+            if room:
+                writer.write(block[:room])
             block = block[room:]
             if len(block):
                 self._current += 1

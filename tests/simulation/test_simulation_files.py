@@ -295,6 +295,15 @@ def test_triggers_cut_one_recording_without_changing_a_sample(tmp_path):
         assert int(meta["firstSample"]) + samples == int(later["firstSample"])
 
 
+def test_a_trigger_may_end_where_a_chunk_of_the_simulation_ends(tmp_path):
+    from neuro_assets.simulation.traces import CHUNK
+
+    made = small(tmp_path, triggers=2, duration_s=4 * CHUNK / 30_000)
+    for stream in ("ap", "lf"):
+        parts = sorted(made.session.rglob(f"*imec0.{stream}.bin"))
+        assert len(parts) == 2 and len({path.stat().st_size for path in parts}) == 1
+
+
 def test_gates_are_separate_recordings_of_one_clock_and_the_same_units(tmp_path):
     made = small(tmp_path, gates=2, n_probes=2, duration_s=5)
     names = sorted(path.name for path in made.session.rglob("*.ap.bin"))
