@@ -267,6 +267,11 @@ def test_nwb_has_true_times_of_samples_spikes_and_lfp(made):
         np.testing.assert_allclose(lfp.timestamps[:], made.lfp.get_times(), rtol=0, atol=1e-12)
         seen = np.array(nwb.units["obs_intervals"][0])
         np.testing.assert_allclose(seen, np.array(SPANS) / FS, rtol=0, atol=1e-9)
+        assert "without its gaps" in nwb.units["obs_intervals"].target.description
+        clock = "0 at the recording's first sample, running on through gaps"
+        assert clock in nwb.units["spike_times"].target.description
+        assert clock in nwb.session_description
+        assert "content digest" in nwb.units["uuid"].description
         gaps = nwb.invalid_times.to_dataframe()
         np.testing.assert_allclose(gaps["start_time"], [1.5, 3.3], atol=1e-9)
         np.testing.assert_allclose(gaps["stop_time"], [2.0, 4.001], atol=1e-9)
@@ -289,6 +294,31 @@ def test_lost_samples_are_a_metric_and_pauses_are_none(made, tmp_path):
     assert metrics["dropped_fraction"] == lost / (lost + 144_000)
     (judged,) = [j for j in judge(CRITERIA, metrics) if j.criterion.metric == "dropped_fraction"]
     assert judged.verdict is (Verdict.FAIL if lost else Verdict.PASS)
+
+
+def test_samples_that_only_the_lf_stream_lost_are_judged(tmp_path):
+    rng = np.random.default_rng(1)
+    ap, lf = (
+        si.NumpyRecording([rng.normal(0, 20, (n, 8)).round().astype(np.int16)], rate)
+        for n, rate in ((60_000, 30_000.0), (4_500, 2_500.0))
+    )
+    for recording in (ap, lf):
+        recording.set_channel_gains(2.0)
+        recording.set_channel_offsets(0.0)
+        recording.set_dummy_probe_from_locations(np.c_[np.zeros(8), 20.0 * np.arange(8)])
+    Timeline((0, 2_000), (0, 2_500), (0, 0)).annotate(lf)
+    labels = pd.DataFrame({"channel_id": ap.channel_ids.astype(str), "label": "good"})
+    fast = RecordingQualityParameters(min_pieces=3)
+    metrics = recording_quality({"ap": ap, "lf": lf}, tmp_path, fast, channels=labels).metrics
+    assert (metrics["n_gaps"], metrics["dropped_samples"]) == (0, 0)
+    assert (metrics["lf_n_gaps"], metrics["lf_gap_s"], metrics["lf_dropped_samples"]) == (
+        1,
+        0.2,
+        500,
+    )
+    assert metrics["dropped_fraction"] == 0.1
+    (judged,) = [j for j in judge(CRITERIA, metrics) if j.criterion.metric == "dropped_fraction"]
+    assert judged.verdict is Verdict.FAIL
 
 
 def stepped(bounds=(6_000, 9_000)):

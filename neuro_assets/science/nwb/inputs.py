@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from neuro_assets.formats.timeline import Timeline
 
+CLOCK = "seconds on the clock `probe`: 0 at the recording's first sample, running on through gaps"
+
 
 @dataclass(frozen=True)
 class SubjectInfo:

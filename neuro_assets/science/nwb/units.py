@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.nwb import NwbParameters
-from neuro_assets.science.nwb.inputs import NwbInputs, Templates
+from neuro_assets.science.nwb.inputs import CLOCK, NwbInputs, Templates
 
 Wrap = Callable[[Any], Any]
 
@@ -118,7 +118,7 @@ def units_table(inputs: NwbInputs, nwbfile: Any, parameters: NwbParameters, wrap
     columns.append(VectorData(name="unit_name", description="the sorter's id", data=ids))
     if "uuid" in units:
         uuids = [str(uuid) for uuid in units["uuid"]]
-        text = "UUIDv5 of the sorting's version and the unit's id"
+        text = "UUIDv5 of the sorting's content digest and the unit's id"
         columns.append(VectorData(name="uuid", description=text, data=uuids))
     columns += _metric_columns(units)
     main, waveforms, rate = _waveform_columns(inputs, ids, parameters, wrap)
@@ -167,7 +167,7 @@ def _spike_times(inputs: NwbInputs, ids: list[str], wrap: Wrap) -> list[Any]:
     times = inputs.timeline.seconds(samples, inputs.sampling_frequency)
     values = VectorData(
         name="spike_times",
-        description="sample index / sampling frequency, seconds on the clock `probe`",
+        description=CLOCK,
         data=wrap(times),
     )
     return [values, VectorIndex(name="spike_times_index", data=_ends(ordered), target=values)]
@@ -186,7 +186,7 @@ def _observed(inputs: NwbInputs, n_units: int) -> list[Any]:
     lengths = np.diff(spans, axis=1) / inputs.sampling_frequency
     values = VectorData(
         name="obs_intervals",
-        description="the whole recording, seconds on the clock `probe`",
+        description="the recording without its gaps, seconds on the clock `probe`",
         data=np.tile(np.column_stack([begin, begin + lengths[:, 0]]), (n_units, 1)),
     )
     index = [len(spans) * (unit + 1) for unit in range(n_units)]

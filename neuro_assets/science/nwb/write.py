@@ -22,6 +22,7 @@ from neuro_assets.parameters.nwb import NwbParameters
 from neuro_assets.science.nwb.check import inspect_nwb, open_nwb
 from neuro_assets.science.nwb.electrodes import add_electrodes, electrode_region
 from neuro_assets.science.nwb.inputs import (
+    CLOCK,
     NwbInputs,
     SubjectInfo,
     Templates,
@@ -50,8 +51,6 @@ __all__ = [
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "neuro_assets.nwb")
 """Identifiers are UUIDv5 in here: the same recording and version give the same one anywhere."""
-
-CLOCK = "seconds on the clock `probe`: sample index / sampling frequency, 0 at the first sample"
 
 
 def write_nwb(

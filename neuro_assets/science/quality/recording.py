@@ -111,7 +111,7 @@ def recording_quality(
     )
     result.tables |= {"channel_quality": quality, "spectrum": spectra, "saturation": saturation}
     result.metrics |= _metrics(quality, main, saturation, n_saturated, limits.range_uv)
-    result.metrics |= _continuity(main)
+    result.metrics |= _continuity(recordings, main)
     result.metrics["examined_s"] = sum(b - a for a, b in pieces) / main.sampling_frequency
     result.picture = _picture(quality, spectra)
     return result
@@ -324,16 +324,21 @@ def _metrics(
     return {name: float(v) if isinstance(v, np.floating) else v for name, v in numbers.items()}
 
 
-def _continuity(main: BaseRecording) -> dict[str, Any]:
-    """Gaps in time, and what of them is lost data: pauses between triggers are meant."""
-    timeline, n_samples = timeline_of(main), int(main.get_num_samples())
-    dropped = int(timeline.dropped.sum())
-    return {
-        "n_gaps": len(timeline.missing),
-        "gap_s": float(timeline.missing.sum() / main.sampling_frequency),
-        "dropped_samples": dropped,
-        "dropped_fraction": dropped / (dropped + n_samples),
-    }
+def _continuity(recordings: Mapping[str, BaseRecording], main: BaseRecording) -> dict[str, Any]:
+    """Gaps of the main stream, of the others by their names, and the worst loss of any."""
+    numbers: dict[str, Any] = {}
+    fractions = []
+    for name, recording in recordings.items():
+        # Only gaps within a file are lost data: pauses between triggers are meant.
+        timeline, n_samples = timeline_of(recording), int(recording.get_num_samples())
+        dropped, prefix = int(timeline.dropped.sum()), "" if recording is main else f"{name}_"
+        numbers |= {
+            f"{prefix}n_gaps": len(timeline.missing),
+            f"{prefix}gap_s": float(timeline.missing.sum() / recording.sampling_frequency),
+            f"{prefix}dropped_samples": dropped,
+        }
+        fractions.append(dropped / max(1, dropped + n_samples))
+    return {**numbers, "dropped_fraction": max(fractions)}
 
 
 def _picture(quality: pd.DataFrame, spectra: pd.DataFrame) -> Picture:
