@@ -140,8 +140,13 @@ def child_environment(home: Path) -> dict[str, str]:
         "PYTHONSAFEPATH": "1",
         # Dagster takes the first folder of the path for that of a script, and drops it: not one
         # that somebody needs.
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(home), os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": os.pathsep.join([str(home), *_import_folders()]),
     }
+
+
+def _import_folders() -> list[str]:
+    """The folders of PYTHONPATH; an empty entry (`export PYTHONPATH=x:`) is the working folder."""
+    return [f for f in os.environ.get("PYTHONPATH", "").split(os.pathsep) if f]
 
 
 def instance_yaml(cores: int) -> str:
