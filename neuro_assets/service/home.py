@@ -145,7 +145,7 @@ def child_environment(home: Path) -> dict[str, str]:
 
 
 def _import_folders() -> list[str]:
-    """The folders of PYTHONPATH; an empty entry (`export PYTHONPATH=x:`) is the working folder."""
+    """Return PYTHONPATH without empty entries (`export PYTHONPATH=x:`), each the working folder."""
     return [f for f in os.environ.get("PYTHONPATH", "").split(os.pathsep) if f]
 
 

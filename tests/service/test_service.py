@@ -58,6 +58,14 @@ def test_a_home_is_made_in_the_folder_of_the_lab_and_named_to_all_children(tmp_p
     assert "WatchedRunLauncher" in (home / "dagster.yaml").read_text()
 
 
+def test_an_empty_entry_of_the_python_path_does_not_bring_the_working_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"/libraries{os.pathsep}")
+    folders = homes.child_environment(tmp_path)["PYTHONPATH"].split(os.pathsep)
+    assert folders == [str(tmp_path), "/libraries"]
+
+
 def test_each_lab_has_its_own_home_also_in_one_process(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
