@@ -81,14 +81,9 @@ def will_be_retried(instance: DagsterInstance, run: DagsterRun) -> bool:
     """
     if run.status is not DagsterRunStatus.FAILURE or not instance.run_retries_enabled:
         return False
-    if next_run(instance, run) is not None:
-        return True
-    if _start_attempts(instance, run) >= MAX_START_ATTEMPTS:
-        return False
-    reason = run.tags.get(RUN_FAILURE_REASON_TAG)
-    return auto_reexecution_should_retry_run(
-        instance, run, RunFailureReason(reason) if reason else None
-    )
+    # The retry last: one that the daemon makes in between fills the group, which is then said to
+    # have none left.
+    return _has_retry_left(instance, run) or next_run(instance, run) is not None
 
 
 def next_run(instance: DagsterInstance, run: DagsterRun) -> DagsterRun | None:
@@ -233,6 +228,16 @@ def run_first_tried(instance: DagsterInstance, run: DagsterRun) -> str:
     while (parent := _retried_run(instance, run)) is not None:
         run = parent
     return run.run_id
+
+
+def _has_retry_left(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Whether Dagster would start one more run of this group, and could so far."""
+    if _start_attempts(instance, run) >= MAX_START_ATTEMPTS:
+        return False
+    reason = run.tags.get(RUN_FAILURE_REASON_TAG)
+    return auto_reexecution_should_retry_run(
+        instance, run, RunFailureReason(reason) if reason else None
+    )
 
 
 def _retried_run(instance: DagsterInstance, run: DagsterRun) -> DagsterRun | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -205,6 +206,21 @@ def test_a_retry_that_never_starts_is_given_up(instance: dg.DagsterInstance) -> 
     assert not will_be_retried(instance, reload(instance, lost))
     drop_retry(instance, lost)
     assert retry_dropped(instance, LONG_AGO) == []
+
+
+def test_a_retry_that_is_made_while_one_asks_for_it_counts(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = start(instance)
+    assert die(instance, lost)
+    decide = retries.auto_reexecution_should_retry_run
+
+    def late(*arguments: Any) -> bool:
+        start(instance, lost)
+        return decide(*arguments)
+
+    monkeypatch.setattr(retries, "auto_reexecution_should_retry_run", late)
+    assert will_be_retried(instance, reload(instance, lost))
 
 
 def test_a_dead_run_counts_as_none_and_a_failed_one_as_one(instance: dg.DagsterInstance) -> None:
