@@ -25,7 +25,7 @@ class CompressionParameters(StepParameters):
             "1 s chunks as mtscomp (IBL) and aind-data-transformation"
         ),
         "small": NamedSet(
-            source="neuro_assets benchmarks/compression.py: 1 % smaller, writes a tenth slower",
+            source="neuro_assets benchmarks/compression.py: 0.4 % smaller, encodes 4 % slower",
             values={"level": 8},
         ),
     }
@@ -34,15 +34,14 @@ class CompressionParameters(StepParameters):
         default=1.0, gt=0, le=60, description="Length of one stored chunk, seconds."
     )
     level: int = Field(
-        default=5, ge=0, le=12, description="pcodec's compression level, 0..12 (no unit)."
+        default=7, ge=0, le=12, description="pcodec's compression level, 0..12 (no unit)."
     )
     delta: Delta = Field(
         default="sample",
         description=(
             "Difference along time before the entropy coder: `none`, first (`consecutive1`) or "
-            "second order, `sample` = the smallest of these on a sample of the data, and one level "
-            "more where that saves half a percent of it, `auto` = pcodec chooses in every chunk (a "
-            "third slower). No unit."
+            "second order, `sample` = the smallest of these on a sample of the data, `auto` = "
+            "pcodec chooses in every chunk (a third slower). No unit."
         ),
     )
     on_sha1_mismatch: Literal["fail", "report"] = Field(

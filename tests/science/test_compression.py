@@ -194,15 +194,8 @@ def test_the_delta_follows_the_data():
     rng = np.random.default_rng(0)
     white = rng.normal(scale=50, size=(4, 20000)).astype(np.int16)
     walk = np.cumsum(rng.integers(-3, 4, size=(4, 20000)), axis=1).astype(np.int16)
-    assert coding.choose_coding(white, 7)[0] == "none"
-    assert coding.choose_coding(walk, 7)[0] == "consecutive1"
-
-
-def test_one_level_more_is_taken_where_it_saves_half_a_percent():
-    white = np.random.default_rng(0).normal(scale=50, size=(4, 20000)).astype(np.int16)
-    assert coding.choose_coding(white, 2)[1] == 3
-    assert coding.choose_coding(white, 8)[1] == 8
-    assert coding.choose_coding(white, 12)[1] == 12
+    assert coding.choose_delta(white, 7) == "none"
+    assert coding.choose_delta(walk, 7) == "consecutive1"
 
 
 def test_the_sha1_of_the_stored_samples_is_that_of_the_file(tmp_path):

@@ -61,7 +61,6 @@ class Target:
     blocks_per_chunk: int = 1
     stored_bytes: int = 0
     delta: str = ""
-    level: int = 0
     codec: dict[str, Any] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
 
@@ -126,8 +125,8 @@ def write_targets(
         writers = []
         for root, target in zip(roots, targets, strict=True):
             if not target.delta:
-                target.delta, target.level = _coding_for(source, target, level, delta)
-            writers.append(_ArrayWriter(root, segment, target, source.n_samples, length))
+                target.delta = _delta_for(source, target, level, delta)
+            writers.append(_ArrayWriter(root, segment, target, level, source.n_samples, length))
         _stream(source, writers, length, n_jobs, watch, done)
         for target, writer in zip(targets, writers, strict=True):
             target.digests |= writer.digests()
@@ -140,27 +139,33 @@ def write_targets(
     return digests
 
 
-def _coding_for(source: Interleaved, target: Target, level: int, delta: str) -> tuple[str, int]:
+def _delta_for(source: Interleaved, target: Target, level: int, delta: str) -> str:
     """Take what was asked for, or the best on a sample of half a megabyte."""
     if delta != "sample":
-        return delta, level
+        return delta
     columns = target.columns[:: max(1, len(target.columns) // 16)]
     pieces = []
     for part in source.parts[:3]:
         start = max(0, part.n_samples // 2 - 8_000)
         pieces.append(read_block(part, start, min(part.n_samples, start + 16_000))[:, columns])
-    return coding.choose_coding(np.ascontiguousarray(np.concatenate(pieces).T), level)
+    return coding.choose_delta(np.ascontiguousarray(np.concatenate(pieces).T), level)
 
 
 class _ArrayWriter:
     """Turns blocks into stored, verified chunks of one array; chunks may run on threads."""
 
     def __init__(
-        self, root: Any, segment: int, target: Target, n_samples: int, length: int
+        self,
+        root: Any,
+        segment: int,
+        target: Target,
+        level: int,
+        n_samples: int,
+        length: int,
     ) -> None:
         dtype = target.recording.get_dtype()
         self.chunk = min(length * target.blocks_per_chunk, n_samples)
-        self.codec = coding.make_codec(dtype, target.level, target.delta, self.chunk)
+        self.codec = coding.make_codec(dtype, level, target.delta, self.chunk)
         target.codec = self.codec.get_config()
         shape = (n_samples, len(target.columns))
         self.array = layout.add_traces(root, segment, shape, dtype, self.chunk, self.codec)
