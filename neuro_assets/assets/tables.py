@@ -85,7 +85,7 @@ def _insertions(steps: Sequence[StepSpec]) -> dg.AssetsDefinition:
                 metrics[state.key][state.asset] = state.stored.manifest.metrics
                 used[f"{state.asset}:{state.key}"] = state.stored
         plain = {key: record.model_dump(mode="json") for key, record in records.items()}
-        table = build(plain, outcomes, metrics, assets=[step.name for step in steps])
+        table = build(plain, outcomes, metrics, [step.name for step in steps])
         failed = sum(state.outcome is Outcome.FAILED for state in states)
         numbers = {"n_insertions": len(table), "n_outputs_failed": failed}
         return StepResult(metrics=numbers, tables={names.INSERTIONS: table}), _keyed(used)

@@ -8,7 +8,6 @@ every other, the empty one included. Reading the store and writing parquet are n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from enum import Enum
 from typing import Any
 
 import pandas as pd
@@ -61,8 +60,13 @@ INSERTION_COLUMNS = {
 
 DONE = ("complete", "skipped", "failed")
 
+Outcome = Mapping[str, str | None]
+"""`outcome` and `reason` of one asset of one recording."""
 
-def units_table(frames: Mapping[str, pd.DataFrame], records: Mapping[str, Any]) -> pd.DataFrame:
+
+def units_table(
+    frames: Mapping[str, pd.DataFrame], records: Mapping[str, Mapping[str, Any]]
+) -> pd.DataFrame:
     """Put the units of all recordings below each other.
 
     Parameters
@@ -70,7 +74,7 @@ def units_table(frames: Mapping[str, pd.DataFrame], records: Mapping[str, Any]) 
     frames : mapping of key to DataFrame
         Table `units` of each recording; columns may differ between recordings.
     records : mapping of key to record
-        Registry records, as models or as dictionaries; a key without one gets NA.
+        Registry records, as JSON; a key without one gets NA.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def units_table(frames: Mapping[str, pd.DataFrame], records: Mapping[str, Any]) 
     """
     parts = []
     for key in sorted(frames):
-        identity = _identity(key, records.get(key))
+        identity = _identity(key, records.get(key, {}))
         parts.append(frames[key].reset_index(drop=True).assign(**identity))
     types = KEY_COLUMNS | UNIT_COLUMNS
     types |= _other_types(parts, types)
@@ -89,24 +93,23 @@ def units_table(frames: Mapping[str, pd.DataFrame], records: Mapping[str, Any]) 
 
 
 def insertions(
-    records: Mapping[str, Any],
-    outcomes: Mapping[str, Mapping[str, Any]],
+    records: Mapping[str, Mapping[str, Any]],
+    outcomes: Mapping[str, Mapping[str, Outcome]],
     metrics: Mapping[str, Mapping[str, Mapping[str, Any]]],
-    *,
-    assets: Sequence[str] = (),
+    assets: Sequence[str],
 ) -> pd.DataFrame:
     """Describe every recording of a lab in one row.
 
     Parameters
     ----------
     records : mapping of key to record
-        Registry records, as models or as dictionaries.
+        Registry records, as JSON.
     outcomes : mapping of key to mapping of asset to outcome
-        An outcome is its name, or a dictionary with `outcome` and `reason`.
+        `outcome` and `reason` of each.
     metrics : mapping of key to mapping of asset to mapping of metric to value
         Flat metrics of each asset.
     assets : sequence of str
-        Assets that have columns even where no recording has an outcome of theirs.
+        Assets that have columns, whether or not a recording has an outcome of theirs.
 
     Returns
     -------
@@ -115,14 +118,13 @@ def insertions(
         `<asset>__<metric>` of each asset; one row a key. An outcome that nobody recorded is NA,
         and counted in `n_missing`.
     """
-    names = _assets(outcomes, metrics, assets)
     rows = []
     for key in sorted(records):
-        results = _results(names, outcomes.get(key, {}), metrics.get(key, {}))
-        rows.append(_insertion(key, records[key], outcomes.get(key, {}), names) | results)
+        results = _results(assets, outcomes.get(key, {}), metrics.get(key, {}))
+        rows.append(_insertion(key, records[key], outcomes.get(key, {}), assets) | results)
     table = pd.DataFrame(rows)
     types = KEY_COLUMNS | INSERTION_COLUMNS
-    for asset in names:
+    for asset in assets:
         types |= {f"{asset}__outcome": "string", f"{asset}__reason": "string"}
         prefix = f"{asset}__"
         own = [str(name) for name in table.columns if str(name).startswith(prefix)]
@@ -130,88 +132,41 @@ def insertions(
     return pd.concat([_empty(types), _typed(table, types)], ignore_index=True)
 
 
-def _assets(
-    outcomes: Mapping[str, Mapping[str, Any]],
-    metrics: Mapping[str, Mapping[str, Any]],
-    assets: Sequence[str],
-) -> list[str]:
-    seen = {name for given in (*outcomes.values(), *metrics.values()) for name in given}
-    return [*assets, *sorted(seen - set(assets))]
-
-
-def _plain(record: Any) -> Mapping[str, Any]:
-    """Turn a record into nested dictionaries."""
-    if record is None:
-        return {}
-    if isinstance(record, Mapping):
-        return record
-    plain: Mapping[str, Any] = record.model_dump(mode="json")
-    return plain
-
-
-def _identity(key: str, record: Any) -> dict[str, Any]:
-    plain = _plain(record)
-    session = plain.get("session") or plain
-    recording = plain.get("recording") or plain
-    return {
-        "key": key,
-        "lab": session.get("lab"),
-        "subject": session.get("subject"),
-        "date": session.get("date"),
-        "number": session.get("number"),
-        "probe": recording.get("probe"),
-    }
+def _identity(key: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    session, recording = record.get("session", {}), record.get("recording") or {}
+    named = {name: session.get(name) for name in ("lab", "subject", "date", "number")}
+    return {"key": key, **named, "probe": recording.get("probe")}
 
 
 def _insertion(
-    key: str, record: Any, outcomes: Mapping[str, Any], names: Iterable[str]
+    key: str, record: Mapping[str, Any], outcomes: Mapping[str, Outcome], names: Iterable[str]
 ) -> dict[str, Any]:
-    plain = _plain(record)
-    recording = plain.get("recording") or {}
+    recording = record.get("recording") or {}
     streams = recording.get("streams") or {}
     main = streams.get("ap") or streams.get("wideband") or {}
-    states = [_outcome(outcomes.get(name))[0] for name in names]
+    states = [outcomes.get(name, {}).get("outcome") for name in names]
     rate = main.get("sampling_frequency")
-    return _identity(key, record) | {
-        "qualifier": recording.get("qualifier"),
-        "state": plain.get("state"),
-        "raw_version": plain.get("raw_version"),
-        "probe_model": recording.get("probe_model"),
+    return {
+        **_identity(key, record),
+        **{name: record.get(name) for name in ("state", "raw_version", "eid", "pid", "first_seen")},
+        **{name: recording.get(name) for name in ("qualifier", "probe_model")},
         "probe_serial": (recording.get("identity") or {}).get("probe_serial"),
         "duration_s": main["n_samples"] / rate if rate else None,
         "n_channels": main.get("n_channels"),
         "sampling_frequency": rate,
-        "eid": plain.get("eid"),
-        "pid": plain.get("pid"),
-        "first_seen": plain.get("first_seen"),
-        "n_complete": states.count("complete"),
-        "n_skipped": states.count("skipped"),
-        "n_failed": states.count("failed"),
+        **{f"n_{state}": states.count(state) for state in DONE},
         "n_missing": sum(state not in DONE for state in states),
     }
 
 
-def _outcome(given: Any) -> tuple[str | None, str | None]:
-    if given is None:
-        return None, None
-    if isinstance(given, Mapping):
-        reason = given.get("reason")
-        return _outcome(given.get("outcome"))[0], None if reason is None else _text(reason)
-    return _text(given), None
-
-
-def _text(value: Any) -> str:
-    return str(value.value) if isinstance(value, Enum) else str(value)
-
-
 def _results(
-    names: Iterable[str], outcomes: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]
+    names: Iterable[str], outcomes: Mapping[str, Outcome], metrics: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for name in names:
-        row[f"{name}__outcome"], row[f"{name}__reason"] = _outcome(outcomes.get(name))
-        for metric, value in metrics.get(name, {}).items():
-            row[f"{name}__{metric}"] = value
+        given = outcomes.get(name, {})
+        row |= {f"{name}__{field}": given.get(field) for field in ("outcome", "reason")}
+        row |= {f"{name}__{metric}": value for metric, value in metrics.get(name, {}).items()}
     return row
 
 
@@ -261,4 +216,4 @@ def _convert(column: pd.Series, kind: str) -> pd.Series:
     if kind == "boolean":
         return column.astype(object).where(column.notna(), None).astype("boolean")
     present = column.notna()
-    return column.astype(object).map(_text).where(present, None).astype("string")
+    return column.astype(object).map(str).where(present, None).astype("string")

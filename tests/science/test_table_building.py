@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neuro_assets.outcomes import Outcome, SkipReason
 from neuro_assets.science.tables import (
     INSERTION_COLUMNS,
     KEY_COLUMNS,
@@ -53,7 +52,7 @@ def kinds(table):
 
 
 def test_without_recordings_the_tables_are_empty_with_all_columns():
-    units, rows = units_table({}, {}), insertions({}, {}, {}, assets=["lfp"])
+    units, rows = units_table({}, {}), insertions({}, {}, {}, ["lfp"])
     assert len(units) == len(rows) == 0
     assert kinds(units) == KEY_COLUMNS | UNIT_COLUMNS
     extra = {"lfp__outcome": "string", "lfp__reason": "string"}
@@ -135,19 +134,19 @@ def test_an_insertion_tells_outcomes_reasons_and_metrics():
     key = "a_20240512_1_probe00"
     outcomes = {
         key: {
-            "lfp": Outcome.COMPLETE,
-            "sorting_x": {"outcome": Outcome.SKIPPED, "reason": SkipReason.RECORDING_TOO_SHORT},
-            "nwb": "failed",
-            "units": None,
+            "lfp": {"outcome": "complete", "reason": None},
+            "sorting_x": {"outcome": "skipped", "reason": "recording_too_short"},
+            "nwb": {"outcome": "failed", "reason": "the disk is full"},
+            "units": {"outcome": "waiting", "reason": None},
         }
     }
     metrics = {key: {"lfp": {"lfp_rms_uv_median": 81.5, "source_stream": "lf", "ok": True}}}
-    table = insertions({key: record()}, outcomes, metrics, assets=["lfp", "motion"])
+    table = insertions({key: record()}, outcomes, metrics, ["lfp", "motion", "nwb", "sorting_x", "units"])
     row = table.iloc[0]
     assert row["lfp__outcome"] == "complete"
     assert row["sorting_x__outcome"] == "skipped"
     assert row["sorting_x__reason"] == "recording_too_short"
-    assert pd.isna(row["units__outcome"])
+    assert row["units__outcome"] == "waiting"
     assert pd.isna(row["motion__outcome"])
     assert row["lfp__lfp_rms_uv_median"] == 81.5
     assert (row["lfp__source_stream"], row["lfp__ok"]) == ("lf", True)
@@ -163,7 +162,7 @@ def test_an_insertion_tells_outcomes_reasons_and_metrics():
 
 
 def test_an_insertion_that_nothing_was_made_of_has_its_row():
-    table = insertions({"a": record("a"), "b": record("b")}, {}, {}, assets=["lfp"])
+    table = insertions({"a": record("a"), "b": record("b")}, {}, {}, ["lfp"])
     assert table["key"].tolist() == ["a", "b"]
     assert table["n_missing"].tolist() == [1, 1]
     fixed = KEY_COLUMNS | INSERTION_COLUMNS
@@ -177,7 +176,7 @@ def test_registry_records_are_taken_as_they_are():
     plain["recording"] |= {"format": "spikeglx"}
     plain["recording"]["streams"]["ap"] |= {"name": "ap", "files": ["x.bin"]}
     model = RecordingRecord.model_validate(plain)
-    table = insertions({model.key: model}, {}, {})
+    table = insertions({model.key: model.model_dump(mode="json")}, {}, {}, [])
     row = table.iloc[0]
     assert (row["lab"], row["subject"], row["number"], row["probe"]) == ("lab", "a", "1", "probe00")
     assert row["date"] == pd.Timestamp(dt.date(2024, 5, 12))
@@ -188,7 +187,7 @@ def test_the_tables_survive_parquet(tmp_path):
     tables = {
         "full": units_table({"a": frame(2, flag=[True, None])}, {"a": record()}),
         "empty": units_table({}, {}),
-        "insertions": insertions({"a": record("a")}, {"a": {"lfp": "failed"}}, {}),
+        "insertions": insertions({"a": record("a")}, {"a": {"lfp": {"outcome": "failed"}}}, {}, ["lfp"]),
     }
     for name, table in tables.items():
         table.to_parquet(tmp_path / f"{name}.parquet")
