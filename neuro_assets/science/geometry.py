@@ -1,4 +1,4 @@
-"""Where each channel sits: the one place that asks a recording for positions and shanks."""
+"""Where each channel sits, and its label: the one place that asks a recording for both."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
+from neuro_assets.outcomes import PermanentFailure
 
 if TYPE_CHECKING:
     from spikeinterface.core import BaseRecording
@@ -43,3 +45,35 @@ def _shank_names(recording: BaseRecording) -> list[str]:
     if len(set(probes)) == 1:
         return shanks
     return [f"{probe}/{shank}" for probe, shank in zip(probes, shanks, strict=True)]
+
+
+def channel_labels(recording: BaseRecording, channels: pd.DataFrame) -> list[str]:
+    """Label of each channel of a recording, in its order.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        Any.
+    channels : DataFrame
+        Columns `channel_id` and `label` (`good`, `dead`, `noise`, `out`).
+
+    Returns
+    -------
+    list of str
+        Labels.
+
+    Raises
+    ------
+    PermanentFailure
+        When the table is not about this recording.
+    """
+    labels = dict(zip(channels["channel_id"].astype(str), channels["label"], strict=True))
+    names = [str(channel) for channel in recording.channel_ids]
+    unknown = [name for name in names if name not in labels]
+    if unknown:
+        raise PermanentFailure(
+            f"The table of bad channels does not know channel {unknown[0]} "
+            f"({len(unknown)} of {len(names)} are unknown): it was made for another recording; "
+            "make bad_channels again"
+        )
+    return [labels[name] for name in names]

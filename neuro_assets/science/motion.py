@@ -5,7 +5,6 @@ The chain before it is `neuro_assets.science.preprocessing`. Times are samples o
 
 from __future__ import annotations
 
-import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.motion import MotionParameters
 from neuro_assets.science.compiled import PEAK_KERNELS, keep_compiled
 from neuro_assets.science.gaps import retimed
+from neuro_assets.science.pictures import to_picture
 from neuro_assets.science.preprocessing import Chain, good_channels, spike_band_chain
 from neuro_assets.science.result import Applied, Picture, Progress, StepResult, no_progress
 
@@ -89,7 +89,7 @@ def estimate_motion(
         | {"n_peaks": n_peaks, "peak_rate_hz": n_peaks / duration, "duration_s": duration},
         tables={"motion": table},
         applied=chain.applied,
-        picture=Picture("Estimated motion of the probe", _picture(motion)),
+        picture=_picture(motion),
     )
 
 
@@ -240,29 +240,19 @@ def _metrics(motion: Motion) -> dict[str, Any]:
     }
 
 
-def _picture(motion: Motion) -> bytes:
+def _picture(motion: Motion) -> Picture:
     """Draw the displacement over time, one line a depth window."""
     from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, 3), dpi=80, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure(figsize=(5, 3))
     axes = figure.add_subplot()
     depths = motion.spatial_bins_um
-    for i, depth in enumerate(depths):
-        color = colormaps["viridis"](i / max(1, len(depths) - 1))
-        axes.plot(
-            motion.temporal_bins_s[0],
-            motion.displacement[0][:, i],
-            color=color,
-            lw=1,
-            label=f"{depth:.0f} um",
-        )
+    axes.set_prop_cycle(color=colormaps["viridis"](np.linspace(0, 1, len(depths))))
+    labels = [f"{depth:.0f} um" for depth in depths]
+    axes.plot(motion.temporal_bins_s[0], motion.displacement[0], lw=1, label=labels)
     if len(depths) <= 8:
         axes.legend(fontsize=7, frameon=False)
     axes.set_xlabel("time (s, probe clock)")
     axes.set_ylabel("displacement (um)")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return to_picture("Estimated motion of the probe", figure)

@@ -20,6 +20,7 @@ from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.preprocessing import SpikeBand
 from neuro_assets.science.gaps import LevelledPiecesRecording, per_piece, retimed
+from neuro_assets.science.geometry import channel_labels
 from neuro_assets.science.masking import BridgedPeriodsRecording, masked_periods
 from neuro_assets.science.result import Applied
 
@@ -74,15 +75,8 @@ def good_channels(recording: BaseRecording, channels: pd.DataFrame) -> list[Any]
     Skipped
         `too_few_good_channels`, when there is none.
     """
-    labels = dict(zip(channels["channel_id"].astype(str), channels["label"], strict=True))
-    unknown = [name for name in map(str, recording.channel_ids) if name not in labels]
-    if unknown:
-        raise PermanentFailure(
-            f"The table of bad channels does not know channel {unknown[0]} "
-            f"({len(unknown)} of {recording.get_num_channels()} are unknown): it was made for "
-            "another recording; make bad_channels again"
-        )
-    good = [channel for channel in recording.channel_ids if labels[str(channel)] == GOOD]
+    labels = channel_labels(recording, channels)
+    good = [c for c, label in zip(recording.channel_ids, labels, strict=True) if label == GOOD]
     if not good:
         raise Skipped(
             SkipReason.TOO_FEW_GOOD_CHANNELS,
@@ -188,13 +182,11 @@ def filter_band(chain: Chain, band: SpikeBand) -> None:
     from spikeinterface.preprocessing import bandpass_filter, highpass_filter
 
     common = {"filter_order": band.filter_order, "ftype": "butter", "dtype": "float32"}
-    if band.lowpass_hz is None:
-        filtered = per_piece(chain.recording, highpass_filter, freq_min=band.highpass_hz, **common)
-        chain.add(filtered, "highpass_filter", freq_min=band.highpass_hz, **common)
-        return
-    corners = {"freq_min": band.highpass_hz, "freq_max": band.lowpass_hz}
-    filtered = per_piece(chain.recording, bandpass_filter, **corners, **common)
-    chain.add(filtered, "bandpass_filter", **corners, **common)
+    corners, make, name = {"freq_min": band.highpass_hz}, highpass_filter, "highpass_filter"
+    if band.lowpass_hz is not None:
+        corners["freq_max"] = band.lowpass_hz
+        make, name = bandpass_filter, "bandpass_filter"
+    chain.add(per_piece(chain.recording, make, **corners, **common), name, **corners, **common)
 
 
 def shank_groups(recording: BaseRecording, minimum: int) -> list[list[Any]] | None:
@@ -234,29 +226,17 @@ def reference_band(chain: Chain, band: SpikeBand) -> None:
     n_channels = chain.recording.get_num_channels()
     if band.reference == "none" or n_channels < band.min_reference_channels:
         return
-    if band.reference == "global":
-        groups = shank_groups(chain.recording, band.min_reference_channels)
-        chain.add(
-            common_reference(chain.recording, reference="global", operator="median", groups=groups),
-            "common_reference",
-            reference="global",
-            operator="median",
-            groups=1 if groups is None else len(groups),
-            n_channels=n_channels,
-        )
-        return
-    if band.reference == "local":
-        radius = band.local_radius_um
-        referenced = common_reference(
-            chain.recording, reference="local", operator="median", local_radius=radius
-        )
-        chain.add(
-            referenced,
-            "common_reference",
-            reference="local",
-            operator="median",
-            local_radius_um=list(radius),
-        )
+    if band.reference in ("global", "local"):
+        common = {"reference": band.reference, "operator": "median"}
+        if band.reference == "global":
+            groups = shank_groups(chain.recording, band.min_reference_channels)
+            options: dict[str, Any] = {"groups": groups}
+            noted: dict[str, Any] = {"groups": len(groups or [0]), "n_channels": n_channels}
+        else:
+            options = {"local_radius": band.local_radius_um}
+            noted = {"local_radius_um": list(band.local_radius_um)}
+        referenced = common_reference(chain.recording, **common, **options)
+        chain.add(referenced, "common_reference", **common, **noted)
         return
     pad = min(60, n_channels // 2)
     chain.add(

@@ -7,7 +7,6 @@ SpikeInterface's metrics keep their names, IBL's begin with `ibl_`: presence ove
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.unit_quality import AIND_DEFAULT_QC, Limits, UnitQualityParameters
 from neuro_assets.science import spike_metrics
 from neuro_assets.science.masking import masked_periods
+from neuro_assets.science.pictures import to_picture
 from neuro_assets.science.result import Applied, Picture, Progress, StepResult, no_progress
 
 IBL_CRITERIA = ("ibl_max_confidence", "ibl_noise_cutoff", "ibl_amp_median_uv")
@@ -86,7 +86,7 @@ def unit_quality(
         metrics=_metrics(table, analyzer, valid_samples / fs),
         tables={"unit_quality": table},
         applied=[Applied("unit_quality", parameters.model_dump(mode="json"))],
-        picture=Picture("Depth, amplitude and IBL label of units", _picture(table)),
+        picture=_picture(table),
     )
 
 
@@ -295,13 +295,11 @@ def _metrics(table: pd.DataFrame, analyzer: SortingAnalyzer, valid_s: float) -> 
     }
 
 
-def _picture(table: pd.DataFrame) -> bytes:
+def _picture(table: pd.DataFrame) -> Picture:
     """Depth against amplitude, coloured by IBL's label."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, 4), dpi=80, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure(figsize=(5, 4))
     axes = figure.add_subplot()
     dots = axes.scatter(
         table["ibl_amp_median_uv"],
@@ -317,6 +315,4 @@ def _picture(table: pd.DataFrame) -> bytes:
     axes.set_xlabel("median amplitude (uV, peak to peak)")
     axes.set_ylabel("distance along the probe (um)")
     figure.colorbar(dots, ax=axes, label="IBL label")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return to_picture("Depth, amplitude and IBL label of units", figure)

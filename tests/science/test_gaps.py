@@ -38,8 +38,9 @@ from neuro_assets.science.gaps import LevelledPiecesRecording, per_piece, retime
 from neuro_assets.science.lfp import metrics as lfp_metrics
 from neuro_assets.science.lfp.extract import extract_lfp, open_lfp
 from neuro_assets.science.masking import masked_periods
+from neuro_assets.science.nwb.check import open_nwb
 from neuro_assets.science.nwb.inputs import NwbInputs, channels_of, trains_from_tables
-from neuro_assets.science.nwb.write import open_nwb, write_nwb
+from neuro_assets.science.nwb.write import write_nwb
 from neuro_assets.science.preprocessing import base_chain, filter_band
 from neuro_assets.science.quality.recording import recording_quality
 from neuro_assets.science.sorting import open_sorting, sort_recording
@@ -147,9 +148,7 @@ class Made:
             open_source=lambda name: analyzer,
         )
         monkeypatch.setattr(lfp_metrics, "picture", lambda *given: None)
-        self.lfp_result = extract_lfp(
-            self.raw, None, channels, out["lfp"], LfpParameters(), ap_is_wideband=True
-        )
+        self.lfp_result = extract_lfp(self.raw, None, channels, out["lfp"], LfpParameters())
         self.lfp = open_lfp(out["lfp"])
         self.nwb = self._write_nwb(channels, recording)
 
@@ -248,7 +247,7 @@ def test_slow_waves_come_out_at_their_true_times_in_the_lfp(made):
 def test_a_piece_of_the_lfp_is_what_it_would_be_alone(made, tmp_path):
     alone = made.raw.frame_slice(84_000, 144_000)
     alone._annotations.pop("pieces")
-    extract_lfp(alone, None, None, tmp_path, LfpParameters(), ap_is_wideband=True)
+    extract_lfp(alone, None, None, tmp_path, LfpParameters())
     theirs = open_lfp(tmp_path).get_traces().astype(int)
     ours = made.lfp.get_traces()[timeline_of(made.lfp).starts[2] :].astype(int)
     # The piece begins at 4.001 s: both lie on whole milliseconds.
@@ -391,7 +390,7 @@ def test_pieces_of_a_few_samples_do_no_harm(tmp_path):
     chain = base_chain(recording, channels, None, SpikeBand())
     filter_band(chain, SpikeBand())
     assert np.isfinite(chain.recording.get_traces()).all()
-    extract_lfp(recording, None, None, tmp_path, LfpParameters(), ap_is_wideband=True)
+    extract_lfp(recording, None, None, tmp_path, LfpParameters())
     timeline = timeline_of(open_lfp(tmp_path))
     # Pieces without a whole millisecond in them are in no output.
     assert timeline.clock[0] == 0 and len(timeline.starts) < 5

@@ -18,21 +18,16 @@ from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.lfp import LfpParameters
 from neuro_assets.parameters.nwb import NwbParameters
 from neuro_assets.science.lfp.extract import extract_lfp, open_lfp
-from neuro_assets.science.nwb.write import (
+from neuro_assets.science.nwb.check import inspect_nwb, open_nwb
+from neuro_assets.science.nwb.inputs import (
     NwbInputs,
     SubjectInfo,
     Templates,
-    build_nwb,
     channels_of,
-    inspect_nwb,
-    nwb_path,
-    open_nwb,
-    save_nwb,
-    spike_trains,
     templates_of,
     trains_from_tables,
-    write_nwb,
 )
+from neuro_assets.science.nwb.write import build_nwb, nwb_path, save_nwb, write_nwb
 
 RATE, SECONDS, N_CHANNELS = 30000.39, 3, 8
 KEY = "M 1_20240512_1_probe00"
@@ -415,7 +410,7 @@ def test_inputs_come_out_of_spikeinterface_objects(tmp_path):
         n_samples=rec.get_num_samples(),
         channels=channels_of(rec),
         units=frame,
-        spikes=spike_trains(sorting),
+        spikes={unit: sorting.get_unit_spike_train(unit) for unit in sorting.unit_ids},
         templates=templates_of(analyzer),
     )
     path, result = write(tmp_path, given)

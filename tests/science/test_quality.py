@@ -7,7 +7,9 @@ from places import REAL
 from probeinterface import generate_multi_columns_probe
 
 from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.parameters.bad_channels import BadChannelsParameters
 from neuro_assets.parameters.recording_quality import RecordingQualityParameters
+from neuro_assets.science.bad_channels import detect_bad_channels
 from neuro_assets.science.geometry import channel_table
 from neuro_assets.science.quality import recording as module
 from neuro_assets.science.quality.destripe import Destriper, spatial_highpass
@@ -251,7 +253,7 @@ def test_the_range_comes_from_the_probe_and_can_be_overridden():
 
 def test_half_a_second_is_enough(tmp_path):
     recording = make(noise(0.5, 20.0))
-    result = recording_quality({"wideband": recording}, tmp_path, DEFAULT)
+    result = recording_quality({"wideband": recording}, tmp_path, DEFAULT, channels=good(recording))
     assert result.metrics["examined_s"] == 0.5
     assert result.metrics["rms_raw_uv_median"] == pytest.approx(20, rel=0.05)
     assert np.isfinite(result.metrics["line_noise_db"])
@@ -296,12 +298,13 @@ def test_gains_that_are_not_numbers_are_refused(tmp_path):
     recording = make(noise(0.2))
     recording.set_channel_gains([np.nan] * N_CHANNELS)
     with pytest.raises(PermanentFailure, match="no numbers"):
-        recording_quality({"ap": recording}, tmp_path, DEFAULT)
+        recording_quality({"ap": recording}, tmp_path, DEFAULT, channels=good(recording))
 
 
 def test_a_recording_without_a_main_stream_is_refused(tmp_path):
+    lf = make(noise(0.2))
     with pytest.raises(PermanentFailure, match="neither"):
-        recording_quality({"lf": make(noise(0.2))}, tmp_path, DEFAULT)
+        recording_quality({"lf": lf}, tmp_path, DEFAULT, channels=good(lf))
 
 
 def test_labels_of_another_recording_are_refused(tmp_path):
@@ -324,7 +327,10 @@ def test_real_neuropixels_have_the_noise_they_are_known_for(tmp_path):
     if not folders:
         pytest.skip(f"no real recordings in {REAL}")
     recording = read_spikeglx(folders[0], stream_id="imec0.ap")
-    result = recording_quality({"wideband": recording}, tmp_path, DEFAULT)
+    found = detect_bad_channels(recording, tmp_path, BadChannelsParameters(n_chunks=10))
+    result = recording_quality(
+        {"wideband": recording}, tmp_path, DEFAULT, channels=found.tables["channels"]
+    )
     assert result.metrics["saturation_range_uv"] == 6250
     assert result.metrics["saturated_fraction"] == 0
     assert 5 < result.metrics["rms_destriped_uv_median"] < 30

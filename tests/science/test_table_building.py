@@ -141,7 +141,9 @@ def test_an_insertion_tells_outcomes_reasons_and_metrics():
         }
     }
     metrics = {key: {"lfp": {"lfp_rms_uv_median": 81.5, "source_stream": "lf", "ok": True}}}
-    table = insertions({key: record()}, outcomes, metrics, ["lfp", "motion", "nwb", "sorting_x", "units"])
+    table = insertions(
+        {key: record()}, outcomes, metrics, ["lfp", "motion", "nwb", "sorting_x", "units"]
+    )
     row = table.iloc[0]
     assert row["lfp__outcome"] == "complete"
     assert row["sorting_x__outcome"] == "skipped"
@@ -187,7 +189,9 @@ def test_the_tables_survive_parquet(tmp_path):
     tables = {
         "full": units_table({"a": frame(2, flag=[True, None])}, {"a": record()}),
         "empty": units_table({}, {}),
-        "insertions": insertions({"a": record("a")}, {"a": {"lfp": {"outcome": "failed"}}}, {}, ["lfp"]),
+        "insertions": insertions(
+            {"a": record("a")}, {"a": {"lfp": {"outcome": "failed"}}}, {}, ["lfp"]
+        ),
     }
     for name, table in tables.items():
         table.to_parquet(tmp_path / f"{name}.parquet")

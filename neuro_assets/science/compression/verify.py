@@ -5,9 +5,7 @@ Reading only: nothing here writes or deletes.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +15,7 @@ import numpy as np
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.science.compression.source import Interleaved, clear_errors
 from neuro_assets.science.compression.stored import StoredStream
+from neuro_assets.science.ordered import in_order
 from neuro_assets.science.result import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -183,17 +182,13 @@ def _first_difference(
 ) -> int | None:
     """First sample of the first block that differs; the whole source is read either way."""
 
-    def differs(start: int, block: np.ndarray) -> int | None:
-        copy = stored.read(segment, start, start + len(block))
-        return None if copy.tobytes() == block.tobytes() else start
+    def compare(start: int, block: np.ndarray) -> tuple[int, int, bool]:
+        stop = start + len(block)
+        return start, stop, stored.read(segment, start, stop).tobytes() == block.tobytes()
 
-    found: list[int | None] = []
-    with ThreadPoolExecutor(n_jobs) as pool:
-        pending: deque[Future[int | None]] = deque()
-        for start, block in source.blocks(stored.chunk):
-            pending.append(pool.submit(differs, start, block))
-            if len(pending) > n_jobs:
-                found.append(pending.popleft().result())
-            watch((start + len(block)) / source.n_samples)
-        found += [job.result() for job in pending]
-    return min((start for start in found if start is not None), default=None)
+    first = None
+    for start, stop, equal in in_order(compare, source.blocks(stored.chunk), n_jobs):
+        if first is None and not equal:
+            first = start
+        watch(stop / source.n_samples)
+    return first

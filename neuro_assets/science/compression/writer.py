@@ -6,9 +6,7 @@ The pipeline only; what the bytes look like is `codec`, what the folder looks li
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +18,7 @@ from neuro_assets.science.compression import codec as coding
 from neuro_assets.science.compression import layout
 from neuro_assets.science.compression.source import Interleaved, read_block
 from neuro_assets.science.fingerprint import block_fingerprint, block_length, traces_digest
+from neuro_assets.science.ordered import in_order
 
 if TYPE_CHECKING:
     from spikeinterface.core import BaseRecording
@@ -241,30 +240,18 @@ def _stream(
     """Run the pass with a bounded number of blocks in flight."""
     row = sum(w.array.shape[1] * w.array.dtype.itemsize for w in writers)
     threads = max(1, min(n_jobs, MEMORY_LIMIT // (COPIES_PER_BLOCK * length * row)))
-    pending: deque[tuple[int, list[Future[None]]]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="compress") as pool:
-        try:
-            for start, block in source.blocks(length):
-                stop = start + len(block)
-                chunks = [w.chunk_of(block, stop == source.n_samples) for w in writers]
-                jobs = [
-                    pool.submit(w.store, *chunk)
-                    for w, chunk in zip(writers, chunks, strict=True)
-                    if chunk is not None
-                ]
-                pending.append((done + stop, jobs))
-                if len(pending) > threads:
-                    _finish(pending, watch)
-            while pending:
-                _finish(pending, watch)
-        finally:
-            for _, jobs in pending:
-                for job in jobs:
-                    job.cancel()
 
+    def chunks() -> Iterator[tuple[_ArrayWriter, int, int, np.ndarray]]:
+        for start, block in source.blocks(length):
+            stop = start + len(block)
+            for writer in writers:
+                chunk = writer.chunk_of(block, stop == source.n_samples)
+                if chunk is not None:
+                    yield writer, stop, *chunk
 
-def _finish(pending: deque[tuple[int, list[Future[None]]]], watch: Callable[[int], None]) -> None:
-    stop, jobs = pending.popleft()
-    for job in jobs:
-        job.result()
-    watch(stop)
+    def store(writer: _ArrayWriter, stop: int, index: int, columns: np.ndarray) -> int:
+        writer.store(index, columns)
+        return stop
+
+    for stop in in_order(store, chunks(), threads):
+        watch(done + stop)

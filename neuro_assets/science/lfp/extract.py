@@ -32,8 +32,6 @@ from neuro_assets.science.lfp.output import LfpWriter, open_lfp
 from neuro_assets.science.lfp.source import Source, choose_source, match_channels, probe_holder
 from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
 
-__all__ = ["extract_lfp", "open_lfp"]
-
 REPLACED_LABELS = ("dead", "noise")
 """Labels that interpolation replaces; a channel outside the brain has no neighbours inside."""
 
@@ -45,7 +43,6 @@ def extract_lfp(
     folder: Path,
     parameters: LfpParameters | None = None,
     *,
-    ap_is_wideband: bool | None = None,
     n_jobs: int = 1,
     progress: Progress = no_progress,
 ) -> StepResult:
@@ -68,8 +65,6 @@ def extract_lfp(
         Existing and empty.
     parameters : LfpParameters, optional
         The default set otherwise.
-    ap_is_wideband : bool, optional
-        Whether the AP stream reaches down to the LFP; by default the probe is asked.
     n_jobs : int
         Threads.
     progress : callable
@@ -89,7 +84,7 @@ def extract_lfp(
         When gains are not finite, or streams or labels do not belong together.
     """
     parameters = parameters or LfpParameters.resolve()
-    source = choose_source(ap, lf, parameters, ap_is_wideband=ap_is_wideband)
+    source = choose_source(ap, lf, parameters)
     scaling = _scaling(source, keep_level=parameters.highpass_hz is None)
     table = match_channels(source.recording, ap, channels)
     repair = _interpolation(table, parameters)

@@ -16,15 +16,15 @@ Storing, labels and metrics are not here.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
+
+from neuro_assets.science.ordered import in_order
 
 Floats = NDArray[np.float32]
 
@@ -320,18 +320,7 @@ def resampled_pieces(resampler: Resampler, n_jobs: int) -> Iterator[tuple[Floats
     """Yield the resampled signal piece by piece, in order, computed by a few threads."""
     step = resampler.piece
     ranges = [(k, min(k + step, resampler.n_out)) for k in range(0, resampler.n_out, step)]
-    if n_jobs <= 1:
-        for start, stop in ranges:
-            yield resampler.read(start, stop)
-        return
-    with ThreadPoolExecutor(n_jobs) as pool:
-        waiting: deque[Future[tuple[Floats, int]]] = deque()
-        for start, stop in ranges:
-            waiting.append(pool.submit(resampler.read, start, stop))
-            if len(waiting) > n_jobs:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    return in_order(resampler.read, ranges, n_jobs)
 
 
 def stream(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from neuro_assets.formats.bands import OFFSET, shared_clock_rate
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.lfp import LfpParameters
+from neuro_assets.science.geometry import channel_table
 
 MAX_START_DIFFERENCE_S = 1.0
 """LF and AP of one probe start within a few samples; more, and they are not one recording."""
@@ -48,9 +49,7 @@ class Source:
     shift_source: str | None
 
 
-def choose_source(
-    ap: Any | None, lf: Any | None, parameters: LfpParameters, *, ap_is_wideband: bool | None = None
-) -> Source:
+def choose_source(ap: Any | None, lf: Any | None, parameters: LfpParameters) -> Source:
     """Choose the stream, and put it on the clock that begins at the AP stream's first sample.
 
     Parameters
@@ -59,8 +58,6 @@ def choose_source(
         Neural channels of the AP (or wide-band) stream and of the LF stream.
     parameters : LfpParameters
         Band and rate wanted.
-    ap_is_wideband : bool, optional
-        Whether the AP stream reaches down to the LFP; by default the probe is asked.
 
     Returns
     -------
@@ -74,10 +71,7 @@ def choose_source(
     PermanentFailure
         When the streams do not belong together, or hold several segments.
     """
-    if lf is not None:
-        source = _from_lf(ap, lf, parameters)
-    else:
-        source = _from_wideband(ap, parameters, ap_is_wideband)
+    source = _from_wideband(ap, parameters) if lf is None else _from_lf(ap, lf, parameters)
     if source.recording.get_num_segments() != 1:
         raise PermanentFailure(
             f"the {source.name} stream has {source.recording.get_num_segments()} segments; "
@@ -97,12 +91,10 @@ def choose_source(
     return source
 
 
-def _from_wideband(ap: Any | None, parameters: LfpParameters, is_wideband: bool | None) -> Source:
+def _from_wideband(ap: Any | None, parameters: LfpParameters) -> Source:
     if ap is None:
         raise Skipped(SkipReason.NO_LFP_BAND, "the recording has neither an LF nor a wide band")
-    if is_wideband is None:
-        is_wideband = reaches_lfp_band(ap)
-    if not is_wideband:
+    if not reaches_lfp_band(ap):
         raise Skipped(
             SkipReason.NO_LFP_BAND,
             "no LF stream, and the AP stream is high-passed (a two-band probe, or filtered before)",
@@ -194,10 +186,9 @@ def match_channels(source: Any, ap: Any | None, channels: pd.DataFrame | None) -
         ap_ids = [str(channel) for channel in ap.get_channel_ids()]
     table = pd.DataFrame({"channel_id": ids, "ap_channel_id": ap_ids})
     table["label"] = _labels(ids, ap_ids, channels)
-    locations = _locations(source, ap)
-    table["x_um"], table["y_um"] = locations[:, 0], locations[:, 1]
-    table["shank"] = _shanks(source, ap)
-    return table
+    holder = probe_holder(source, ap)
+    places = channel_table(source if holder is None else holder)
+    return table.join(places[["x_um", "y_um", "shank"]])
 
 
 def _labels(ids: list[str], ap_ids: list[str], channels: pd.DataFrame | None) -> list[str]:
@@ -222,21 +213,3 @@ def probe_holder(source: Any, ap: Any | None) -> Any | None:
     if ap is not None and ap.has_probe() and ap.get_num_channels() == source.get_num_channels():
         return ap
     return None
-
-
-def _locations(source: Any, ap: Any | None) -> NDArray[np.float64]:
-    holder = probe_holder(source, ap)
-    if holder is None:
-        return np.full((source.get_num_channels(), 2), np.nan)
-    return np.asarray(holder.get_channel_locations(), dtype=np.float64)[:, :2]
-
-
-def _shanks(source: Any, ap: Any | None) -> list[str]:
-    holder = probe_holder(source, ap)
-    ids = None if holder is None else holder.get_probegroup().get_global_contact_ids()
-    if holder is None or ids is None:
-        return ["0"] * source.get_num_channels()
-    shanks = holder.get_probe().shank_ids
-    if shanks is None or not any(str(shank) for shank in shanks):
-        return ["0"] * source.get_num_channels()
-    return [str(shank) for shank in shanks]

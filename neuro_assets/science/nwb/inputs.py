@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from neuro_assets.formats.timeline import Timeline
+from neuro_assets.science.geometry import channel_table
 
 CLOCK = "seconds on the clock `probe`: 0 at the recording's first sample, running on through gaps"
 
@@ -160,14 +161,6 @@ class NwbInputs:
         return self.n_samples / self.sampling_frequency
 
 
-def spike_trains(sorting: Any) -> dict[Any, NDArray[np.int64]]:
-    """Take the sample indices of every unit out of a SpikeInterface sorting."""
-    return {
-        unit: np.asarray(sorting.get_unit_spike_train(unit, segment_index=0), dtype=np.int64)
-        for unit in sorting.unit_ids
-    }
-
-
 def trains_from_tables(units: pd.DataFrame, spikes: pd.DataFrame) -> dict[Any, NDArray[np.int64]]:
     """Take the spike trains out of the stored tables `units` and `spikes`.
 
@@ -234,19 +227,11 @@ def channels_of(recording: Any, labels: pd.DataFrame | None = None) -> pd.DataFr
     DataFrame
         `channel_id`, `label`, `x_um`, `y_um`, `shank`.
     """
-    table = pd.DataFrame({"channel_id": [str(c) for c in recording.get_channel_ids()]})
+    table = channel_table(recording)
     known = (
         {}
         if labels is None
         else dict(zip(labels["channel_id"].astype(str), labels["label"].astype(str), strict=True))
     )
     table["label"] = [known.get(channel, "unknown") for channel in table["channel_id"]]
-    places = np.full((len(table), 2), np.nan)
-    shanks: list[str] = ["0"] * len(table)
-    if recording.has_probe():
-        places = np.asarray(recording.get_channel_locations(), dtype=float)[:, :2]
-        ids = recording.get_probe().shank_ids
-        if ids is not None:
-            shanks = [str(shank) or "0" for shank in ids]
-    table["x_um"], table["y_um"], table["shank"] = places[:, 0], places[:, 1], shanks
-    return table
+    return table[["channel_id", "label", "x_um", "y_um", "shank"]]

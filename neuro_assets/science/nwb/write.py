@@ -19,35 +19,10 @@ import numpy as np
 from neuro_assets import __version__
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.nwb import NwbParameters
-from neuro_assets.science.nwb.check import inspect_nwb, open_nwb
+from neuro_assets.science.nwb.check import inspect_nwb
 from neuro_assets.science.nwb.electrodes import add_electrodes, electrode_region
-from neuro_assets.science.nwb.inputs import (
-    CLOCK,
-    NwbInputs,
-    SubjectInfo,
-    Templates,
-    channels_of,
-    spike_trains,
-    templates_of,
-    trains_from_tables,
-)
+from neuro_assets.science.nwb.inputs import CLOCK, NwbInputs
 from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
-
-__all__ = [
-    "NwbInputs",
-    "SubjectInfo",
-    "Templates",
-    "build_nwb",
-    "channels_of",
-    "inspect_nwb",
-    "open_nwb",
-    "nwb_path",
-    "save_nwb",
-    "spike_trains",
-    "templates_of",
-    "trains_from_tables",
-    "write_nwb",
-]
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "neuro_assets.nwb")
 """Identifiers are UUIDv5 in here: the same recording and version give the same one anywhere."""

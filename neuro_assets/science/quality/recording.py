@@ -15,10 +15,8 @@ import pandas as pd
 
 from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure
-from neuro_assets.parameters.bad_channels import BadChannelsParameters
 from neuro_assets.parameters.recording_quality import RecordingQualityParameters
-from neuro_assets.science.bad_channels import detect_bad_channels
-from neuro_assets.science.geometry import channel_table
+from neuro_assets.science.geometry import channel_labels, channel_table
 from neuro_assets.science.pictures import to_picture
 from neuro_assets.science.quality.destripe import Destriper
 from neuro_assets.science.quality.saturation import find_saturation, limits_of
@@ -34,11 +32,11 @@ LINE_RESOLUTION_HZ = 1.0
 
 
 def recording_quality(
-    streams: Mapping[str, Any],
+    recordings: Mapping[str, BaseRecording],
     folder: Path,
     parameters: RecordingQualityParameters,
     *,
-    channels: pd.DataFrame | None = None,
+    channels: pd.DataFrame,
     n_jobs: int = 1,
     progress: Progress = no_progress,
 ) -> StepResult:
@@ -50,14 +48,14 @@ def recording_quality(
 
     Parameters
     ----------
-    streams : mapping of str to BaseRecording or RawStream
+    recordings : mapping of str to BaseRecording
         `ap` or `wideband`, and `lf` where it exists; raw neural channels with gains.
     folder : Path
         Not used: the tables are small.
     parameters : RecordingQualityParameters
         Pieces, filters and limits.
-    channels : DataFrame, optional
-        Table of `bad_channels`; found on ten pieces where not given.
+    channels : DataFrame
+        Table of `bad_channels`.
     n_jobs : int
         Threads that look for saturation.
     progress : callable
@@ -75,14 +73,12 @@ def recording_quality(
     PermanentFailure
         Without a main stream, without gains, or with gains that are not numbers.
     """
-    recordings = {name: getattr(stream, "neural", stream) for name, stream in streams.items()}
     main = next((recordings[name] for name in MAIN_STREAMS if name in recordings), None)
     if main is None:
         raise PermanentFailure("The recording has neither an AP nor a wide-band stream to measure")
     for name, recording in recordings.items():
         _check_units(name, recording)
-    labels = _labels(main, channels, folder)
-    table = channel_table(main).assign(label=labels)
+    table = channel_table(main).assign(label=channel_labels(main, channels))
     result = StepResult()
     pieces = _pieces(main, parameters)
     quality, spectra = _measure_main(main, table, pieces, parameters, result, progress)
@@ -129,21 +125,6 @@ def _check_units(name: str, recording: BaseRecording) -> None:
             f"The stream {name} has gains or offsets that are no numbers (or zero): correct the "
             "probe's metadata, or give gain_uv in lab.yaml"
         )
-
-
-def _labels(main: BaseRecording, channels: pd.DataFrame | None, folder: Path) -> list[str]:
-    """Label of each channel, from the table or found here on a few pieces."""
-    if channels is None:
-        few = BadChannelsParameters(n_chunks=10)
-        return detect_bad_channels(main, folder, few).tables["channels"]["label"].tolist()
-    known = dict(zip(channels["channel_id"].astype(str), channels["label"], strict=True))
-    try:
-        return [known[str(channel)] for channel in main.channel_ids]
-    except KeyError as error:
-        raise PermanentFailure(
-            f"The table of bad channels does not know channel {error}: it was made for another "
-            "recording; make bad_channels again"
-        ) from error
 
 
 def _pieces(

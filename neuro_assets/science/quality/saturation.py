@@ -7,9 +7,7 @@ intervals (bridged, masked) is decided by the steps that read them.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +16,7 @@ import pandas as pd
 
 from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.parameters.recording_quality import RecordingQualityParameters
+from neuro_assets.science.ordered import in_order
 
 if TYPE_CHECKING:
     from spikeinterface.core import BaseRecording
@@ -183,29 +182,21 @@ def find_saturation(
     """
     n_samples = int(recording.get_num_samples())
     length = max(1, round(BLOCK_S * recording.sampling_frequency))
-    starts = range(0, n_samples, length)
 
-    def look(start: int) -> _Block:
+    def look(start: int) -> tuple[int, _Block]:
         traces = recording.get_traces(start_frame=start, end_frame=min(start + length, n_samples))
         clipped, jumping = flag_block(traces, limits)
-        return _Block(clipped, jumping, traces[0].copy(), traces[-1].copy())
+        return start, _Block(clipped, jumping, traces[0].copy(), traces[-1].copy())
 
     clipped, jumping = np.zeros(n_samples, bool), np.zeros(n_samples, bool)
     previous: np.ndarray | None = None
-    with ThreadPoolExecutor(n_jobs) as pool:
-        pending: deque[tuple[int, Future[_Block]]] = deque()
-        waiting = deque(starts)
-        while waiting or pending:
-            while waiting and len(pending) <= n_jobs:
-                pending.append((waiting[0], pool.submit(look, waiting.popleft())))
-            start, job = pending.popleft()
-            block = job.result()
-            stop = start + len(block.clipped)
-            clipped[start:stop], jumping[start:stop] = block.clipped, block.jumping
-            if previous is not None:
-                jumping[start - 1] = flag_block(np.stack([previous, block.first]), limits)[1][0]
-            previous = block.last
-            watch(stop / n_samples)
+    for start, block in in_order(look, ((s,) for s in range(0, n_samples, length)), n_jobs):
+        stop = start + len(block.clipped)
+        clipped[start:stop], jumping[start:stop] = block.clipped, block.jumping
+        if previous is not None:
+            jumping[start - 1] = flag_block(np.stack([previous, block.first]), limits)[1][0]
+        previous = block.last
+        watch(stop / n_samples)
     bounds = timeline_of(recording).bounds
     jumping[bounds - 1] = False  # what lies between two samples on either side of a gap is unknown
     table = _intervals(clipped, jumping, gap_samples, recording.sampling_frequency, bounds)
