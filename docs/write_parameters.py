@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +48,27 @@ def document() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def meanings(model: type[StepParameters]) -> dict[str, str]:
+    """Give what the docstring below each field of a model says, on one line."""
+    (definition,) = ast.parse(inspect.getsource(model)).body
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in pairwise(definition.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
+
+
 def _section(title: str, model: type[StepParameters]) -> Iterator[str]:
     yield f"\n## {title}\n"
     yield "| set | differs from the defaults in | source |\n|---|---|---|"
     for name, chosen in model.sets.items():
         yield f"| `{name}` | {_values(chosen)} | {chosen.source} |"
     yield "\n| field | default | meaning |\n|---|---|---|"
+    words = meanings(model)
     for name, field in model.model_fields.items():
         default = field.get_default(call_default_factory=True)
-        words = (field.description or "").replace("|", "\\|")
-        yield f"| `{name}` | {_code(default)} | {words} |"
+        meaning = words[name].replace("|", "\\|")
+        yield f"| `{name}` | {_code(default)} | {meaning} |"
 
 
 def _values(chosen: NamedSet) -> str:

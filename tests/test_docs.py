@@ -21,7 +21,8 @@ def test_the_page_of_parameters_is_that_of_the_models():
 
 @pytest.mark.parametrize("model", [*step_models().values(), SortingParameters])
 def test_every_field_has_a_description_and_every_set_a_source(model):
-    assert all(field.description for field in model.model_fields.values())
+    meanings = runpy.run_path(str(ROOT / "docs" / "write_parameters.py"))["meanings"](model)
+    assert all(meanings.get(name) for name in model.model_fields)
     assert model.sets and all(chosen.source for chosen in model.sets.values())
 
 

@@ -17,61 +17,51 @@ DOWNLOAD = "download"
 class AlyxConfig(Strict):
     """The lab's Alyx database. The token comes from the environment, never from this file."""
 
-    url: str | None = Field(None, description="Address, as in https://alyx.example.org")
-    name: str = Field("alyx", description="Name of the source, shown in the user interface")
-    projects: list[str] = Field([], description="Exact names; sessions of all when empty")
-    labs: list[str] = Field([], description="Exact names; sessions of all when empty")
-    since: date | None = Field(None, description="First day of the sessions that are taken")
-    exclude_subjects: list[str] = Field(
-        ["test_subject*"], description="Patterns of subjects that are no animals, any case"
-    )
-    include_mock: bool = Field(
-        False, description="Take sessions that are marked as trial runs (json.IS_MOCK)"
-    )
-    timezone: str = Field(
-        "Europe/London", description="Zone of the server's times (TIME_ZONE in its settings)"
-    )
-    repositories: dict[str, str] = Field(
-        {},
-        description="Where each data repository is for this machine: a folder, s3://bucket/prefix, "
-        "or `download`; the first one that holds a file is read",
-    )
-    expected: list[str] = Field(
-        ["ephysData.raw.ap", "ephysData.raw.meta"],
-        description="Dataset types that every probe must have before it is processed",
-    )
-    settle_minutes: float = Field(
-        10.0, ge=0, description="Minutes for which datasets must not change; at least two looks"
-    )
-    overlap_minutes: float = Field(
-        120.0,
-        ge=75,
-        description="How far each look reaches back; more than the hour that clocks are set back",
-    )
-    alert_days: float = Field(
-        7.0, gt=0, description="Days after which a recording that still waits is reported"
-    )
-    reconcile_hours: float = Field(
-        6.0, gt=0, description="Hours between two full reconciliations with the database"
-    )
-    most_sessions: int = Field(
-        100_000, ge=1, description="A longer list means that a filter was ignored: nothing is done"
-    )
-    cache: str = Field("alyx_cache", description="Local folder for files that are fetched")
-    cache_gb: float = Field(200.0, gt=0, description="Most that the cache may hold, GB")
-    timeout_s: float = Field(30.0, gt=0, description="Longest silence of the server, s")
-    deadline_s: float = Field(
-        120.0, gt=0, description="Longest time of one call, its retries included, s"
-    )
-    write: bool = Field(
-        False, description="Register results in Alyx; when false the difference is only shown"
-    )
-    write_repository: str | None = Field(
-        None, description="Data repository that results are copied to and registered on"
-    )
-    dagster_url: str | None = Field(
-        None, description="Address of this platform's interface, for the links in Alyx's tasks"
-    )
+    url: str | None = None
+    """Address, as in https://alyx.example.org"""
+    name: str = "alyx"
+    """Name of the source, shown in the user interface"""
+    projects: list[str] = []
+    """Exact names; sessions of all when empty"""
+    labs: list[str] = []
+    """Exact names; sessions of all when empty"""
+    since: date | None = None
+    """First day of the sessions that are taken"""
+    exclude_subjects: list[str] = ["test_subject*"]
+    """Patterns of subjects that are no animals, any case"""
+    include_mock: bool = False
+    """Take sessions that are marked as trial runs (json.IS_MOCK)"""
+    timezone: str = "Europe/London"
+    """Zone of the server's times (TIME_ZONE in its settings)"""
+    repositories: dict[str, str] = {}
+    """Where each data repository is for this machine: a folder, s3://bucket/prefix, or `download`;
+    the first one that holds a file is read"""
+    expected: list[str] = ["ephysData.raw.ap", "ephysData.raw.meta"]
+    """Dataset types that every probe must have before it is processed"""
+    settle_minutes: float = Field(10.0, ge=0)
+    """Minutes for which datasets must not change; at least two looks"""
+    overlap_minutes: float = Field(120.0, ge=75)
+    """How far each look reaches back; more than the hour that clocks are set back"""
+    alert_days: float = Field(7.0, gt=0)
+    """Days after which a recording that still waits is reported"""
+    reconcile_hours: float = Field(6.0, gt=0)
+    """Hours between two full reconciliations with the database"""
+    most_sessions: int = Field(100_000, ge=1)
+    """A longer list means that a filter was ignored: nothing is done"""
+    cache: str = "alyx_cache"
+    """Local folder for files that are fetched"""
+    cache_gb: float = Field(200.0, gt=0)
+    """Most that the cache may hold, GB"""
+    timeout_s: float = Field(30.0, gt=0)
+    """Longest silence of the server, s"""
+    deadline_s: float = Field(120.0, gt=0)
+    """Longest time of one call, its retries included, s"""
+    write: bool = False
+    """Register results in Alyx; when false the difference is only shown"""
+    write_repository: str | None = None
+    """Data repository that results are copied to and registered on"""
+    dagster_url: str | None = None
+    """Address of this platform's interface, for the links in Alyx's tasks"""
 
     @property
     def roots(self) -> dict[str, str]:

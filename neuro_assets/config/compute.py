@@ -11,13 +11,12 @@ from neuro_assets.config.machine import usable_cores
 class ComputeConfig(Strict):
     """What one run may use of this machine."""
 
-    cores: int | None = Field(None, ge=1, description="CPU cores; all that may be used when empty")
-    concurrent_steps: int | None = Field(
-        None, ge=1, description="Steps of a run at once; two, or one on a single core, when empty"
-    )
-    scratch: str | None = Field(
-        None, description="Local folder for scratch data; the system's temporary folder when empty"
-    )
+    cores: int | None = Field(None, ge=1)
+    """CPU cores; all that may be used when empty"""
+    concurrent_steps: int | None = Field(None, ge=1)
+    """Steps of a run at once; two, or one on a single core, when empty"""
+    scratch: str | None = None
+    """Local folder for scratch data; the system's temporary folder when empty"""
 
     @property
     def n_cores(self) -> int:
@@ -38,11 +37,8 @@ class ComputeConfig(Strict):
 class ProcessingConfig(Strict):
     """When recordings are processed."""
 
-    reprocess_changed: bool = Field(
-        False,
-        description="Start a run when the raw data of a processed recording changed; "
-        "when false it is shown as out of date and a person decides",
-    )
-    runs_per_tick: int = Field(
-        20, ge=1, le=100, description="Runs that one tick of the sensor may request, newest first"
-    )
+    reprocess_changed: bool = False
+    """Start a run when the raw data of a processed recording changed; when false it is shown as out
+    of date and a person decides"""
+    runs_per_tick: int = Field(20, ge=1, le=100)
+    """Runs that one tick of the sensor may request, newest first"""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from neuro_assets.config.alyx import AlyxConfig
 from neuro_assets.config.base import ConfigError, Strict, nearest
@@ -24,7 +24,8 @@ from neuro_assets.parameters.base import StepParameters
 class LabConfig(Strict):
     """The whole of `lab.yaml`."""
 
-    lab: str = Field("lab", description="Name of the lab, for recordings that do not say")
+    lab: str = "lab"
+    """Name of the lab, for recordings that do not say"""
     store: StoreConfig = StoreConfig()
     sources: list[SourceConfig] = []
     alyx: AlyxConfig = AlyxConfig()
@@ -95,7 +96,3 @@ class LabConfig(Strict):
     def roots(self) -> dict[str, str]:
         """Folders below which raw data are, by the names that the registry's records use."""
         return {**{source.name: source.path for source in self.sources}, **self.alyx.roots}
-
-    def to_text(self) -> str:
-        """Render the resolved configuration as JSON, which is YAML."""
-        return self.model_dump_json(indent=1)

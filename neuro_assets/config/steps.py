@@ -30,13 +30,12 @@ class StepChoice(Strict):
 class SorterChoice(StepChoice):
     """One sorter set: a sorter with its parameters. Assets are named after `name`."""
 
-    name: str = Field(
-        pattern=r"^[a-z][a-z0-9_]*$", description="Suffix of the assets' names, e.g. ks4"
-    )
-    sorter: str = Field("", description="SpikeInterface's name of the sorter; `name` when empty")
-    probes: list[str] = Field(
-        ["*"], description="Probes that are sorted with it, as patterns: probe00, probe0*, *"
-    )
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    """Suffix of the assets' names, e.g. ks4"""
+    sorter: str = ""
+    """SpikeInterface's name of the sorter; `name` when empty"""
+    probes: list[str] = ["*"]
+    """Probes that are sorted with it, as patterns: probe00, probe0*, *"""
 
     @model_validator(mode="after")
     def _parameters_fit(self) -> SorterChoice:

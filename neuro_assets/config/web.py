@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from neuro_assets.config.base import Strict
 
@@ -10,11 +10,9 @@ from neuro_assets.config.base import Strict
 class WebConfig(Strict):
     """The user interface. It listens on 127.0.0.1; a proxy in front must ask for a password."""
 
-    allowed_hosts: list[str] = Field(
-        [],
-        description="Further names, with the port where it is not the usual one, under which "
-        "browsers reach the user interface through a proxy: neuro.example.org, lab:8443",
-    )
+    allowed_hosts: list[str] = []
+    """Further names, with the port where it is not the usual one, under which browsers reach the
+    user interface through a proxy: neuro.example.org, lab:8443"""
 
     @field_validator("allowed_hosts")
     @classmethod

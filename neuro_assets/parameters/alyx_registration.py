@@ -24,27 +24,20 @@ class AlyxRegistrationParameters(StepParameters):
         ),
     }
 
-    collection: str = Field(
-        "neuro_assets",
-        pattern=r"^[A-Za-z0-9_-]+$",
-        description="folder of our files below `alf/<probe>`, beside those of other sortings",
-    )
-    aggregate_qc: bool = Field(
-        True,
-        description="whether our worst criterion raises the quality of session and insertion; "
-        "it is never lowered",
-    )
-    extended_qc: bool = Field(
-        True, description="whether each criterion is written beside the quality (_neuroassets_...)"
-    )
-    url: str = Field("", description="address of the Alyx server; taken from the section `alyx`")
-    repository: str = Field("", description="data repository; taken from the section `alyx`")
-    write: bool = Field(
-        False, description="whether anything is sent; taken from the section `alyx`"
-    )
-    place: str = Field(
-        "", description="folder or prefix of that repository; taken from the section `alyx`"
-    )
-    dagster_url: str = Field(
-        "", description="address for the links in tasks; taken from the section `alyx`"
-    )
+    collection: str = Field("neuro_assets", pattern=r"^[A-Za-z0-9_-]+$")
+    """folder of our files below `alf/<probe>`, beside those of other sortings"""
+    aggregate_qc: bool = True
+    """whether our worst criterion raises the quality of session and insertion; it is never
+    lowered"""
+    extended_qc: bool = True
+    """whether each criterion is written beside the quality (_neuroassets_...)"""
+    url: str = ""
+    """address of the Alyx server; taken from the section `alyx`"""
+    repository: str = ""
+    """data repository; taken from the section `alyx`"""
+    write: bool = False
+    """whether anything is sent; taken from the section `alyx`"""
+    place: str = ""
+    """folder or prefix of that repository; taken from the section `alyx`"""
+    dagster_url: str = ""
+    """address for the links in tasks; taken from the section `alyx`"""

@@ -31,6 +31,8 @@ METRICS: tuple[str, ...] = (
 PCA_METRICS: tuple[str, ...] = ("mahalanobis", "d_prime", "nearest_neighbor", "silhouette")
 """SpikeInterface's quality metrics on principal components."""
 
+UnitLocations = Literal["monopolar_triangulation", "grid_convolution", "center_of_mass"]
+
 
 class AnalyzerParameters(StepParameters):
     """Which extensions are computed, and how.
@@ -77,50 +79,49 @@ class AnalyzerParameters(StepParameters):
         ),
     }
 
-    radius_um: float = Field(
-        100.0, gt=0, description="Channels within this distance of a unit's main channel, um"
-    )
-    max_spikes_per_unit: int = Field(
-        500, ge=50, description="Spikes of a unit whose waveforms are kept"
-    )
-    ms_before: float = Field(1.0, gt=0, description="Start of a waveform before its spike, ms")
-    ms_after: float = Field(2.0, gt=0, description="End of a waveform after its spike, ms")
-    duplicate_threshold: float = Field(
-        0.9,
-        gt=0,
-        le=1,
-        description="A unit goes when more than this fraction of either's spikes coincide",
-    )
-    duplicate_window_ms: float = Field(
-        0.4, gt=0, description="Spikes of two units coincide within this time, milliseconds"
-    )
+    radius_um: float = Field(100.0, gt=0)
+    """Channels within this distance of a unit's main channel, um"""
+    max_spikes_per_unit: int = Field(500, ge=50)
+    """Spikes of a unit whose waveforms are kept"""
+    ms_before: float = Field(1.0, gt=0)
+    """Start of a waveform before its spike, ms"""
+    ms_after: float = Field(2.0, gt=0)
+    """End of a waveform after its spike, ms"""
+    duplicate_threshold: float = Field(0.9, gt=0, le=1)
+    """A unit goes when more than this fraction of either's spikes coincide"""
+    duplicate_window_ms: float = Field(0.4, gt=0)
+    """Spikes of two units coincide within this time, milliseconds"""
     unit_locations: Literal["monopolar_triangulation", "grid_convolution", "center_of_mass"] = (
-        Field("monopolar_triangulation", description="Method for the position of a unit")
+        "monopolar_triangulation"
     )
-    spike_locations: Literal["grid_convolution", "center_of_mass"] = Field(
-        "grid_convolution", description="Method for the position of a spike"
-    )
-    template_similarity: Literal["l1", "l2", "cosine"] = Field(
-        "l1", description="Distance between two templates"
-    )
-    correlogram_window_ms: float = Field(50.0, gt=0, description="Width of correlograms, ms")
-    correlogram_bin_ms: float = Field(1.0, gt=0, description="Bin of correlograms, ms")
-    isi_window_ms: float = Field(100.0, gt=0, description="Longest interval in histograms, ms")
-    isi_bin_ms: float = Field(1.0, gt=0, description="Bin of interval histograms, ms")
-    amplitude_scalings: bool = Field(False, description="Fit every spike with its template")
-    principal_components: int = Field(
-        0, ge=0, le=10, description="Principal components a channel; 0: none"
-    )
-    metrics: tuple[str, ...] = Field(METRICS, description="SpikeInterface's quality metrics")
-    presence_bin_s: float = Field(60.0, gt=0, description="Bin of presence_ratio, seconds")
-    isi_threshold_ms: float = Field(1.5, gt=0, description="Shortest allowed interval, ms")
-    refractory_period_ms: float = Field(
-        1.0, gt=0, description="Refractory period of rp_contamination, ms"
-    )
-    seed: int = Field(0, ge=0, description="Of the choice of spikes and noise snippets")
-    cache_limit_bytes: int = Field(
-        2_000_000_000,
-        ge=0,
-        description="Filtered traces are kept in memory up to this size, bytes; else read again",
-    )
-    band: SpikeBand = Field(SpikeBand(), description="The chain before waveforms are taken")
+    """Method for the position of a unit"""
+    spike_locations: Literal["grid_convolution", "center_of_mass"] = "grid_convolution"
+    """Method for the position of a spike"""
+    template_similarity: Literal["l1", "l2", "cosine"] = "l1"
+    """Distance between two templates"""
+    correlogram_window_ms: float = Field(50.0, gt=0)
+    """Width of correlograms, ms"""
+    correlogram_bin_ms: float = Field(1.0, gt=0)
+    """Bin of correlograms, ms"""
+    isi_window_ms: float = Field(100.0, gt=0)
+    """Longest interval in histograms, ms"""
+    isi_bin_ms: float = Field(1.0, gt=0)
+    """Bin of interval histograms, ms"""
+    amplitude_scalings: bool = False
+    """Fit every spike with its template"""
+    principal_components: int = Field(0, ge=0, le=10)
+    """Principal components a channel; 0: none"""
+    metrics: tuple[str, ...] = METRICS
+    """SpikeInterface's quality metrics"""
+    presence_bin_s: float = Field(60.0, gt=0)
+    """Bin of presence_ratio, seconds"""
+    isi_threshold_ms: float = Field(1.5, gt=0)
+    """Shortest allowed interval, ms"""
+    refractory_period_ms: float = Field(1.0, gt=0)
+    """Refractory period of rp_contamination, ms"""
+    seed: int = Field(0, ge=0)
+    """Of the choice of spikes and noise snippets"""
+    cache_limit_bytes: int = Field(2_000_000_000, ge=0)
+    """Filtered traces are kept in memory up to this size, bytes; else read again"""
+    band: SpikeBand = SpikeBand()
+    """The chain before waveforms are taken"""

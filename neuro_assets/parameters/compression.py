@@ -30,28 +30,16 @@ class CompressionParameters(StepParameters):
         ),
     }
 
-    chunk_duration_s: float = Field(
-        default=1.0, gt=0, le=60, description="Length of one stored chunk, seconds."
-    )
-    level: int = Field(
-        default=7, ge=0, le=12, description="pcodec's compression level, 0..12 (no unit)."
-    )
-    delta: Delta = Field(
-        default="sample",
-        description=(
-            "Difference along time before the entropy coder: `none`, first (`consecutive1`) or "
-            "second order, `sample` = the smallest of these on a sample of the data, `auto` = "
-            "pcodec chooses in every chunk (a third slower). No unit."
-        ),
-    )
-    on_sha1_mismatch: Literal["fail", "report"] = Field(
-        default="fail",
-        description=(
-            "What to do when the raw file does not have the SHA-1 that its own metadata records: "
-            "fail, or keep the copy and report `sha1_matches` = 0. No unit."
-        ),
-    )
-    write_cbin: bool = Field(
-        default=False,
-        description="Also write mtscomp files (.cbin, .ch) for ONE users. No unit.",
-    )
+    chunk_duration_s: float = Field(1.0, gt=0, le=60)
+    """Length of one stored chunk, seconds."""
+    level: int = Field(7, ge=0, le=12)
+    """pcodec's compression level, 0..12 (no unit)."""
+    delta: Delta = "sample"
+    """Difference along time before the entropy coder: `none`, first (`consecutive1`) or second
+    order, `sample` = the smallest of these on a sample of the data, `auto` = pcodec chooses in
+    every chunk (a third slower). No unit."""
+    on_sha1_mismatch: Literal["fail", "report"] = "fail"
+    """What to do when the raw file does not have the SHA-1 that its own metadata records: fail, or
+    keep the copy and report `sha1_matches` = 0. No unit."""
+    write_cbin: bool = False
+    """Also write mtscomp files (.cbin, .ch) for ONE users. No unit."""

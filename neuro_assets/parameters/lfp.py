@@ -44,62 +44,43 @@ class LfpParameters(StepParameters):
         ),
     }
 
-    sampling_frequency_hz: float = Field(
-        1000.0,
-        gt=0,
-        description="wanted rate of the LFP, Hz; the rate made is the recording's own rate times "
-        "a ratio of small integers, so that sample k lies exactly at k / rate",
-    )
-    rate_tolerance: float = Field(
-        1e-3,
-        gt=0,
-        le=0.05,
-        description="how far the rate made may be from the wanted one, as a fraction; calibrated "
-        "probe clocks (30000.39 Hz) differ from nominal by some 1e-5",
-    )
-    highpass_hz: float | None = Field(
-        0.5,
-        gt=0,
-        description="frequency where the zero-phase Gaussian high-pass passes 70.7 % of the "
-        "amplitude (-3 dB), Hz; none: the mean level is kept",
-    )
-    lowpass_hz: float = Field(
-        300.0, gt=0, description="highest frequency that passes unchanged (within 0.1 %), Hz"
-    )
-    lowpass_transition_hz: float = Field(
-        150.0, gt=0, description="width between pass band and stop band, Hz"
-    )
-    stopband_db: float = Field(80.0, ge=40, le=120, description="attenuation in the stop band, dB")
-    phase_shift: bool = Field(
-        True,
-        description="align the channels' sampling times where `inter_sample_shift` is known",
-    )
-    bad_channels: Literal["keep", "interpolate"] = Field(
-        "keep",
-        description="keep: every channel as it is, with its label; interpolate: dead and noisy "
-        "channels are replaced by their neighbours (channels outside the brain never)",
-    )
-    interpolation_sigma_um: float = Field(
-        20.0, gt=0, description="distance scale of the interpolation's weights, um (IBL: 20)"
-    )
-    interpolation_p: float = Field(
-        1.3, gt=0, description="exponent of the interpolation's weights (IBL: 1.3), no unit"
-    )
-    dtype: Literal["int16", "float32"] = Field(
-        "int16", description="stored number: int16 with a gain, or float32 in uV"
-    )
-    resolution_uv: float = Field(
-        0.5,
-        gt=0,
-        description="one step of the int16 numbers, uV: 0.5 adds 0.14 uV RMS and reaches "
-        "+-16.4 mV, beyond the +-12 mV of Neuropixels 1.0 at its lowest gain",
-    )
-    chunk_s: float = Field(10.0, gt=0, le=120, description="length of a stored chunk, s")
-    channels_per_chunk: int = Field(64, ge=1, description="channels in a stored chunk")
-    compression_level: int = Field(8, ge=0, le=12, description="level of pcodec, no unit")
-    line_frequencies_hz: tuple[float, ...] = Field(
-        (50.0, 60.0), description="mains frequencies whose worse one is reported, Hz"
-    )
+    sampling_frequency_hz: float = Field(1000.0, gt=0)
+    """wanted rate of the LFP, Hz; the rate made is the recording's own rate times a ratio of small
+    integers, so that sample k lies exactly at k / rate"""
+    rate_tolerance: float = Field(1e-3, gt=0, le=0.05)
+    """how far the rate made may be from the wanted one, as a fraction; calibrated probe clocks
+    (30000.39 Hz) differ from nominal by some 1e-5"""
+    highpass_hz: float | None = Field(0.5, gt=0)
+    """frequency where the zero-phase Gaussian high-pass passes 70.7 % of the amplitude (-3 dB), Hz;
+    none: the mean level is kept"""
+    lowpass_hz: float = Field(300.0, gt=0)
+    """highest frequency that passes unchanged (within 0.1 %), Hz"""
+    lowpass_transition_hz: float = Field(150.0, gt=0)
+    """width between pass band and stop band, Hz"""
+    stopband_db: float = Field(80.0, ge=40, le=120)
+    """attenuation in the stop band, dB"""
+    phase_shift: bool = True
+    """align the channels' sampling times where `inter_sample_shift` is known"""
+    bad_channels: Literal["keep", "interpolate"] = "keep"
+    """keep: every channel as it is, with its label; interpolate: dead and noisy channels are
+    replaced by their neighbours (channels outside the brain never)"""
+    interpolation_sigma_um: float = Field(20.0, gt=0)
+    """distance scale of the interpolation's weights, um (IBL: 20)"""
+    interpolation_p: float = Field(1.3, gt=0)
+    """exponent of the interpolation's weights (IBL: 1.3), no unit"""
+    dtype: Literal["int16", "float32"] = "int16"
+    """stored number: int16 with a gain, or float32 in uV"""
+    resolution_uv: float = Field(0.5, gt=0)
+    """one step of the int16 numbers, uV: 0.5 adds 0.14 uV RMS and reaches +-16.4 mV, beyond the
+    +-12 mV of Neuropixels 1.0 at its lowest gain"""
+    chunk_s: float = Field(10.0, gt=0, le=120)
+    """length of a stored chunk, s"""
+    channels_per_chunk: int = Field(64, ge=1)
+    """channels in a stored chunk"""
+    compression_level: int = Field(8, ge=0, le=12)
+    """level of pcodec, no unit"""
+    line_frequencies_hz: tuple[float, ...] = (50.0, 60.0)
+    """mains frequencies whose worse one is reported, Hz"""
 
     @model_validator(mode="after")
     def _band_fits_rate(self) -> Self:

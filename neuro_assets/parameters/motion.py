@@ -42,23 +42,23 @@ class MotionParameters(StepParameters):
         "nonrigid_fast_and_accurate",
         "rigid_fast",
         "kilosort_like",
-    ] = Field("dredge_fast", description="SpikeInterface's motion preset")
-    min_channels: int = Field(
-        96, ge=2, description="Fewer good channels: skipped (too_few_channels)"
-    )
-    min_duration_s: float = Field(
-        30.0, ge=0, description="Shorter recordings: skipped (recording_too_short), seconds"
-    )
-    bin_s: float = Field(1.0, gt=0, description="Temporal bin, seconds")
-    window_step_um: float = Field(400.0, gt=0, description="Distance of depth windows, um")
-    window_scale_um: float = Field(400.0, gt=0, description="Width of depth windows, um")
-    window_step_span: float | None = Field(
-        None, gt=0, le=1, description="Distance of windows as a fraction of the probe's span"
-    )
-    window_scale_span: float | None = Field(
-        None, gt=0, le=1, description="Width of windows as a fraction of the probe's span"
-    )
-    detect_threshold: float = Field(
-        8.0, gt=0, description="Peaks above this many noise levels (MAD) are used"
-    )
-    band: SpikeBand = Field(SpikeBand(), description="The chain before the peaks are found")
+    ] = "dredge_fast"
+    """SpikeInterface's motion preset"""
+    min_channels: int = Field(96, ge=2)
+    """Fewer good channels: skipped (too_few_channels)"""
+    min_duration_s: float = Field(30.0, ge=0)
+    """Shorter recordings: skipped (recording_too_short), seconds"""
+    bin_s: float = Field(1.0, gt=0)
+    """Temporal bin, seconds"""
+    window_step_um: float = Field(400.0, gt=0)
+    """Distance of depth windows, um"""
+    window_scale_um: float = Field(400.0, gt=0)
+    """Width of depth windows, um"""
+    window_step_span: float | None = Field(None, gt=0, le=1)
+    """Distance of windows as a fraction of the probe's span"""
+    window_scale_span: float | None = Field(None, gt=0, le=1)
+    """Width of windows as a fraction of the probe's span"""
+    detect_threshold: float = Field(8.0, gt=0)
+    """Peaks above this many noise levels (MAD) are used"""
+    band: SpikeBand = SpikeBand()
+    """The chain before the peaks are found"""

@@ -31,33 +31,28 @@ class NwbParameters(StepParameters):
         ),
     }
 
-    backend: Literal["hdf5", "zarr"] = Field("hdf5", description="container of the file")
-    raw_traces: bool = Field(False, description="whether the raw AP traces are written too")
-    compression_level: int = Field(
-        4, ge=0, le=9, description="gzip (HDF5) or Blosc-zstd (Zarr) level, no unit"
-    )
-    chunk_mb: float = Field(4.0, gt=0, description="size of a stored chunk of traces, MB")
-    buffer_mb: float = Field(
-        64.0, gt=0, description="traces held in memory while writing, MB; at least one chunk"
-    )
-    waveform_channels: int = Field(
-        16, ge=1, description="channels of each unit's mean waveform, those of largest amplitude"
-    )
-    timezone: str = Field(
-        "UTC",
-        description="time zone (IANA name) of start times that carry none, as SpikeGLX writes them",
-    )
-    species: str | None = Field(
-        None,
-        description="species of every subject that has none of its own, Latin binomial",
-    )
-    institution: str | None = Field(None, description="written into every file")
-    experimenters: tuple[str, ...] = Field(
-        (), description="`Last, First`, for sessions that name nobody"
-    )
-    keywords: tuple[str, ...] = Field(
-        ("extracellular electrophysiology", "spike sorting"), description="search terms"
-    )
+    backend: Literal["hdf5", "zarr"] = "hdf5"
+    """container of the file"""
+    raw_traces: bool = False
+    """whether the raw AP traces are written too"""
+    compression_level: int = Field(4, ge=0, le=9)
+    """gzip (HDF5) or Blosc-zstd (Zarr) level, no unit"""
+    chunk_mb: float = Field(4.0, gt=0)
+    """size of a stored chunk of traces, MB"""
+    buffer_mb: float = Field(64.0, gt=0)
+    """traces held in memory while writing, MB; at least one chunk"""
+    waveform_channels: int = Field(16, ge=1)
+    """channels of each unit's mean waveform, those of largest amplitude"""
+    timezone: str = "UTC"
+    """time zone (IANA name) of start times that carry none, as SpikeGLX writes them"""
+    species: str | None = None
+    """species of every subject that has none of its own, Latin binomial"""
+    institution: str | None = None
+    """written into every file"""
+    experimenters: tuple[str, ...] = ()
+    """`Last, First`, for sessions that name nobody"""
+    keywords: tuple[str, ...] = ("extracellular electrophysiology", "spike sorting")
+    """search terms"""
 
     @field_validator("timezone")
     @classmethod

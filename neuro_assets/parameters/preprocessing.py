@@ -35,33 +35,25 @@ class SpikeBand(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    highpass_hz: float = Field(300.0, gt=0, description="Corner of the high-pass, Hz")
-    lowpass_hz: float | None = Field(
-        None, gt=0, description="Corner of a low-pass, Hz; none when empty"
-    )
-    filter_order: int = Field(5, ge=1, le=8, description="Order of the Butterworth filter")
-    reference: Literal["global", "local", "destripe", "none"] = Field(
-        "global",
-        description="Median of all good channels of a shank, of an annulus around each channel, "
-        "or a high-pass along the probe",
-    )
-    local_radius_um: tuple[float, float] = Field(
-        (30.0, 200.0), description="Inner and outer radius of the annulus of `local`, um"
-    )
-    min_reference_channels: int = Field(
-        16,
-        ge=2,
-        description="A median over fewer channels would subtract the spikes themselves: then none",
-    )
-    mask_pad_ms: float = Field(
-        1.0, ge=0, description="Added to both ends of a saturated period, milliseconds"
-    )
-    mask_edge_ms: float = Field(
-        1.0, gt=0, description="Length of the means that a bridged period connects, milliseconds"
-    )
-    phase_shift_margin_ms: float = Field(
-        40.0, ge=1, description="Context on either side of a chunk for the phase shift, ms"
-    )
+    highpass_hz: float = Field(300.0, gt=0)
+    """Corner of the high-pass, Hz"""
+    lowpass_hz: float | None = Field(None, gt=0)
+    """Corner of a low-pass, Hz; none when empty"""
+    filter_order: int = Field(5, ge=1, le=8)
+    """Order of the Butterworth filter"""
+    reference: Literal["global", "local", "destripe", "none"] = "global"
+    """Median of all good channels of a shank, of an annulus around each channel, or a high-pass
+    along the probe"""
+    local_radius_um: tuple[float, float] = (30.0, 200.0)
+    """Inner and outer radius of the annulus of `local`, um"""
+    min_reference_channels: int = Field(16, ge=2)
+    """A median over fewer channels would subtract the spikes themselves: then none"""
+    mask_pad_ms: float = Field(1.0, ge=0)
+    """Added to both ends of a saturated period, milliseconds"""
+    mask_edge_ms: float = Field(1.0, gt=0)
+    """Length of the means that a bridged period connects, milliseconds"""
+    phase_shift_margin_ms: float = Field(40.0, ge=1)
+    """Context on either side of a chunk for the phase shift, ms"""
 
     @model_validator(mode="after")
     def _band_is_not_empty(self) -> SpikeBand:

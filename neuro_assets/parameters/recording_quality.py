@@ -30,58 +30,36 @@ class RecordingQualityParameters(StepParameters):
         ),
     }
 
-    piece_s: float = Field(default=1.0, gt=0, description="Length of one examined piece, seconds.")
-    first_piece_s: float = Field(
-        default=40.0, ge=0, description="Start of the first piece of long recordings, seconds."
-    )
-    piece_interval_s: float = Field(
-        default=300.0, gt=0, description="From one piece's start to the next one's, seconds."
-    )
-    min_pieces: int = Field(
-        default=5,
-        ge=1,
-        description="Where that gives fewer pieces, so many are spread evenly (or all), count.",
-    )
-    highpass_hz: float = Field(default=300.0, gt=0, description="High-pass cut-off, Hz.")
-    highpass_order: int = Field(default=3, ge=1, description="Order of the Butterworth filter.")
-    spatial_filter: Literal["car", "kfilt"] = Field(
-        default="car",
-        description=(
-            "Common median of each shank, or IBL's spatial high-pass (`kfilt`: 60 mirrored "
-            "channels, gain control over 0.1 s, order 3, 0.01 of Nyquist). No unit."
-        ),
-    )
-    spike_threshold_uv: float = Field(
-        default=-50.0, lt=0, description="Threshold of the spike rate after destriping, uV."
-    )
-    welch_samples: int = Field(
-        default=1024, ge=16, description="Window of the power spectrum, samples."
-    )
-    line_harmonics: int = Field(
-        default=4, ge=1, description="Harmonics of 50 and 60 Hz that are looked at, count."
-    )
-    saturation_fraction_of_range: float = Field(
-        default=0.96, gt=0, le=1, description="Part of the range beyond which a sample clips."
-    )
-    saturation_range_uv: float | None = Field(
-        default=None,
-        description=(
-            "Range of the amplifier, uV; by default what the probe says (1200 for Neuropixels "
-            "1.0 at gain 500, 6250 or 6200 for 2.0), else the range of the data type."
-        ),
-    )
-    saturation_slope_uv: float | None = Field(
-        default=300.0,
-        description=(
-            "Jump from one sample to the next that counts as saturation (spike band only), uV; "
-            "IBL's 1e-8 V/s-unit at 30 kHz. None: not looked at."
-        ),
-    )
-    saturation_channels: float = Field(
-        default=0.2, gt=0, lt=1, description="Fraction of channels that must saturate together."
-    )
-    saturation_gap_samples: int = Field(
-        default=7,
-        ge=0,
-        description="Shorter pauses do not end a saturated interval, samples (IBL's mute window).",
-    )
+    piece_s: float = Field(1.0, gt=0)
+    """Length of one examined piece, seconds."""
+    first_piece_s: float = Field(40.0, ge=0)
+    """Start of the first piece of long recordings, seconds."""
+    piece_interval_s: float = Field(300.0, gt=0)
+    """From one piece's start to the next one's, seconds."""
+    min_pieces: int = Field(5, ge=1)
+    """Where that gives fewer pieces, so many are spread evenly (or all), count."""
+    highpass_hz: float = Field(300.0, gt=0)
+    """High-pass cut-off, Hz."""
+    highpass_order: int = Field(3, ge=1)
+    """Order of the Butterworth filter."""
+    spatial_filter: Literal["car", "kfilt"] = "car"
+    """Common median of each shank, or IBL's spatial high-pass (`kfilt`: 60 mirrored channels, gain
+    control over 0.1 s, order 3, 0.01 of Nyquist). No unit."""
+    spike_threshold_uv: float = Field(-50.0, lt=0)
+    """Threshold of the spike rate after destriping, uV."""
+    welch_samples: int = Field(1024, ge=16)
+    """Window of the power spectrum, samples."""
+    line_harmonics: int = Field(4, ge=1)
+    """Harmonics of 50 and 60 Hz that are looked at, count."""
+    saturation_fraction_of_range: float = Field(0.96, gt=0, le=1)
+    """Part of the range beyond which a sample clips."""
+    saturation_range_uv: float | None = None
+    """Range of the amplifier, uV; by default what the probe says (1200 for Neuropixels 1.0 at gain
+    500, 6250 or 6200 for 2.0), else the range of the data type."""
+    saturation_slope_uv: float | None = 300.0
+    """Jump from one sample to the next that counts as saturation (spike band only), uV; IBL's 1e-8
+    V/s-unit at 30 kHz. None: not looked at."""
+    saturation_channels: float = Field(0.2, gt=0, lt=1)
+    """Fraction of channels that must saturate together."""
+    saturation_gap_samples: int = Field(7, ge=0)
+    """Shorter pauses do not end a saturated interval, samples (IBL's mute window)."""

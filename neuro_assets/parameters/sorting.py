@@ -4,6 +4,21 @@ Sorters preprocess by themselves unless told otherwise, so a chain of ours in fr
 does a step twice or, with the wrong switch, never. A sorter set therefore states for each of the
 four steps who does it, and the switches of the sorter follow from that. Running a sorter is
 `neuro_assets.science.sorting`.
+
+MEASURED: 60 s x 64 channels of neuro_assets.simulation, difficulty standard, SpikeInterface
+0.105.3, one job, kernels compiled before (benchmarks/sorters.py; 21 true units; found: agreement of
+0.8 or more):
+
+seed sorter          drift  accuracy found false redundant CPU s peak GB
+0    tridesclous2    off    0.716    10    3     9         42    1.4
+0    tridesclous2    sorter 0.921    18    3     3         66    1.5
+0    spykingcircus2  off    0.607     7    1    11         61    1.6
+0    spykingcircus2  sorter 0.460     4    8    12         80    1.6
+1    tridesclous2    off    0.797    14    2     5         33    1.4
+1    tridesclous2    sorter 0.918    19    3     1         60    1.5
+
+Without drift correction 15 um of slow drift split units in two. The machine was shared: CPU
+seconds are upper bounds. So the default on a CPU is tridesclous2 with its own drift correction.
 """
 
 from __future__ import annotations
@@ -104,42 +119,33 @@ class SortingParameters(StepParameters):
 
     sets: ClassVar[dict[str, NamedSet]] = {}
 
-    sorter: str = Field("tridesclous2", description="SpikeInterface's name of the sorter")
-    filtering: Who = Field("sorter", description="Who removes what is slower than spikes")
-    reference: Who = Field("sorter", description="Who subtracts what channels have in common")
-    whitening: Who = Field("sorter", description="Who whitens across channels")
-    drift: Who | Literal["off"] = Field(
-        "off", description="Who corrects the drift of the probe; `ours` applies the asset `motion`"
-    )
-    drift_min_channels: int = Field(
-        32,
-        ge=2,
-        description="With fewer good channels drift is not corrected, whoever would (see MEASURED)",
-    )
-    sorter_parameters: dict[str, Any] = Field(
-        default_factory=dict, description="Parameters of the sorter that differ from its defaults"
-    )
-    band: SpikeBand = Field(SpikeBand(), description="The spike-band chain where steps are ours")
-    whitening_radius_um: float = Field(
-        100.0, gt=0, description="Neighbourhood of the whitening where it is ours, um"
-    )
-    min_duration_s: float = Field(
-        10.0,
-        ge=0,
-        description="Shorter recordings hold too little to estimate noise and templates from "
-        "(recording_too_short), seconds. The lab's own limit is that of bad_channels",
-    )
-    min_spikes: int = Field(
-        10, ge=1, description="Units with fewer spikes are dropped: no template, no metric holds"
-    )
-    max_cpu_duration_s: float = Field(
-        120.0,
-        ge=0,
-        description="Longest recording that a sorter for GPUs may sort without one, seconds",
-    )
-    force_cpu: bool = Field(
-        False, description="Let a sorter for GPUs sort a long recording without one (days)"
-    )
+    sorter: str = "tridesclous2"
+    """SpikeInterface's name of the sorter"""
+    filtering: Who = "sorter"
+    """Who removes what is slower than spikes"""
+    reference: Who = "sorter"
+    """Who subtracts what channels have in common"""
+    whitening: Who = "sorter"
+    """Who whitens across channels"""
+    drift: Who | Literal["off"] = "off"
+    """Who corrects the drift of the probe; `ours` applies the asset `motion`"""
+    drift_min_channels: int = Field(32, ge=2)
+    """With fewer good channels drift is not corrected, whoever would (see MEASURED)"""
+    sorter_parameters: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of the sorter that differ from its defaults"""
+    band: SpikeBand = SpikeBand()
+    """The spike-band chain where steps are ours"""
+    whitening_radius_um: float = Field(100.0, gt=0)
+    """Neighbourhood of the whitening where it is ours, um"""
+    min_duration_s: float = Field(10.0, ge=0)
+    """Shorter recordings hold too little to estimate noise and templates from
+    (recording_too_short), seconds. The lab's own limit is that of bad_channels"""
+    min_spikes: int = Field(10, ge=1)
+    """Units with fewer spikes are dropped: no template, no metric holds"""
+    max_cpu_duration_s: float = Field(120.0, ge=0)
+    """Longest recording that a sorter for GPUs may sort without one, seconds"""
+    force_cpu: bool = False
+    """Let a sorter for GPUs sort a long recording without one (days)"""
 
     @property
     def needs_gpu(self) -> bool:
@@ -281,23 +287,6 @@ _TRIDESCLOUS = {
     "sorter_parameters": {"seed": 42, "save_array": False},
 }
 _LUPIN = {**_TRIDESCLOUS, "sorter": "lupin"}
-
-MEASURED = """
-60 s x 64 channels of neuro_assets.simulation, difficulty standard, SpikeInterface 0.105.3, one job,
-kernels compiled before (benchmarks/sorters.py; 21 true units; found: agreement of 0.8 or more):
-
-seed sorter          drift  accuracy found false redundant CPU s peak GB
-0    tridesclous2    off    0.716    10    3     9         42    1.4
-0    tridesclous2    sorter 0.921    18    3     3         66    1.5
-0    spykingcircus2  off    0.607     7    1    11         61    1.6
-0    spykingcircus2  sorter 0.460     4    8    12         80    1.6
-1    tridesclous2    off    0.797    14    2     5         33    1.4
-1    tridesclous2    sorter 0.918    19    3     1         60    1.5
-
-Without drift correction 15 um of slow drift split units in two. The machine was shared: CPU
-seconds are upper bounds. So the default on a CPU is tridesclous2 with its own drift correction.
-"""
-"""Why the default is what it is."""
 
 SortingParameters.sets = {
     "default": NamedSet(source="neuro_assets: see MEASURED in this module", values=_TRIDESCLOUS),

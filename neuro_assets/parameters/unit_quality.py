@@ -48,28 +48,23 @@ class UnitQualityParameters(StepParameters):
         ),
     }
 
-    presence_bin_s: float = Field(60.0, gt=0, description="Bin of presence_ratio, seconds")
-    ibl_presence_bin_s: float = Field(10.0, gt=0, description="Bin of ibl_presence_ratio, seconds")
-    ibl_contamination_percent: float = Field(
-        10.0, gt=0, lt=35, description="Contamination that the sliding RP test allows, percent"
-    )
-    ibl_min_confidence: float = Field(
-        90.0, ge=0, le=100, description="Least confidence of the sliding RP test, percent"
-    )
-    ibl_max_noise_cutoff: float = Field(
-        5.0, description="noise_cutoff has to be below it, standard deviations"
-    )
-    ibl_min_amplitude_uv: float = Field(
-        50.0, ge=0, description="The median amplitude has to be above it, microvolts"
-    )
-    noise_cutoff_quantile: float = Field(
-        0.25, gt=0, lt=0.5, description="IBL's quantile of the amplitude distribution"
-    )
-    noise_cutoff_bins: int = Field(100, ge=10, description="Bin edges of IBL's histogram")
-    mask_pad_ms: float = Field(
-        1.0, ge=0, description="Added to saturated periods, which are not valid time, milliseconds"
-    )
-    good: dict[str, Limits] = Field(
-        {"ibl_label": (1.0, None)},
-        description="Columns and their least and greatest allowed values, inclusive",
-    )
+    presence_bin_s: float = Field(60.0, gt=0)
+    """Bin of presence_ratio, seconds"""
+    ibl_presence_bin_s: float = Field(10.0, gt=0)
+    """Bin of ibl_presence_ratio, seconds"""
+    ibl_contamination_percent: float = Field(10.0, gt=0, lt=35)
+    """Contamination that the sliding RP test allows, percent"""
+    ibl_min_confidence: float = Field(90.0, ge=0, le=100)
+    """Least confidence of the sliding RP test, percent"""
+    ibl_max_noise_cutoff: float = 5.0
+    """noise_cutoff has to be below it, standard deviations"""
+    ibl_min_amplitude_uv: float = Field(50.0, ge=0)
+    """The median amplitude has to be above it, microvolts"""
+    noise_cutoff_quantile: float = Field(0.25, gt=0, lt=0.5)
+    """IBL's quantile of the amplitude distribution"""
+    noise_cutoff_bins: int = Field(100, ge=10)
+    """Bin edges of IBL's histogram"""
+    mask_pad_ms: float = Field(1.0, ge=0)
+    """Added to saturated periods, which are not valid time, milliseconds"""
+    good: dict[str, Limits] = {"ibl_label": (1.0, None)}
+    """Columns and their least and greatest allowed values, inclusive"""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
-
 from neuro_assets.parameters.base import NamedSet, StepParameters
 
 
@@ -27,8 +25,9 @@ class UnitsParameters(StepParameters):
         ),
     }
 
-    source: str = Field("", description="Sorter set; empty: chosen by `rule`")
-    rule: Literal["first", "most_good"] = Field(
-        "first", description="The first candidate with units, or the one with most good units"
-    )
-    only_good: bool = Field(False, description="Leave out units that are not good")
+    source: str = ""
+    """Sorter set; empty: chosen by `rule`"""
+    rule: Literal["first", "most_good"] = "first"
+    """The first candidate with units, or the one with most good units"""
+    only_good: bool = False
+    """Leave out units that are not good"""

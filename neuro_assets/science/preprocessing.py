@@ -231,7 +231,10 @@ def reference_band(chain: Chain, band: SpikeBand) -> None:
         if band.reference == "global":
             groups = shank_groups(chain.recording, band.min_reference_channels)
             options: dict[str, Any] = {"groups": groups}
-            noted: dict[str, Any] = {"groups": len(groups or [0]), "n_channels": n_channels}
+            noted: dict[str, Any] = {
+                "groups": len(groups) if groups else 1,
+                "n_channels": n_channels,
+            }
         else:
             options = {"local_radius": band.local_radius_um}
             noted = {"local_radius_um": list(band.local_radius_um)}
