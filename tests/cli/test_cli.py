@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-COMMAND = [sys.executable, "-c", "from neuro_assets.cli import main; main()"]
-
-
-def call(
-    *words: str, folder: Path, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("NEURO_ASSETS", "DAGSTER"))}
-    return subprocess.run(
-        [*COMMAND, *words], cwd=folder, env={**clean, **(env or {})}, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+from commands import Done, call
 
 
-def one_error(done: subprocess.CompletedProcess) -> str:
+def one_error(done: Done) -> str:
     assert done.returncode != 0
-    assert "Traceback" not in done.stderr, done.stderr
     assert done.stderr.startswith("error: "), done.stderr
     return done.stderr
 
 
-def test_help_lists_the_commands(tmp_path):
-    done = call("--help", folder=tmp_path)
-    assert done.returncode == 0
+def test_the_program_itself_lists_its_commands_and_ends_with_its_code(tmp_path):
+    program = [sys.executable, "-c", "from neuro_assets.cli import main; main()"]
+    done = subprocess.run([*program, "--help"], capture_output=True, text=True, check=True)
+    wrong = subprocess.run(
+        [*program, "run", "no_such_thing"], cwd=tmp_path, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("error: ") and "Traceback" not in wrong.stderr
     for command in ("init", "doctor", "simulate", "run", "up", "demo", "status", "verify", "gc"):
         assert command in done.stdout
 
