@@ -17,6 +17,7 @@ import pytest
 import service_tools as tools
 from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
+from instances import watched_instance
 
 from neuro_assets.executors import identity
 from neuro_assets.executors.identity import Liveness, ProcessIdentity, existed_at, process_start
@@ -47,17 +48,8 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(
-        str(tmp_path),
-        overrides={
-            "run_launcher": {
-                "module": "neuro_assets.executors.launcher",
-                "class": "WatchedRunLauncher",
-            },
-            "concurrency": {"pools": {"default_limit": 1}},
-        },
-    ) as instance:
+def instance() -> Iterator[dg.DagsterInstance]:
+    with watched_instance({"concurrency": {"pools": {"default_limit": 1}}}) as instance:
         yield instance
 
 

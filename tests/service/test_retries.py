@@ -16,6 +16,7 @@ import service_tools as tools
 from dagster._core.events import DagsterEvent, JobFailureData, RunFailureReason
 from dagster._core.execution.plan.objects import StepSuccessData
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG, WILL_RETRY_TAG
+from instances import watched_instance
 
 from neuro_assets.executors import retries
 from neuro_assets.executors.identity import ProcessIdentity
@@ -39,11 +40,9 @@ def nothing() -> None: ...
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    launcher = {"module": "neuro_assets.executors.launcher", "class": "WatchedRunLauncher"}
+def instance() -> Iterator[dg.DagsterInstance]:
     retries = {"enabled": True, "max_retries": 1, "retry_on_asset_or_op_failure": False}
-    overrides = {"run_launcher": launcher, "run_retries": retries}
-    with dg.DagsterInstance.local_temp(str(tmp_path), overrides=overrides) as instance:
+    with watched_instance({"run_retries": retries}) as instance:
         yield instance
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
+from instances import watched_instance
 from places import REPOSITORY
 
 from neuro_assets.executors.run_tags import refused_tags
@@ -58,11 +58,8 @@ def test_every_tag_of_ours_in_the_package_is_known() -> None:
         assert any(not refused_tags({name: value}) for value in ("true", "1", "text")), name
 
 
-def test_the_launcher_ends_a_refused_run_before_it_has_a_process(tmp_path: Path) -> None:
-    launcher = {"module": "neuro_assets.executors.launcher", "class": "WatchedRunLauncher"}
-    with dg.DagsterInstance.local_temp(
-        str(tmp_path), overrides={"run_launcher": launcher}
-    ) as instance:
+def test_the_launcher_ends_a_refused_run_before_it_has_a_process() -> None:
+    with watched_instance() as instance:
         run = instance.create_run_for_job(
             dg.GraphDefinition(name="nothing").to_job(),
             status=dg.DagsterRunStatus.STARTING,

@@ -23,7 +23,14 @@ LOCATION = "CodeLocation('tiny_lab', 'defs', 'tiny')"
 def environment(lab: Path) -> dict[str, str]:
     env = {k: v for k, v in os.environ.items() if not k.startswith("DAGSTER_")}
     path = os.pathsep.join([str(TESTS), str(TESTS.parent), env.get("PYTHONPATH", "")])
-    return {**env, "TINY_LAB": str(lab), "PYTHONPATH": path, "DAGSTER_DISABLE_TELEMETRY": "yes"}
+    return {
+        **env,
+        "TINY_LAB": str(lab),
+        "PYTHONPATH": path,
+        "DAGSTER_DISABLE_TELEMETRY": "yes",
+        # The daemon looks for failed runs every second, not every five.
+        "DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS": "1",
+    }
 
 
 def start(lab: Path, code: str, log: str, shell: bool = False) -> subprocess.Popen[bytes]:
@@ -77,12 +84,20 @@ def family(pid: int) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
+def _lives(process: psutil.Process) -> bool:
+    """Whether it runs: one that nobody has waited for yet does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def kill_family(pid: int) -> list[int]:
     """SIGKILL a process that a test has started, with all that it started."""
     members = family(pid) if psutil.pid_exists(pid) else []
     for member in members:
         member.kill()
-    psutil.wait_procs(members, timeout=20)
+    until(lambda: not any(_lives(member) for member in members), "the end of what was killed")
     return [member.pid for member in members]
 
 
@@ -93,11 +108,15 @@ def lines(lab: Path, name: str) -> list[dict[str, Any]]:
 
 
 def quick_home(lab: Path) -> Path:
-    """Prepare a home that looks for dead runs every two seconds."""
+    """Prepare a home that looks at queue and runs every second or two, not every thirty."""
     home = lab / ".dagster_home"
     home.mkdir()
     text = (REPOSITORY / "dagster.yaml").read_text()
     for slow, quick in (
+        (
+            "class: QueuedRunCoordinator",
+            "class: QueuedRunCoordinator\n  config: {dequeue_interval_seconds: 1}",
+        ),
         ("poll_interval_seconds: 30", "poll_interval_seconds: 2"),
         ("free_slots_after_run_end_seconds: 30", "free_slots_after_run_end_seconds: 1"),
     ):
