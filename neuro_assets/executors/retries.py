@@ -10,9 +10,16 @@ from __future__ import annotations
 
 import logging
 import time
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
-from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+from dagster import (
+    DagsterEventType,
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    RunRecord,
+    RunsFilter,
+)
 from dagster._core.errors import DagsterRunNotFoundError
 from dagster._core.events import RunFailureReason
 from dagster._core.execution.retries import auto_reexecution_should_retry_run
@@ -26,6 +33,8 @@ from dagster._core.storage.tags import (
 FAILED_RETRY_MESSAGE = "Failed to retry run"
 """What Dagster's daemon records with a run whose retry it could not start, before it gives up."""
 MAX_START_ATTEMPTS = 10
+OVERDUE = timedelta(minutes=2)
+"""The daemon starts a retry within seconds of the failure."""
 
 _SETTLE_POLLS, _SETTLE_POLL_S = 50, 0.2
 
@@ -133,9 +142,10 @@ def settled(instance: DagsterInstance, run: DagsterRun) -> DagsterRun:
 
 
 def retry_dropped(instance: DagsterInstance, since: datetime) -> list[str]:
-    """Have the daemon try again to start the retries that it gave up.
+    """Have the daemon try again to start the retries that it gave up or overlooked.
 
-    It gives up at the first error, as when a worker and the code server were killed together.
+    It gives up at the first error, as when a worker and the code server were killed together. It
+    overlooks a failure whose event it reads before the run is marked as one to be retried.
 
     Parameters
     ----------
@@ -149,11 +159,12 @@ def retry_dropped(instance: DagsterInstance, since: datetime) -> list[str]:
     list of str
         Ids of the failed runs whose retry is tried again, or given up after ten times.
     """
-    dropped = RunsFilter(
-        statuses=[DagsterRunStatus.FAILURE], tags={WILL_RETRY_TAG: "false"}, updated_after=since
-    )
-    runs = [run for run in instance.get_runs(dropped) if _was_dropped(instance, run)]
+    failed = RunsFilter(statuses=[DagsterRunStatus.FAILURE], updated_after=since)
+    records = instance.get_run_records(failed)
+    runs = [r.dagster_run for r in records if _was_dropped(instance, r) or _overlooked(instance, r)]
     for run in runs:
+        # Marked before its event is there to be read, or this one would be overlooked, too.
+        instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "true"})
         # A new failure event is what the daemon, and whoever waits for the end, reacts to.
         instance.report_run_failed(run, "Its retry could not be started: trying again.")
         _log.warning("run %s: its retry could not be started, trying again", run.run_id)
@@ -280,8 +291,21 @@ def _start_attempts(instance: DagsterInstance, run: DagsterRun) -> int:
     return sum(entry.message.startswith(FAILED_RETRY_MESSAGE) for entry in entries)
 
 
-def _was_dropped(instance: DagsterInstance, run: DagsterRun) -> bool:
-    if not retry_failed(instance, run):
+def _was_dropped(instance: DagsterInstance, record: RunRecord) -> bool:
+    """Whether the daemon gave the retry up."""
+    run = record.dagster_run
+    if run.tags.get(WILL_RETRY_TAG) != "false" or not retry_failed(instance, run):
         return False
     # At the last attempt too: the failure is reported once more, now as final.
     return _start_attempts(instance, run) == MAX_START_ATTEMPTS or will_be_retried(instance, run)
+
+
+def _overlooked(instance: DagsterInstance, record: RunRecord) -> bool:
+    """Whether a retry is due and nothing was done about it for long."""
+    run = record.dagster_run
+    if run.tags.get(WILL_RETRY_TAG) != "true" or AUTO_RETRY_RUN_ID_TAG in run.tags:
+        return False
+    if datetime.now(UTC) - record.update_timestamp < OVERDUE or next_run(instance, run):
+        return False
+    failures = instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_FAILURE)
+    return len(failures) <= MAX_START_ATTEMPTS

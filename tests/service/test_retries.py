@@ -187,6 +187,38 @@ def test_a_retry_that_was_dropped_is_tried_again_until_there_is_one(
     assert retry_dropped(instance, LONG_AGO) == []
 
 
+def test_a_dropped_retry_is_marked_before_the_daemon_can_read_of_it(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = start(instance)
+    assert die(instance, lost)
+    drop_retry(instance, lost)
+    marks: list[str] = []
+    store = instance.event_log_storage.store_event
+
+    def read(event: Any) -> None:
+        store(event)
+        marks.append(reload(instance, lost).tags[WILL_RETRY_TAG])
+
+    monkeypatch.setattr(instance.event_log_storage, "store_event", read)
+    assert retry_dropped(instance, LONG_AGO) == [lost.run_id]
+    assert set(marks) == {"true"}
+
+
+def test_a_failure_that_the_daemon_overlooked_is_reported_again(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overlooked, retried = start(instance), start(instance)
+    assert die(instance, overlooked) and die(instance, retried)
+    start(instance, retried)
+    assert retry_dropped(instance, LONG_AGO) == []
+    monkeypatch.setattr(retries, "OVERDUE", timedelta(0))
+    for _ in range(MAX_START_ATTEMPTS):
+        assert retry_dropped(instance, LONG_AGO) == [overlooked.run_id]
+    # Not for ever: Dagster has reasons of its own, such as a backfill that was cancelled.
+    assert retry_dropped(instance, LONG_AGO) == []
+
+
 def test_a_run_that_is_final_is_not_taken_for_dropped(instance: dg.DagsterInstance) -> None:
     first = start(instance)
     die(instance, first)
