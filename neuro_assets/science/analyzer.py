@@ -23,6 +23,7 @@ from spikeinterface.core import (
 
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.analyzer import PCA_METRICS, AnalyzerParameters
+from neuro_assets.science.checksums import add_checksums
 from neuro_assets.science.compiled import ANALYZER_KERNELS, keep_compiled
 from neuro_assets.science.preprocessing import Chain, spike_band_chain
 from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
@@ -380,6 +381,7 @@ def _write(analyzer: SortingAnalyzer, path: Path) -> None:
         warnings.filterwarnings("ignore", message="Recording not provided")
         warnings.filterwarnings("ignore", message="The extractor is not serializable")
         analyzer.save_as(format="zarr", folder=path)
+    add_checksums(path)
 
 
 def _metrics(analyzer: SortingAnalyzer, duplicates: pd.DataFrame) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 from labs import SHORT, SmallLab
 
 from neuro_assets.outcomes import Outcome
+from neuro_assets.science.checksums import checksum
 from neuro_assets.simulation import simulate_session
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -265,6 +267,14 @@ def test_no_pickle_is_in_the_store(lab):
     heads = (p.open("rb").read(2) for p in root.rglob("*") if p.is_file())
     assert b"\x80\x04" not in set(heads)
     assert b"\x80\x05" not in set(heads)
+
+
+def test_every_zarr_chunk_in_the_store_has_a_checksum(lab):
+    arrays = list((lab.folder / "store").rglob("*.zarr/**/.zarray"))
+    folders = {part for path in arrays for part in path.parts if part.endswith(".zarr")}
+    assert folders >= {"ap.zarr", "sorting.zarr", "analyzer.zarr", "lfp.zarr"}
+    for path in arrays:
+        assert json.loads(path.read_text())["compressor"] == checksum().get_config(), path
 
 
 def test_units_can_be_joined_with_their_spikes(lab):

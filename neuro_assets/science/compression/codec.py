@@ -62,21 +62,6 @@ def make_codec(dtype: np.dtype, level: int, delta: str, chunk_samples: int) -> A
     return PCodec(level=level, mode_spec=mode, equal_pages_up_to=page, **spec)
 
 
-def checksum() -> Any:
-    """Build the outer codec of every chunk: a frame whose checksum every Zarr reader compares.
-
-    Returns
-    -------
-    numcodecs.abc.Codec
-        Zstd at its fastest useful level, with the checksum that zstd keeps of its content (XXH64).
-        pcodec and Blosc keep none, and decode flipped bits to other samples; numcodecs' own
-        checksums do not decode to what pcodec takes.
-    """
-    from numcodecs import Zstd
-
-    return Zstd(level=1, checksum=True)
-
-
 def choose_delta(sample: np.ndarray, level: int) -> str:
     """Find the delta order that compresses a sample best.
 

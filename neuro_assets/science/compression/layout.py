@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neuro_assets.formats.timeline import timeline_of
-from neuro_assets.science.compression.codec import checksum
+from neuro_assets.science.checksums import checksum
 
 if TYPE_CHECKING:
     from spikeinterface.core import BaseRecording

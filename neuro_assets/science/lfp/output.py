@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from neuro_assets.formats.timeline import Timeline
 from neuro_assets.parameters.lfp import LfpParameters
-from neuro_assets.science.compression.codec import checksum
+from neuro_assets.science.checksums import checksum
 
 INT16_LIMIT = 32767
 

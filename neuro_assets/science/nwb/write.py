@@ -19,6 +19,7 @@ import numpy as np
 from neuro_assets import __version__
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.nwb import NwbParameters
+from neuro_assets.science.checksums import add_checksums
 from neuro_assets.science.nwb.check import inspect_nwb
 from neuro_assets.science.nwb.electrodes import add_electrodes, electrode_region
 from neuro_assets.science.nwb.inputs import CLOCK, NwbInputs
@@ -311,6 +312,7 @@ def save_nwb(nwbfile: Any, path: Path, parameters: NwbParameters) -> None:
         str(path), manager=get_manager(), mode="w", object_codec_class=numcodecs.JSON
     ) as io:
         io.write(nwbfile)
+    add_checksums(path)
 
 
 def _contents(

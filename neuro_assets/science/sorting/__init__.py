@@ -19,6 +19,7 @@ from spikeinterface.core import BaseRecording, BaseSorting, NumpySorting
 from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.sorting import REPEATABLE, SortingParameters
+from neuro_assets.science.checksums import add_checksums
 from neuro_assets.science.preprocessing import (
     Chain,
     base_chain,
@@ -113,6 +114,7 @@ def sort_recording(
         )
     timeline_of(recording).annotate(sorting)
     sorting.save(folder=folder / SORTING_NAME, format="zarr")
+    add_checksums(folder / SORTING_NAME)
     progress(1.0, f"{sorting.get_num_units()} units")
     return _result(
         recording, sorting, chain, parameters, effective, {**usage, **dropped, "n_jobs": n_jobs}
