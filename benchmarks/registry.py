@@ -18,6 +18,11 @@ import tempfile
 import time
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from neuro_assets.assets.step import StepSpec
+    from neuro_assets.store.model import Manifest
 
 KEY_AT = 12_345
 
@@ -67,43 +72,89 @@ def make(folder: Path, n: int) -> None:
 
 
 def outputs(folder: Path) -> None:
-    """Write the pointer of an output that is up to date, for every record and step."""
-    from neuro_assets.assets.catalog import all_steps
+    """Write an output of every step for each record, as a lab has them.
+
+    Of twenty recordings one has a skipped output, one has an output made with other parameters,
+    and one waits after its first steps; of a hundred one failed.
+    """
     from neuro_assets.assets.inventory import OutputState, _ref_now
-    from neuro_assets.config import LabConfig
     from neuro_assets.outcomes import Outcome
     from neuro_assets.registry.registry import Registry
-    from neuro_assets.store.model import Pointer
+    from neuro_assets.store.model import Manifest
     from neuro_assets.store.store import Store
     from neuro_assets.store.stored import Stored
 
-    store, steps = Store(folder / "store"), all_steps(LabConfig())
+    store, steps = Store(folder / "store"), lab_steps()
     began = time.perf_counter()
-    for key, record in Registry(store).all().items():
+    for i, (key, record) in enumerate(Registry(store).all().items()):
         done: dict[str, OutputState] = {}
-        for step in steps:
-            version = step.version([_ref_now(need.asset, record, done) for need in step.needs], key)
-            pointer = Pointer(
-                version=version, attempt="a", outcome=Outcome.COMPLETE, digest=version
-            )
-            stored = Stored(store, step.name, key, version, "a", pointer=pointer)
-            done[step.name] = OutputState(key, step.name, Outcome.COMPLETE, stored=stored)
-            home = folder / "store" / step.name / key
-            home.mkdir(parents=True)
-            (home / "current.json").write_bytes(pointer.to_json())
+        for place, step in enumerate(steps):
+            if i % 20 == 3 and place > 4:
+                break
+            refs = [_ref_now(need.asset, record, done) for need in step.needs]
+            version = step.version(refs, step.home(record), record)
+            outcome, values = Outcome.COMPLETE, step.values(key, record)
+            if i % 20 == 1 and step.name == "lfp":
+                outcome = Outcome.SKIPPED
+            is_old = i % 20 == 2 and step.name == "motion"
+            if is_old:
+                values = {**values, "bin_s": -1.0}
+            manifest = Manifest(
+                asset=step.name, key=key, attempt="a", outcome=outcome, digest=version, turn=1,
+                version=f"{i:016x}" if is_old else version,
+                code_version=step.code_version, parameters=values, inputs=refs, clock=step.clock,
+                packages=step.releases,
+                skip={"reason": "no_lfp_band", "detail": "d"} if outcome is not Outcome.COMPLETE
+                else None,
+            )  # fmt: skip
+            write(folder / "store" / step.name / key, manifest, "current.json")
+            stored = Stored(store, step.name, key, manifest.version, "a", manifest)
+            done[step.name] = OutputState(key, step.name, outcome, stored=stored)
+        if i % 100 == 5:
+            error = {"type": "PermanentFailure", "message": "the probe has no channel map"}
+            update = {"outcome": Outcome.FAILED, "error": error, "turn": 2, "attempt": "b"}
+            write(
+                folder / "store" / step.name / key,
+                manifest.model_copy(update=update), "failure.json",
+            )  # fmt: skip
     print(f"outputs of {len(steps)} steps: {time.perf_counter() - began:.1f} s")
+
+
+def write(home: Path, manifest: Manifest, name: str) -> None:
+    """Write a pointer and, where `status` reads it, the manifest; as the store, without a sync."""
+    from neuro_assets.store.model import MANIFEST, Pointer
+
+    home.mkdir(parents=True, exist_ok=True)
+    if manifest.version != manifest.digest or manifest.skip or manifest.error:
+        attempt = home / manifest.version / manifest.attempt
+        attempt.mkdir(parents=True)
+        (attempt / MANIFEST).write_bytes(manifest.to_json())
+    pointer = Pointer(
+        version=manifest.version, attempt=manifest.attempt, outcome=manifest.outcome,
+        digest=manifest.digest, turn=manifest.turn,
+    )  # fmt: skip
+    (home / name).write_bytes(pointer.to_json())
+
+
+def lab_steps() -> list[StepSpec]:
+    """List the steps of a lab with two sorter sets."""
+    from neuro_assets.assets.catalog import all_steps
+    from neuro_assets.config import LabConfig
+
+    sorters = [{"name": "tridesclous2"}, {"name": "spykingcircus2"}]
+    return all_steps(LabConfig.model_validate({"sorters": sorters}))
 
 
 def measure(folder: Path, what: str) -> None:
     """Do one thing and print its time, with the peak of memory of this process."""
-    from neuro_assets.assets.catalog import all_steps
-    from neuro_assets.cli.overview import Filter, lines_of, summary
-    from neuro_assets.config import LabConfig
+    from neuro_assets.assets.inventory import inventory
+    from neuro_assets.assets.overview import Filter, line_of, summary
+    from neuro_assets.assets.overview_lines import lines_of
     from neuro_assets.registry.registry import Registry
     from neuro_assets.store.store import Store
 
     store = Store(folder / "store")
-    registry, steps = Registry(store), all_steps(LabConfig())
+    registry, steps = Registry(store), lab_steps()
     keys = json.loads((folder / "keys.json").read_text())
     key = keys[KEY_AT % len(keys)]
     if what in ("idle", "change"):
@@ -112,15 +163,16 @@ def measure(folder: Path, what: str) -> None:
     if what == "one":
         record = registry.get(key)
         assert record is not None
-        print(list(lines_of(store, {key: record}, steps, {}, Filter()))[0].detail, end="; ")
+        print(line_of(record, inventory(store, {key: record}, steps)).detail, end="; ")
     elif what == "records":
         print(len(registry.all()), end="; ")
     elif what == "idle":
         registry.refresh()
     elif what == "change":
         registry.update(key, lambda record: {"request": record.request + 1})
-    elif what == "all":
-        print(summary(list(lines_of(store, registry.all(), steps, {}, Filter()))), end="; ")
+    elif what in ("cold", "warm"):
+        lines = lines_of(store, registry.all(), steps, {}, Filter(), folder / "memory")
+        print(summary(list(lines)), end="; ")
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{what}: {seconds:.3f} s, {cpu:.3f} s CPU, peak {peak:.0f} MB")
@@ -139,7 +191,7 @@ def main() -> None:
     make(folder, options.recordings)
     outputs(folder)
     print(f"load {os.getloadavg()[0]:.1f}")
-    for what in ("one", "records", "idle", "change", "all"):
+    for what in ("one", "records", "idle", "change", "cold", "warm"):
         command = [sys.executable, __file__, "--folder", str(folder), "--measure", what]
         subprocess.run(command, check=True)
 

@@ -200,13 +200,11 @@ def _direct_differences(
 
 
 def _ref_now(asset: str, record: RecordingRecord, done: Mapping[str, OutputState]) -> InputRef:
-    if (external := externals().get(asset)) is not None:
-        version = external.version(record)
-        return InputRef(asset=asset, version=version or "missing", digest=version)
-    state = done.get(asset)
-    if state is None or state.stored is None:
-        return InputRef(asset=asset, version="missing")
-    return state.stored.ref
+    if (state := done.get(asset)) is not None:
+        return state.stored.ref if state.stored else InputRef(asset=asset, version="missing")
+    external = externals().get(asset)
+    version = external.version(record) if external else ""
+    return InputRef(asset=asset, version=version or "missing", digest=version)
 
 
 def _finished(manifest: Manifest | None) -> datetime | None:

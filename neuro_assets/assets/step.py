@@ -201,7 +201,11 @@ class StepSpec:
             self._rendered[settings] = canonical({**self.values(key, record), "clock": self.clock})
         algorithm = self.parameters.algorithm_version
         configuration = self._rendered[settings]
-        return version_of(self.name, algorithm, configuration, inputs, self.releases, key=key)
+        return version_of(self.name, algorithm, configuration, inputs, self._packages, key=key)
+
+    @cached_property
+    def _packages(self) -> bytes:
+        return canonical(self.releases)
 
     @cached_property
     def _rendered(self) -> dict[str, bytes]:

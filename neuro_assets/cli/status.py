@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,13 +11,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from neuro_assets.assets.overview import Filter, Line, RecordingState, summary
 from neuro_assets.cli.app import app
-from neuro_assets.cli.overview import Filter, Line, RecordingState, lines_of, summary
 from neuro_assets.cli.session import Lab, console, open_lab, size_words, time_words
 from neuro_assets.outcomes import Outcome, PermanentFailure
 
 if TYPE_CHECKING:
     from neuro_assets.assets.inventory import OutputState
+    from neuro_assets.registry.index import Records
     from neuro_assets.registry.records import RecordingRecord
 
 COLOURS = {
@@ -93,8 +94,17 @@ def _selected(lab: Lab, wanted: Filter) -> dict[str, RecordingRecord]:
     records = lab.registry().all()
     if wanted.state is None:
         return {key: record for key, record in records.items() if wanted.admits(record)}
-    lines = lines_of(lab.store(), records, lab.steps(), _running(lab), wanted)
+    lines = _lines(lab, records, wanted)
     return {line.key: records[line.key] for line in lines}
+
+
+def _lines(lab: Lab, records: Records, wanted: Filter) -> Iterator[Line]:
+    from neuro_assets.assets.overview_lines import lines_of
+    from neuro_assets.store.opening import lab_memory
+
+    memory = lab_memory()
+    folder = memory.folder if memory else None
+    return lines_of(lab.store(), records, lab.steps(), _running(lab), wanted, folder)
 
 
 def _show_outputs(lab: Lab, records: Mapping[str, RecordingRecord], *, as_json: bool) -> bool:
@@ -117,7 +127,7 @@ def _show_overview(lab: Lab, wanted: Filter) -> bool:
         for key, reason in registry.damaged.items()
         if wanted.state in (None, RecordingState.DAMAGED)
     ]
-    lines += lines_of(lab.store(), records, lab.steps(), _running(lab), wanted)
+    lines += _lines(lab, records, wanted)
     _print_configuration(lab)
     if not records and not lines:
         _print_nothing(lab)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
-from neuro_assets.registry.keys import RecordIndex
+from neuro_assets.registry.index import RecordIndex, Records
 from neuro_assets.registry.log import FOLDER, Document, TransactionLog, merged
 from neuro_assets.registry.records import RecordingRecord, SessionInfo, as_table
 from neuro_assets.store import Store
@@ -83,12 +83,12 @@ class Registry:
             raise self._damaged(key)
         return index.records.get(key)
 
-    def all(self) -> Mapping[str, RecordingRecord]:
+    def all(self) -> Records:
         """Give all records that can be read; see `damaged` for the others.
 
         Returns
         -------
-        mapping
+        Records
             By key, sorted; a record is parsed when it is asked for.
         """
         return self.refresh().records.copy()

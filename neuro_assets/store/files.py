@@ -138,11 +138,10 @@ class StoreFiles:
     def read_pointer(self, asset: str, key: str, name: str) -> Pointer | None:
         """Read `current.json`, `failure.json` or a run's pointer; None where there is none."""
         path = f"{checked_name(asset, 'asset name')}/{checked_name(key, 'key')}/{name}"
-        found = self.read_json(path)
-        if found is None:
-            return None
         try:
-            return Pointer.model_validate(found)
+            return Pointer.model_validate_json(self.backend.read(path))
+        except FileNotFoundError:
+            return None
         except ValidationError as error:
             raise self.damaged(path) from error
 

@@ -1,27 +1,32 @@
-"""Reading the pointers of very many keys: one listing an asset instead of a miss for each key."""
+"""Reading the pointers of very many keys, without asking for what is not there."""
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import stat
 
+from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.store.backend import Backend
+
+FileState = tuple[int, int, int, int]
+"""Modification, change of the entry, inode, size: another one after every write."""
+
+UNCERTAIN: FileState = (0, 1 << 63, 0, 0)
+"""What is no plain file, or cannot be looked at: as if it changed after every look."""
 
 
 class ListedBackend:
-    """A backend for one look over all keys; what is stored later may be missed.
+    """Reads from a server for one look over all keys, after one listing an asset.
 
     Parameters
     ----------
     backend : Backend
-        Does everything else.
+        Where the files are; what is stored later may be missed.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._keys: dict[str, set[str]] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
 
     def read(self, path: str) -> bytes:
         """See `Backend.read`."""
@@ -30,11 +35,54 @@ class ListedBackend:
             self._keys[asset] = set(self._backend.names(asset))
         if rest.partition("/")[0] not in self._keys[asset]:
             raise FileNotFoundError(path)
-        root = self._backend.local_root
-        if root is None:
-            return self._backend.read(path)
+        return self._backend.read(path)
+
+
+class TracedBackend:
+    """Reads from a folder and remembers in which state each file was before it was read.
+
+    Parameters
+    ----------
+    backend : Backend
+        Of a folder. Nothing but reading is passed on, so that nothing escapes the trace.
+
+    Attributes
+    ----------
+    seen : dict of str to (FileState or None)
+        By path; None where there was no file. A path that stands here is not looked at again.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._root = str(backend.local_root)
+        self.seen: dict[str, FileState | None] = {}
+
+    def look(self, path: str) -> FileState | None:
+        """Tell the state of a file, and remember it."""
         try:
-            with open(f"{root}/{path}", "rb") as file:  # noqa: PTH123  a path object costs as much
+            found = os.stat(f"{self._root}/{path}")  # noqa: PTH116  a path object costs as much
+        except FileNotFoundError:
+            state = None
+        except OSError:
+            state = UNCERTAIN
+        else:
+            state = (found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size)
+            state = state if stat.S_ISREG(found.st_mode) else UNCERTAIN
+        self.seen[path] = state
+        return state
+
+    def read(self, path: str) -> bytes:
+        """See `Backend.read`."""
+        state = self.seen[path] if path in self.seen else self.look(path)
+        if state is None:
+            raise FileNotFoundError(path)
+        if state is UNCERTAIN:
+            raise PermanentFailure(
+                f"{path} in the store {self._backend.url} cannot be read as a file: restore it, or "
+                "remove it and run the recording again"
+            )
+        try:
+            with open(f"{self._root}/{path}", "rb") as file:  # noqa: PTH123
                 return file.read()
         except FileNotFoundError:
             raise

@@ -295,7 +295,7 @@ def version_of(
     algorithm_version: str,
     configuration: Mapping[str, Any] | bytes,
     inputs: Sequence[InputRef],
-    packages: Mapping[str, str] | None = None,
+    packages: Mapping[str, str] | bytes | None = None,
     *,
     key: str = "",
 ) -> str:
@@ -314,8 +314,8 @@ def version_of(
         What it reads. The digests of the contents count, versions and attempts do not: the same
         content made again changes nothing. A missing input is left out or has an empty digest;
         both give the same hash, and another one than with the input.
-    packages : mapping of str to str, optional
-        Releases of the packages that can change the result.
+    packages : mapping of str to str or bytes, optional
+        Releases of the packages that can change the result. Or their canonical JSON.
     key : str, optional
         For outputs whose content depends on the key itself; empty where keys share the result.
 
@@ -324,17 +324,17 @@ def version_of(
     str
         The first 16 hexadecimal digits of a SHA-256.
     """
-    parts: dict[str, Any] = {
-        "asset": asset,
+    parts = {
         "algorithm": algorithm_version,
+        "asset": asset,
         "configuration": configuration,
         "inputs": sorted([ref.asset, ref.digest] for ref in inputs if ref.digest),
-        "packages": packages or {},
         "key": key,
+        "packages": packages or {},
     }
     # Piece by piece, so that a caller with very many keys renders what they share only once.
     rendered = (
-        canonical(name) + b":" + (part if isinstance(part, bytes) else canonical(part))
-        for name, part in sorted(parts.items())
+        f'"{name}":'.encode() + (part if isinstance(part, bytes) else canonical(part))
+        for name, part in parts.items()
     )
     return hashlib.sha256(b"{" + b",".join(rendered) + b"}").hexdigest()[:16]

@@ -7,6 +7,7 @@ import io
 import logging
 import threading
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,7 @@ class Stored:
         """Folder of the files, relative to the store."""
         return self.manifest.stored_in or self.path
 
-    @property
+    @cached_property
     def ref(self) -> InputRef:
         """How a manifest names it as an input."""
         return InputRef(

@@ -11,8 +11,8 @@ from labs import SmallLab
 from typer.testing import CliRunner
 
 from neuro_assets.assets.inventory import OutputState
+from neuro_assets.assets.overview import line_of
 from neuro_assets.cli import app
-from neuro_assets.cli.overview import line_of
 from neuro_assets.formats.model import Identity, RawRecording, Stream
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.registry.metadata import RecordingMetadata, SessionMetadata
@@ -126,7 +126,7 @@ def test_an_unknown_recording_is_one_line(lab):
 
 
 def test_projects_filter_by_what_the_database_says():
-    from neuro_assets.cli.overview import Filter
+    from neuro_assets.assets.overview import Filter
 
     session = SessionMetadata.model_construct(projects=("ibl",))
     known = record(0).model_copy(

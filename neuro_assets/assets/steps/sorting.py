@@ -34,6 +34,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
 def _sorting(config: LabConfig, sorter: SorterChoice) -> StepSpec:
     parameters = sorter.sorting
     rule = config.step(BadChannelsParameters)
+    sortable = rule.model_dump(include=SORTABLE)
 
     @step(
         parameters,
@@ -50,10 +51,7 @@ def _sorting(config: LabConfig, sorter: SorterChoice) -> StepSpec:
         criteria=CRITERIA,
         packages=parameters.packages,
         pool=names.GPU_POOL if parameters.needs_gpu else names.HEAVY_POOL,
-        settings=lambda key: {
-            "selected": _selects(sorter, key),
-            **rule.model_dump(include=SORTABLE),
-        },
+        settings=lambda key: {"selected": _selects(sorter, key), **sortable},
     )
     def sorting(step: Step) -> StepResult:
         """Spike trains of one sorter set, as sample indices of the recording."""

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from neuro_assets.outcomes import Outcome
 
 if TYPE_CHECKING:
     from neuro_assets.assets.inventory import OutputState
-    from neuro_assets.assets.step import StepSpec
     from neuro_assets.registry.records import RecordingRecord
-    from neuro_assets.store import Store
-    from neuro_assets.store.backend import Backend
 
 
 class RecordingState(StrEnum):
@@ -51,6 +48,11 @@ class Filter:
     project: str = ""
     since: date | None = None
 
+    @property
+    def reads_records(self) -> bool:
+        """Whether the records decide, not the state alone."""
+        return bool(self.subject or self.project or self.since)
+
     def admits(self, record: RecordingRecord) -> bool:
         """Tell whether a record passes, whatever its state."""
         session = record.metadata.session if record.metadata else None
@@ -79,43 +81,6 @@ class Line:
     key: str
     state: RecordingState
     detail: str
-
-
-def lines_of(
-    store: Store,
-    records: Mapping[str, RecordingRecord],
-    steps: Sequence[StepSpec],
-    running: Mapping[str, Collection[str]],
-    wanted: Filter,
-) -> Iterator[Line]:
-    """Summarise recordings one after the other, so that a lab of any size fits into memory.
-
-    Parameters
-    ----------
-    store, records, steps, running
-        As in `neuro_assets.assets.inventory.inventory`; the store is used for nothing else.
-    wanted : Filter
-        Which recordings.
-
-    Yields
-    ------
-    Line
-        In the order of the records.
-    """
-    from neuro_assets.assets.inventory import inventory
-    from neuro_assets.outcomes import NeuroAssetsError
-    from neuro_assets.store.listing import ListedBackend
-
-    store.backend = cast("Backend", ListedBackend(store.backend))
-    for key, record in records.items():
-        if not wanted.admits(record):
-            continue
-        try:
-            line = line_of(record, inventory(store, {key: record}, steps, running))
-        except NeuroAssetsError as error:
-            line = Line(key, RecordingState.DAMAGED, str(error))
-        if wanted.state in (None, line.state):
-            yield line
 
 
 def line_of(record: RecordingRecord, states: Sequence[OutputState]) -> Line:
