@@ -12,6 +12,8 @@ KIND   := $(if $(filter 0,$(KILOSORT)),-without-gpl)
 STAMP  := $(VENV)/.installed$(KIND)
 LOCK   := $(VENV)/requirements$(KIND).lock
 PORT   ?= 3000
+# A file of tests goes to one worker; the longest begin (tests/conftest.py), not those of most tests.
+XDIST  := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 # Folder with lab.yaml: this one, or the demonstration's.
 LAB    ?= $(if $(wildcard lab.yaml),.,demo_lab)
 
@@ -48,10 +50,10 @@ up: setup  ## the Dagster UI on 127.0.0.1:$(PORT), sensors on
 	$(BIN)/neuro-assets --lab $(LAB) up --port $(PORT)
 
 test: setup  ## all tests that this machine can run
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest $(XDIST)
 
 test-fast: setup  ## the tests that take seconds
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile -m "not slow and not browser and not real"
+	$(BIN)/python -m pytest $(XDIST) -m "not slow and not browser and not real"
 
 lint: setup  ## style, types, layers
 	$(BIN)/ruff check .

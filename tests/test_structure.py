@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from functools import cache
 
 import grimp
@@ -48,3 +49,11 @@ def test_a_module_is_short_and_says_what_belongs_in_it():
 def test_no_circle_of_files():
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [{"b", "c"}]
     assert circles(imports()) == []
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """Pytest's import mode `prepend` takes the second for the first."""
+    files = sorted((REPOSITORY / "tests").rglob("*.py"))
+    own = [path.name for path in files if not (path.parent / "__init__.py").exists()]
+    assert len(own) > 80
+    assert {name for name, n in Counter(own).items() if n > 1} == set()

@@ -55,8 +55,9 @@ class AlyxLab:
         reprocess: bool = False,
         keys: int = 20,
         sources: str = "[]",
+        keep_events: bool = True,
     ) -> None:
-        self.folder, self.server = folder, server
+        self.folder, self.server, self.keep_events = folder, server, keep_events
         text = TEXT.format(
             url=server.url, more=more, reprocess=str(reprocess).lower(), keys=keys, sources=sources
         )
@@ -146,7 +147,7 @@ class AlyxLab:
         """One tick of discovery, `seconds` after the last; `until` is where it is killed."""
         self.server.advance(seconds)
         result = self.evaluate()
-        for event in result.asset_events or []:
+        for event in result.asset_events or [] if self.keep_events else []:
             self.lab.instance.report_runless_asset_event(event)
         if until == "events":
             return result

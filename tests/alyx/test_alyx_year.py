@@ -43,7 +43,7 @@ class LabYear(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.server = AlyxServer(now=BEGIN)
-        self.lab = AlyxLab(self.folder, self.server, reprocess=True, keys=100)
+        self.lab = AlyxLab(self.folder, self.server, reprocess=True, keys=100, keep_events=False)
         self.eids: list[str] = []
         self.ever_wanted: set[str] = set()
         self.versions: dict[Any, str] = {}
@@ -292,8 +292,15 @@ class LabYear(RuleBasedStateMachine):
         return row["subject"], (row["start_time"] or "")[:10], row["number"]
 
     def twins(self, eid: str) -> list[str]:
-        there = [other for other in self.eids if other in self.server.tables.sessions.rows]
-        return [o for o in there if o != eid and self.name(o) == self.name(eid)]
+        return [other for other in self.of_name()[self.name(eid)] if other != eid]
+
+    def of_name(self) -> dict[tuple[Any, ...], list[str]]:
+        """Sessions that are there, by subject, day and number."""
+        found = defaultdict(list)
+        for eid in self.eids:
+            if eid in self.server.tables.sessions.rows:
+                found[self.name(eid)].append(eid)
+        return found
 
     def is_wanted(self, eid: str) -> bool:
         return "p" in self.server.session(eid)["projects"]
@@ -316,19 +323,20 @@ class LabYear(RuleBasedStateMachine):
             by_probe[record.eid, record.label].append(key)
         there = [eid for eid in self.eids if eid in self.server.tables.sessions.rows]
         expected: set[str] = set()
+        names = self.of_name()
         for eid in there:
+            twins = [other for other in names[self.name(eid)] if other != eid]
             for probe in self.probes(eid):
-                expected |= self.compare_probe(eid, probe, by_probe, records)
+                expected |= self.compare_probe(eid, probe, twins, by_probe, records)
         for key, record in records.items():
             if key not in expected:
                 assert record.state in ("vanished", "held"), (key, record.state, record.reason)
             if record.eid not in there:
                 assert record.state in ("vanished", "held"), key
 
-    def compare_probe(self, eid, probe, by_probe, records) -> set[str]:
+    def compare_probe(self, eid, probe, twins, by_probe, records) -> set[str]:
         keys = by_probe[eid, probe]
         assert len(keys) <= 1, f"{eid} {probe} has keys {keys}"
-        twins = self.twins(eid)
         if not self.is_wanted(eid):
             assert all(records[key].state == "held" for key in keys), (eid, probe)
             return set(keys)

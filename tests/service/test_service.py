@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -33,6 +32,7 @@ from neuro_assets.service import (
     RunResult,
     child_process,
     daemon_alive,
+    execution,
     prepare_home,
     prepared_worker,
     supervisor,
@@ -382,39 +382,31 @@ def test_what_does_not_exist_is_named(
         assert instance.get_runs_count() == 0
 
 
-@pytest.mark.integration
-def test_the_words_of_the_worker_reach_the_person(lab: Path) -> None:
-    process = tools.start_execute(lab, "'chains', 'one'", "run.log")
-    assert process.wait() != 0
-    assert re.search("PermanentFailure: there is no job 'chains'", tools.log(lab, "run.log"))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_each_stop_signal_interrupts_and_is_given_back_as_it_was(number: signal.Signals) -> None:
+    """Also SIGINT where it is ignored, as in the background jobs of a shell; SIGHUP stays so."""
+    handler = signal.SIG_DFL if number is signal.SIGHUP else signal.SIG_IGN
+    before = signal.signal(number, handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), execution._interruptible():
+            signal.raise_signal(number)
+        assert signal.getsignal(number) is handler
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with execution._interruptible():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(number, before)
 
 
 @pytest.mark.integration
-def test_without_a_daemon_the_job_is_executed_for_one_key_and_a_selection(lab: Path) -> None:
-    (lab / "go").touch()
-    tags = {"neuro/force": "true"}
-    process = tools.start_execute(lab, f"'chain', 'one', {tags}, ['first']", "run.log")
-    assert process.wait() == 0
-    (run,) = runs(lab)
-    assert result_of(lab, "run.log")[1:] == [run.run_id, "SUCCESS", "False"]
-    assert run.tags["dagster/partition"] == "one"
-    assert run.tags["neuro/force"] == "true"
-    assert len(tools.lines(lab, "first")) == 1
-    assert tools.lines(lab, "slow") == []
-    with dg.DagsterInstance.from_config(str(lab / ".dagster_home")) as instance:
-        done = instance.get_materialized_partitions(dg.AssetKey("first"))
-    assert done == {"one"}
-
-
-@pytest.mark.integration
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_cleans_up_and_is_cancelled(lab: Path, number: signal.Signals) -> None:
-    """Also as a background job of a shell, which has SIGINT ignored."""
+def test_an_interrupted_run_cleans_up_and_is_cancelled(lab: Path) -> None:
+    """Here a background job of a shell, which has SIGINT ignored."""
     process = tools.start_execute(lab, "'chain', 'one'", "run.log", shell=True)
     tools.until(lambda: tools.lines(lab, "slow"), "the step in progress")
     assert len(slots(lab)) == 1
     members = tools.family(process.pid)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     assert process.wait() == 0
     assert result_of(lab, "run.log")[2] == "CANCELED"
     (run,) = runs(lab)
@@ -448,7 +440,8 @@ def test_after_a_killed_command_the_next_one_frees_the_slot_and_succeeds(lab: Pa
 def test_two_commands_in_one_home_take_turns_and_a_lost_command_ends_its_run(lab: Path) -> None:
     first = tools.start_execute(lab, "'chain', 'one'", "first.log")
     (slow,) = tools.until(lambda: tools.lines(lab, "slow"), "the step in progress")
-    second = tools.start_execute(lab, "'chain', 'one', selection=['first']", "second.log")
+    tags = {"neuro/force": "true"}
+    second = tools.start_execute(lab, f"'chain', 'one', {tags}, ['first']", "second.log")
     tools.until(lambda: "waiting for its end" in tools.log(lab, "second.log"), "the second waits")
     assert len(runs(lab)) == 1
     # Only the command, not what it started: nothing of its run goes on.
@@ -456,7 +449,15 @@ def test_two_commands_in_one_home_take_turns_and_a_lost_command_ends_its_run(lab
     first.kill()
     first.wait()
     assert second.wait() == 0
-    assert result_of(lab, "second.log")[2] == "SUCCESS"
+    # Without a daemon the command executes the job itself: one key, what was selected, its tags.
+    (mine,) = [run for run in runs(lab) if run.run_id != slow["run"]]
+    assert result_of(lab, "second.log")[1:] == [mine.run_id, "SUCCESS", "False"]
+    assert (mine.tags["dagster/partition"], mine.tags["neuro/force"]) == ("one", "true")
+    assert [x["run"] for x in tools.lines(lab, "first")] == [slow["run"], mine.run_id]
+    assert len(tools.lines(lab, "slow")) == 1
+    with dg.DagsterInstance.from_config(str(lab / ".dagster_home")) as instance:
+        (made,) = instance.fetch_materializations(dg.AssetKey("first"), limit=1).records
+    assert (made.run_id, made.partition_key) == (mine.run_id, "one")
     assert not step.is_running() or step.status() == psutil.STATUS_ZOMBIE
     assert len(tools.lines(lab, "slow_cleaned")) == 1
     states = {run.run_id: run.status.value for run in runs(lab)}
@@ -467,6 +468,7 @@ def test_two_commands_in_one_home_take_turns_and_a_lost_command_ends_its_run(lab
 def test_one_worker_executes_one_run_after_the_other(lab: Path) -> None:
     """Each sees the configuration as it is at its start; one that is refused costs no worker."""
     code = f"""
+from neuro_assets.outcomes import PermanentFailure
 lab = Path({str(lab)!r})
 with prepared_worker(lab, {tools.LOCATION}) as worker:
     for number, job in enumerate(['texts_forked', 'no_such_job', 'texts_forked']):
@@ -475,12 +477,14 @@ with prepared_worker(lab, {tools.LOCATION}) as worker:
             r = execute(job, selection=['text_before'], workdir=lab, location={tools.LOCATION},
                         worker=worker)
             print('RESULT', r.run_id, r.status)
-        except Exception as error:
+        except PermanentFailure as error:
             print('REFUSED', error)
 """
     assert tools.start(lab, code, "run.log").wait() == 0
     results = [x.split() for x in tools.log(lab, "run.log").splitlines()]
     assert [r[0] for r in results] == ["RESULT", "REFUSED", "RESULT"]
+    # The words of the worker reach the person.
+    assert "there is no job 'no_such_job'" in tools.log(lab, "run.log")
     assert [t["text"] for t in tools.lines(lab, "text")] == ["number: 0", "number: 2"]
     workers = {claimed_by(run) for run in runs(lab)}
     assert len(workers) == 1
