@@ -20,6 +20,7 @@ from urllib3.exceptions import LocationParseError, NameResolutionError
 
 from neuro_assets.alyx.responses import MEND_URL, RetryableError, shortened
 from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.store.errors import causes
 
 MAX_BYTES = 1 << 28
 """Largest response that is read: 1,000 datasets are 1.3 MB, so only a wrong URL gives more."""
@@ -176,28 +177,19 @@ class HttpSession:
         """Give what a failed exchange means."""
         if isinstance(error, _BAD_ADDRESS):
             return PermanentFailure(f"{url} is no address ({type(error).__name__}): {MEND_URL}")
-        causes = _causes(error)
-        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        chain = causes(error)
+        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in chain):
             return PermanentFailure(
                 f"the certificate of {url} is not trusted: {MEND_URL}, or name the file of the "
                 "authority that signed it in the environment variable REQUESTS_CA_BUNDLE"
             )
-        last = shortened(str(causes[-1]), 120) or type(causes[-1]).__name__
+        last = shortened(str(chain[-1]), 120) or type(chain[-1]).__name__
         message = f"broke the connection off ({last})"
         for kind, known in (
             (TimeoutError, f"hangs: silent for {self._timeout_s:.3g} s"),
             (ConnectionRefusedError, "refuses the connection: nothing listens there"),
             (NameResolutionError, "does not resolve: no such host, or no name server"),
         ):
-            if any(isinstance(cause, kind) for cause in causes):
+            if any(isinstance(cause, kind) for cause in chain):
                 message = known
         return RetryableError(message, may_be_done=self._adapter.has_connected)
-
-
-def _causes(error: BaseException | None) -> list[BaseException]:
-    """List what led to an error, the error itself first."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found

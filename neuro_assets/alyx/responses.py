@@ -115,7 +115,7 @@ class Request:
     def names_a_row_badly(self) -> bool:
         """Whether one row is requested by a name that is no uuid."""
         parts = urlsplit(self.path).path.strip("/").split("/")
-        return len(parts) > 1 and not _is_uuid(parts[-1])
+        return len(parts) > 1 and not is_uuid(parts[-1])
 
     def not_alyx(self, found: str) -> str:
         """Write that something else than Alyx answered, with what to do; `found`: what came."""
@@ -295,7 +295,8 @@ def shortened(text: str, most: int = _MAX_MESSAGE) -> str:
     return line if len(line) <= most else f"{line[:most]}..."
 
 
-def _is_uuid(text: str) -> bool:
+def is_uuid(text: str) -> bool:
+    """Tell whether a text is the name of a row."""
     try:
         UUID(text)
     except ValueError:

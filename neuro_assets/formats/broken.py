@@ -131,3 +131,33 @@ def read_text(path: Path, most: int) -> str:
         raise Broken("meta_missing", f"{path.name} is not there; copy it from the rig") from None
     except PermissionError:
         raise Broken("unreadable", f"no permission to read {path.name}; grant it") from None
+
+
+def file_failure(error: OSError, path: Path, folder: Path) -> PermanentFailure | TransientFailure:
+    """Say what it means that a described file cannot be read.
+
+    Parameters
+    ----------
+    error : OSError
+        What the system said.
+    path : Path
+        The file.
+    folder : Path
+        The session folder, to tell a vanished mount from a missing file.
+
+    Returns
+    -------
+    PermanentFailure or TransientFailure
+        To be raised.
+    """
+    if isinstance(error, PermissionError):
+        return PermanentFailure(f"no permission to read {path}; grant it")
+    if not isinstance(error, FileNotFoundError):
+        return TransientFailure(
+            f"cannot read {path} ({error.strerror or error}); is the disk mounted?"
+        )
+    if folder.is_dir():
+        return PermanentFailure(f"{path} is missing; restore it, or remove the session")
+    return TransientFailure(
+        f"{folder} is not there; is its disk mounted? If it was moved, let it be discovered again"
+    )

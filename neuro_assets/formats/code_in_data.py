@@ -17,40 +17,14 @@ from typing import Any, BinaryIO
 
 from neuro_assets.outcomes import PermanentFailure
 
-SAFE_CODECS = frozenset(
-    [
-        "adler32",
-        "astype",
-        "base64",
-        "bitround",
-        "blosc",
-        "bz2",
-        "categorize",
-        "crc32",
-        "crc32c",
-        "delta",
-        "fixedscaleoffset",
-        "flac",
-        "fletcher32",
-        "gzip",
-        "jenkins_lookup3",
-        "json",
-        "json2",
-        "lz4",
-        "lzma",
-        "packbits",
-        "pcodec",
-        "quantize",
-        "shuffle",
-        "vlen-array",
-        "vlen-bytes",
-        "vlen-utf8",
-        "wavpack",
-        "zfpy",
-        "zlib",
-        "zstd",
-    ]
-)
+# fmt: off
+SAFE_CODECS = frozenset([
+    "adler32", "astype", "base64", "bitround", "blosc", "bz2", "categorize", "crc32", "crc32c",
+    "delta", "fixedscaleoffset", "flac", "fletcher32", "gzip", "jenkins_lookup3", "json", "json2",
+    "lz4", "lzma", "packbits", "pcodec", "quantize", "shuffle", "vlen-array", "vlen-bytes",
+    "vlen-utf8", "wavpack", "zfpy", "zlib", "zstd",
+])
+# fmt: on
 """Codecs that only compute; `pickle` runs what it finds, and of others nothing is known."""
 
 _PICKLES = frozenset({".pkl", ".pickle", ".joblib", ".pt", ".pth"})

@@ -14,7 +14,11 @@ from typing import Any
 from pydantic import JsonValue
 
 from neuro_assets.formats.model import Frozen, Problem, RawRecording
+from neuro_assets.formats.opening import open_raw
 from neuro_assets.formats.options import ReaderEntry
+from neuro_assets.formats.readiness import what_is_missing
+from neuro_assets.formats.scan import scan_listing
+from neuro_assets.formats.versions import raw_version
 from neuro_assets.formats.walk import Listing
 
 RECORDING = "recording"
@@ -117,22 +121,8 @@ def of_session() -> list[Modality]:
 
 
 def _scan_recordings(folder: Path, listing: Listing, readers: Sequence[ReaderEntry]) -> Found:
-    from neuro_assets.formats.scan import scan_listing
-
     scan = scan_listing(folder, listing, readers)
     return Found(scan.recordings, scan.problems)
-
-
-def _version_of_recording(item: RawRecording, folder: Path, *, use_file_hash: bool = False) -> str:
-    from neuro_assets.formats.versions import raw_version
-
-    return raw_version(item, folder, use_file_hash=use_file_hash)
-
-
-def _missing_of_recording(item: RawRecording, folder: Path) -> tuple[str, ...]:
-    from neuro_assets.formats.readiness import what_is_missing
-
-    return what_is_missing(item, folder)
 
 
 def _files_of_recording(item: RawRecording) -> tuple[str, ...]:
@@ -140,12 +130,6 @@ def _files_of_recording(item: RawRecording) -> tuple[str, ...]:
     # mtscomp's table of chunks stands beside the compressed file.
     every += [f"{p.removesuffix('.cbin')}.ch" for p in every if p.endswith(".cbin")]
     return tuple(dict.fromkeys(every))
-
-
-def _open_recording(item: RawRecording, folder: Path, **options: Any) -> Any:
-    from neuro_assets.formats.opening import open_raw
-
-    return open_raw(item, folder, **options)
 
 
 def _shown_of_recording(item: RawRecording) -> dict[str, Any]:
@@ -167,10 +151,10 @@ MODALITIES: dict[str, Modality] = {
         kinds=frozenset({"binary"}),
         scan=_scan_recordings,
         identify=lambda item: item.identity,
-        version=_version_of_recording,
-        ready=_missing_of_recording,
+        version=raw_version,
+        ready=what_is_missing,
         files=_files_of_recording,
-        open=_open_recording,
+        open=open_raw,
         shown=_shown_of_recording,
     ),
 }

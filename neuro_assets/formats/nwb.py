@@ -240,15 +240,13 @@ def _recordings(
         if reason is not None:
             problems.append(reason.at(found.path))
             continue
-        streams = {"wideband": _stream("wideband", found, wide[0])}
-        if len(lf) == 1:
-            streams["lf"] = _stream("lf", found, lf[0])
+        bands = {"wideband": wide[0]} | ({"lf": lf[0]} if len(lf) == 1 else {})
         recordings.append(
             RawRecording(
                 format="nwb",
                 probe=str(ProbeName(number)),
                 qualifier=f"n{earlier + 1}" if earlier else "",
-                streams=streams,
+                streams={name: _stream(name, found, one) for name, one in bands.items()},
                 identity=Identity(
                     probe_serial=f"{identifier}/{wide[0].name}" if identifier else None,
                     created=created,
@@ -259,16 +257,10 @@ def _recordings(
                 ),
                 probe_model=wide[0].devices[0] if wide[0].devices else "",
                 reader="nwb",
-                reader_options={
-                    name: one.path for name, one in (("wideband", wide[0]), *_pairs("lf", lf))
-                },
+                reader_options={name: one.path for name, one in bands.items()},
             )
         )
     return recordings
-
-
-def _pairs(name: str, series: list[Series]) -> list[tuple[str, Series]]:
-    return [(name, series[0])] if len(series) == 1 else []
 
 
 def _unusable(wide: list[Series]) -> Broken | None:

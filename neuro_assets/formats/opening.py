@@ -11,9 +11,10 @@ from pathlib import Path
 
 from neuro_assets.formats import registry
 from neuro_assets.formats.bands import OFFSET
+from neuro_assets.formats.broken import file_failure
 from neuro_assets.formats.model import RawRecording, Stream
 from neuro_assets.formats.stream import RawStream
-from neuro_assets.outcomes import PermanentFailure, TransientFailure
+from neuro_assets.outcomes import PermanentFailure
 
 AUXILIARY = ("nidq", "obx")
 """Boards that were recorded beside the probe; opened only when they are asked for."""
@@ -80,29 +81,12 @@ def check_files(stream: Stream, folder: Path) -> None:
         When the folder is not there or the file system answers with an error.
     """
     for i, name in enumerate((*stream.files, *stream.metas)):
-        size = _size(folder, name)
+        try:
+            size = (folder / name).stat().st_size
+        except OSError as error:
+            raise file_failure(error, folder / name, folder) from error
         if i < len(stream.sizes) and size != stream.sizes[i]:
             raise PermanentFailure(
                 f"{folder / name} was changed: it has {size} bytes and had {stream.sizes[i]} when "
                 "it was registered; restore it, or let the session be discovered again"
             )
-
-
-def _size(folder: Path, name: str) -> int:
-    try:
-        return (folder / name).stat().st_size
-    except FileNotFoundError:
-        if not folder.is_dir():
-            raise TransientFailure(
-                f"{folder} is not there; is its disk mounted? If it was moved, let it be "
-                "discovered again"
-            ) from None
-        raise PermanentFailure(
-            f"{folder / name} is missing; restore it, or remove the session"
-        ) from None
-    except PermissionError:
-        raise PermanentFailure(f"no permission to read {folder / name}; grant it") from None
-    except OSError as error:
-        raise TransientFailure(
-            f"cannot read {folder / name} ({error.strerror or error}); is the file server there?"
-        ) from error

@@ -6,10 +6,12 @@ Finding and describing them; the opening itself is shared with `generic_open`.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
+from fsspec.utils import glob_translate
 
 from neuro_assets.formats.broken import Broken, contained
 from neuro_assets.formats.generic_open import (
@@ -71,30 +73,10 @@ def scan_readers(
 def _matches(entry: ReaderEntry, listing: Listing) -> list[str]:
     """Files and folders that match, in natural order."""
     names = [found.path for found in listing.files] + listing.folders
-    # A leading `**/` also matches the top folder, as in every shell.
-    patterns = [entry.glob] + ([entry.glob[3:]] if entry.glob.startswith("**/") else [])
-    found = {name for name in names for pattern in patterns if _match(name, pattern)}
-    return sorted(found, key=natural_key)
-
-
-def _match(name: str, pattern: str) -> bool:
-    path, parts = PurePosixPath(name), pattern.split("/")
-    if "**" in parts:
-        return _match_parts(list(path.parts), parts)
-    return len(path.parts) == len(parts) and path.match(pattern)
-
-
-def _match_parts(names: list[str], pattern: list[str]) -> bool:
-    """Match with `**` for any number of folders (pathlib knows it only from Python 3.13 on)."""
-    if not pattern:
-        return not names
-    if pattern[0] == "**":
-        return any(_match_parts(names[i:], pattern[1:]) for i in range(len(names) + 1))
-    return (
-        bool(names)
-        and PurePosixPath(names[0]).match(pattern[0])
-        and _match_parts(names[1:], pattern[1:])
-    )
+    # `**` stands for folders only as a whole part; fsspec refuses it elsewhere.
+    whole = re.sub(r"(?<=[^/])\*\*+|\*\*+(?=[^/])", "*", entry.glob)
+    pattern = re.compile(glob_translate(whole))
+    return sorted((name for name in names if pattern.match(name)), key=natural_key)
 
 
 def _files_of(matches: list[str], listing: Listing) -> set[str]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from neuro_assets.formats.broken import Broken
+from neuro_assets.formats.broken import Broken, file_failure
 from neuro_assets.formats.model import RawRecording, Stream
 from neuro_assets.formats.spikeglx.meta import SpikeGLXMeta
 from neuro_assets.formats.walk import Listing
-from neuro_assets.outcomes import TransientFailure
 
 FLAG = "raw_session.flag"
 """IBL's acquisition computers touch this last."""
@@ -118,7 +117,5 @@ def _ends_in_zeros(path: Path) -> bool:
     except (FileNotFoundError, PermissionError):
         return False  # said elsewhere, by name
     except OSError as error:
-        raise TransientFailure(
-            f"cannot read {path} ({error.strerror or error}); is the file server there?"
-        ) from error
+        raise file_failure(error, path, path.parent) from error
     return bool(tail) and not any(tail)

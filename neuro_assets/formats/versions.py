@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from neuro_assets.formats.broken import file_failure
 from neuro_assets.formats.model import RawRecording, Stream
-from neuro_assets.outcomes import PermanentFailure, TransientFailure
 
 BLOCK = 1 << 20
 """Bytes of one sample of a file."""
@@ -121,7 +121,7 @@ def sampled_hash(path: Path, size: int, folder: Path) -> str:
                 file.seek(start)
                 digest.update(file.read(BLOCK))
     except OSError as error:
-        raise _failure(error, path, folder) from error
+        raise file_failure(error, path, folder) from error
     return digest.hexdigest()
 
 
@@ -129,7 +129,7 @@ def _stat(path: Path, folder: Path) -> tuple[int, int]:
     try:
         stat = path.stat()
     except OSError as error:
-        raise _failure(error, path, folder) from error
+        raise file_failure(error, path, folder) from error
     return stat.st_size, stat.st_mtime_ns
 
 
@@ -144,14 +144,6 @@ def _add_file(digest: hashlib._Hash, path: Path, folder: Path) -> None:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise _failure(error, path, folder) from error
+        raise file_failure(error, path, folder) from error
     digest.update(len(data).to_bytes(8, "big"))
     digest.update(data)
-
-
-def _failure(error: OSError, path: Path, folder: Path) -> PermanentFailure | TransientFailure:
-    if isinstance(error, PermissionError):
-        return PermanentFailure(f"no permission to read {path}; grant it")
-    if isinstance(error, FileNotFoundError) and folder.is_dir():
-        return PermanentFailure(f"{path} is missing; restore it, or remove the session")
-    return TransientFailure(f"cannot read {path} ({error.strerror or error}); is the disk mounted?")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -90,14 +91,12 @@ def list_files(folder: Path) -> Listing:
         When the folder is not there, or the file system answers with an error other
         than a missing permission (a mount that vanished).
     """
-    listing = Listing()
-    seen: set[tuple[int, int]] = set()
-    links: list[tuple[str, int]] = []
-    _walk(folder, "", 0, listing, seen, links)
+    walk = _Walk(folder)
+    walk.below("", 0)
     # Links come last so that a real path is preferred to one through a link.
-    while links:
-        path, depth = links.pop(0)
-        _follow(folder, path, depth, listing, seen, links)
+    while walk.links:
+        walk.follow(*walk.links.pop(0))
+    listing = walk.listing
     listing.files.sort(key=lambda found: natural_key(found.path))
     listing.folders.sort(key=natural_key)
     return listing
@@ -116,17 +115,9 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     tuple
         Alternating text and numbers.
     """
-    parts: list[tuple[int, int, str]] = []
-    digits = ""
-    for char in text + "\0":
-        if char.isascii() and char.isdigit():
-            digits += char
-            continue
-        if digits:
-            parts.append((0, int(digits), ""))
-            digits = ""
-        parts.append((1, 0, char))
-    return tuple(parts)
+    # Every second part is a number. The end comes behind all numbers: `t1` before `t`.
+    parts = re.split("([0-9]+)", text + "\0")
+    return tuple((0, int(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(parts))
 
 
 def scan_folder(folder: Path) -> list[os.DirEntry[str]]:
@@ -161,126 +152,88 @@ def scan_folder(folder: Path) -> list[os.DirEntry[str]]:
     return sorted(found, key=lambda entry: entry.name)
 
 
-def _walk(
-    root: Path,
-    below: str,
-    depth: int,
-    listing: Listing,
-    seen: set[tuple[int, int]],
-    links: list[tuple[str, int]],
-) -> None:
-    """List one folder and those below it; symbolic links are only noted."""
-    entries = _entries(root, below, listing)
-    if entries is None:
-        return
-    for entry in entries:
-        path = f"{below}/{entry.name}" if below else entry.name
-        if not _is_writable_as_json(entry.name):
-            listing.problems.append(
-                Problem(
-                    kind="odd_name",
-                    path=path.encode("utf-8", "backslashreplace").decode(),
-                    detail="the name is not valid UTF-8; rename the file",
-                )
-            )
-        elif entry.is_symlink():
-            links.append((path, depth))
-        elif entry.is_dir(follow_symlinks=False):
-            _enter(root, path, depth + 1, listing, seen, links, _stat(entry))
+@dataclass
+class _Walk:
+    """What was found so far below one folder; symbolic links are only noted."""
+
+    root: Path
+    listing: Listing = field(default_factory=Listing)
+    seen: set[tuple[int, int]] = field(default_factory=set)
+    links: list[tuple[str, int]] = field(default_factory=list)
+
+    def below(self, folder: str, depth: int) -> None:
+        for entry in self._entries(folder):
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if not _is_writable_as_json(entry.name):
+                shown = path.encode("utf-8", "backslashreplace").decode()
+                self._report("odd_name", shown, "the name is not valid UTF-8; rename the file")
+            elif entry.is_symlink():
+                self.links.append((path, depth))
+            elif entry.is_dir(follow_symlinks=False):
+                self._enter(path, depth + 1, _stat(entry))
+            else:
+                self._add_file(path, _stat(entry))
+
+    def follow(self, path: str, depth: int) -> None:
+        """List what a symbolic link points to, unless that was listed already."""
+        target = self.root / path
+        stat, top = _stat(target), _stat(self.root)
+        if stat is None:
+            detail = "the link's target is not there; mount its disk or remove the link"
+            self._report("dangling_link", path, detail)
+        elif top is not None and _inode(stat) == _inode(top):
+            return
+        elif target.is_dir():
+            self._enter(path, depth + 1, stat)
+        elif _inode(stat) not in self.seen:
+            self._add_file(path, stat)
+
+    def _enter(self, path: str, depth: int, stat: os.stat_result | None) -> None:
+        """Go into a folder that was not seen before."""
+        if stat is None or _inode(stat) in self.seen:
+            return
+        if depth > MAX_DEPTH:
+            detail = f"more than {MAX_DEPTH} folders deep; move the recording up"
+            self._report("too_deep", path, detail)
+            return
+        self.seen.add(_inode(stat))
+        self.listing.folders.append(path)
+        self.below(path, depth)
+
+    def _add_file(self, path: str, stat: os.stat_result | None) -> None:
+        if stat is None:
+            return  # removed between listing and stat: as if it had never been there
+        self.seen.add(_inode(stat))
+        if S_ISREG(stat.st_mode):
+            self.listing.files.append(FoundFile(path, stat.st_size, stat.st_mtime_ns))
         else:
-            _add_file(path, _stat(entry), listing, seen)
+            # Reading a pipe waits for ever, a device has no end.
+            self._report("not_a_file", path, "a pipe, socket or device; remove it")
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        """Entries of a folder; none, and a problem, where it may not be read."""
+        try:
+            return scan_folder(self.root / folder)
+        except PermissionError:
+            if not folder:
+                raise UnreadableFolder(
+                    f"no permission to list {self.root}; grant it, then retry"
+                ) from None
+            detail = "no permission to list the folder; grant it to the user of this service"
+            self._report("unreadable", folder, detail)
+        except (FileNotFoundError, NotADirectoryError):
+            if not folder:
+                raise TransientFailure(
+                    f"{self.root} is not there or not a folder; is its disk mounted?"
+                ) from None
+        return []
+
+    def _report(self, kind: str, path: str, detail: str) -> None:
+        self.listing.problems.append(Problem(kind=kind, path=path, detail=detail))
 
 
-def _enter(
-    root: Path,
-    path: str,
-    depth: int,
-    listing: Listing,
-    seen: set[tuple[int, int]],
-    links: list[tuple[str, int]],
-    stat: os.stat_result | None,
-) -> None:
-    """Go into a folder that was not seen before."""
-    if stat is None or (stat.st_dev, stat.st_ino) in seen:
-        return
-    if depth > MAX_DEPTH:
-        listing.problems.append(
-            Problem(
-                kind="too_deep",
-                path=path,
-                detail=f"more than {MAX_DEPTH} folders deep; move the recording up",
-            )
-        )
-        return
-    seen.add((stat.st_dev, stat.st_ino))
-    listing.folders.append(path)
-    _walk(root, path, depth, listing, seen, links)
-
-
-def _follow(
-    root: Path,
-    path: str,
-    depth: int,
-    listing: Listing,
-    seen: set[tuple[int, int]],
-    links: list[tuple[str, int]],
-) -> None:
-    """List what a symbolic link points to, unless that was listed already."""
-    target = root / path
-    stat = _stat(target)
-    if stat is None:
-        listing.problems.append(
-            Problem(
-                kind="dangling_link",
-                path=path,
-                detail="the link's target is not there; mount its disk or remove the link",
-            )
-        )
-        return
-    top = _stat(root)
-    if top is not None and (stat.st_dev, stat.st_ino) == (top.st_dev, top.st_ino):
-        return
-    if target.is_dir():
-        _enter(root, path, depth + 1, listing, seen, links, stat)
-    elif (stat.st_dev, stat.st_ino) not in seen:
-        _add_file(path, stat, listing, seen)
-
-
-def _add_file(
-    path: str, stat: os.stat_result | None, listing: Listing, seen: set[tuple[int, int]]
-) -> None:
-    if stat is None:
-        return  # removed between listing and stat: as if it had never been there
-    seen.add((stat.st_dev, stat.st_ino))
-    if not S_ISREG(stat.st_mode):
-        # Reading a pipe waits for ever, a device has no end.
-        listing.problems.append(
-            Problem(kind="not_a_file", path=path, detail="a pipe, socket or device; remove it")
-        )
-        return
-    listing.files.append(FoundFile(path, stat.st_size, stat.st_mtime_ns))
-
-
-def _entries(root: Path, below: str, listing: Listing) -> list[os.DirEntry[str]] | None:
-    """Entries of a folder; None, and a problem, where it may not be read."""
-    try:
-        return scan_folder(root / below)
-    except PermissionError:
-        if not below:
-            raise UnreadableFolder(f"no permission to list {root}; grant it, then retry") from None
-        listing.problems.append(
-            Problem(
-                kind="unreadable",
-                path=below,
-                detail="no permission to list the folder; grant it to the user of this service",
-            )
-        )
-    except (FileNotFoundError, NotADirectoryError):
-        if not below:
-            raise TransientFailure(
-                f"{root} is not there or not a folder; is its disk mounted?"
-            ) from None
-    return None
+def _inode(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_dev, stat.st_ino
 
 
 def _stat(path: Path | os.DirEntry[str]) -> os.stat_result | None:

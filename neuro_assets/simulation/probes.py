@@ -216,13 +216,8 @@ def saved_subset(probe: SimulatedProbe, band: str) -> str:
     n_lf = READOUT if probe.kind.has_lf else 0
     base = READOUT if band == "lf" else 0
     numbers = [*(probe.readout + base).tolist(), READOUT + n_lf]
-    ranges: list[list[int]] = []
-    for number in numbers:
-        if ranges and number == ranges[-1][1] + 1:
-            ranges[-1][1] = number
-        else:
-            ranges.append([number, number])
-    return ",".join(str(a) if a == b else f"{a}:{b}" for a, b in ranges)
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
+    return ",".join(f"{run[0]}:{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def geometry_map(probe: SimulatedProbe) -> str:

@@ -9,7 +9,6 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import numpy as np
@@ -44,25 +43,17 @@ class BinaryWriter:
     def __init__(self, path: Path, n_channels: int) -> None:
         self.path, self.n_channels, self.n_bytes = path, n_channels, 0
         self._hash = hashlib.sha1(usedforsecurity=False)
-        self._file: BinaryIO | None = None
+        self._file: BinaryIO
 
     def __enter__(self) -> Self:
         self._file = self.path.open("wb")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def write(self, samples: np.ndarray) -> None:
         """Append int16 samples of shape (n, n_channels)."""
-        if self._file is None:
-            raise ValueError(f"{self.path.name} is not open")
         data = np.ascontiguousarray(samples, dtype="<i2").data.cast("B")
         self._hash.update(data)
         self._file.write(data)
@@ -191,38 +182,16 @@ def imec_meta(
         "acqApLfSy": f"{READOUT},{n_lf},1",
         "imAiRangeMax": kind.range_v,
         "imAiRangeMin": -kind.range_v,
-        "imAnyChanFullBand": not kind.has_lf,
-        "imCalibrated": True,
         "imChan0apGain": kind.ap_gain,
-        "imDatApi": "3.62",
-        "imDatBs_fw": "2.0.169",
-        "imDatBsc_fw": "3.2.189",
-        "imDatBsc_hw": "2.1",
-        "imDatBsc_pn": "NP2_QBSC_00",
-        "imDatBsc_sn": 175,
-        "imDatFx_hw": "4.13",
-        "imDatFx_pn": "NP2_FLEX_0",
-        "imDatFx_sn": 0,
-        "imDatHs_hw": "5.1",
-        "imDatHs_pn": "NP2_HS_30",
-        "imDatHs_sn": 700 + number,
-        "imDatPrb_dock": 1,
         "imDatPrb_pn": kind.part_number,
         "imDatPrb_port": 1 + number % 4,
         "imDatPrb_slot": 2 + number // 4,
         "imDatPrb_sn": serial,
         "imDatPrb_type": kind.type_code,
-        "imIsSvyRun": False,
-        "imLEDEnable": False,
         "imMaxInt": kind.max_int,
         "imSampRate": LF_HZ if band == "lf" else AP_HZ,
-        "imStdby": "",
-        "imTrgRising": True,
-        "imTrgSource": 0,
-        "imroFile": "",
         "snsApLfSy": ",".join(str(c) for c in counts),
         "snsSaveChanSubset": saved_subset(probe, band),
-        "syncImInputSlot": 2,
         "typeThis": "imec",
         "~imroTbl": imro_table(kind),
         "~snsChanMap": channel_map(probe, band),
@@ -255,20 +224,12 @@ def nidq_meta(writer: BinaryWriter, identity: FileIdentity, sync_bit: int) -> di
         "acqMnMaXaDw": "0,0,2,1",
         "niAiRangeMax": RANGE_NI_V,
         "niAiRangeMin": -RANGE_NI_V,
-        "niAiTermination": "Default",
-        "niClockLine1": "Internal",
-        "niClockSource": "PXI1Slot3_Internal : 30000.000000",
-        "niDev1": "PXI1Slot3",
-        "niDev1ProductName": "PXIe-6341",
         "niMAChans1": "",
         "niMAGain": 1,
         "niMaxInt": 32768,
         "niMNChans1": "",
         "niMNGain": 200,
-        "niMuxFactor": 1,
         "niSampRate": NIDQ_HZ,
-        "niStartEnable": False,
-        "niStartLine": "PXI1Slot3/port0/line0",
         "niXAChans1": "0:1",
         "niXDBytes1": 1,
         "niXDChans1": "0:7",

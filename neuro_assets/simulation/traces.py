@@ -209,7 +209,7 @@ class ProbeSimulation:
         block = np.pad(background.next(8 * LF_HZ), ((lfp.HALF_TAPS - 1, lfp.HALF_TAPS), (0, 0)))
         fine = lfp.upsample(block, lfp.interpolation_kernel())
         if self.plan.probe.kind.has_lf:
-            fine = _first_order(fine, np.zeros((1, 1)))[0]
+            fine = _first_order(fine)[0]
         variance = float(np.var(sosfiltfilt(high_pass(), fine, axis=0)[AP_HZ:-AP_HZ]))
         return variance * np.sum(self.mixing.weights[lfp.N_SHARED :] ** 2, axis=0)
 
@@ -271,20 +271,15 @@ def _peak(footprint: Footprint) -> int:
     return int(footprint.channels[np.argmin(middle.min(axis=0))])
 
 
-def _first_order(traces: FloatArray, state: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """High-pass of a Neuropixels 1.0 AP band: first order at 300 Hz."""
-    from scipy.signal import butter, lfilter
+def _first_order(
+    traces: FloatArray, state: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """High-pass of a Neuropixels 1.0 AP band: first order at 300 Hz, settled on the first value."""
+    from scipy.signal import butter, lfilter, lfilter_zi
 
     b, a = butter(1, AP_CORNER_HZ, btype="highpass", fs=AP_HZ)
+    state = lfilter_zi(b, a)[:, None] * traces[:1] if state is None else state
     return lfilter(b, a, traces, axis=0, zi=state)
-
-
-def _step_gain() -> float:
-    """First output of the first-order filter for a unit step."""
-    from scipy.signal import butter
-
-    b, _ = butter(1, AP_CORNER_HZ, btype="highpass", fs=AP_HZ)
-    return float(b[0])
 
 
 class _FieldPotential:
@@ -300,8 +295,7 @@ class _FieldPotential:
         ahead = self._sources.next(lfp.HALF_TAPS)
         before = np.repeat(ahead[:1], lfp.HALF_TAPS - 1, axis=0)
         self._buffer = np.concatenate([before, ahead])
-        # Start the filter settled on the first value, not with a step from zero.
-        self._state = -ahead[:1] * _step_gain()
+        self._state: FloatArray | None = None
 
     def next(self, n: int) -> tuple[FloatArray, FloatArray]:
         """Next n LF samples, and the same stretch on the AP grid as the AP band passes it."""

@@ -49,16 +49,22 @@ def error_number(error: BaseException) -> int | None:
     int or None
         The errno.
     """
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
+    for link in causes(error):
         if isinstance(link, OSError) and link.errno:
             return link.errno
         if found := _HDF5_ERRNO.search(str(link)):
             return int(found[1])
-        link = link.__cause__ or link.__context__
     return None
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """List what led to an error, the error itself first."""
+    found: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in found:
+        found.append(link)
+        link = link.__cause__ or link.__context__
+    return found
 
 
 def server_code(error: BaseException) -> str | None:

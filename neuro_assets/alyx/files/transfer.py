@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as SilentServer
 
 from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure, TransientFailure
-from neuro_assets.store.errors import explain, server_code
+from neuro_assets.store.errors import causes, explain, server_code
 
 if TYPE_CHECKING:
     from s3fs import S3FileSystem
@@ -214,7 +214,7 @@ def _failure(error: Exception, source: str) -> NeuroAssetsError:
             return Gone("it is not there")
         return explain(error, source) or TransientFailure(f"{source}: {type(error).__name__}")
     kind = f"{type(error).__name__}: {_shown(str(error))[:200]}"
-    if isinstance(error, requests.exceptions.SSLError) and _is_untrusted(error):
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes(error)):
         return PermanentFailure(f"the certificate of the data server is not trusted ({kind})")
     if isinstance(error, requests.exceptions.Timeout | SilentServer | TimeoutError):
         return TransientFailure(f"{source}: the data server hangs")
@@ -223,10 +223,3 @@ def _failure(error: Exception, source: str) -> NeuroAssetsError:
             return PermanentFailure(f"{source} cannot be fetched ({kind})")
         return TransientFailure(f"{source}: the connection broke off ({kind})")
     return PermanentFailure(f"{source}: {kind}")
-
-
-def _is_untrusted(error: BaseException) -> bool:
-    link: BaseException | None = error
-    while link is not None and not isinstance(link, ssl.SSLCertVerificationError):
-        link = link.__cause__ or link.__context__
-    return link is not None

@@ -9,15 +9,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from neuro_assets.alyx.rows import DatasetRow, InsertionRow, Row, SessionDetail
-
-
-class Frozen(BaseModel):
-    """Immutable."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from neuro_assets.formats.model import Frozen
 
 
 class OutgoingFile(Frozen):

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.store.errors import explained
@@ -156,17 +156,10 @@ class WriteRepository:
 
     def _md5(self, path: str) -> str:
         with explained(self._backend.url), self._backend.open(path) as file:
-            return _md5(file)
+            return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def md5_of(path: Path) -> str:
     """Hash a local file as Alyx does; gives 32 hexadecimal digits."""
     with explained(str(path)), path.open("rb") as file:
-        return _md5(file)
-
-
-def _md5(file: BinaryIO) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "md5").hexdigest()

@@ -167,15 +167,13 @@ def _write_checks(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = {"string": pa.string(), "double": pa.float64(), "bool": pa.bool_()}
-    table = pa.table(
-        {
-            name: pa.array([row[name] for row in rows], type=kinds[kind])
-            for name, kind in CHECK_COLUMNS.items()
-        }
-    )
     # ONE's loader fails where a parquet file has no metadata at all.
-    pq.write_table(table.replace_schema_metadata({"one_metadata": "{}"}), path, compression="zstd")
+    schema = pa.schema(
+        [(name, pa.type_for_alias(kind)) for name, kind in CHECK_COLUMNS.items()],
+        metadata={"one_metadata": "{}"},
+    )
+    table = pa.Table.from_pylist(list(rows), schema=schema)
+    pq.write_table(table, path, compression="zstd")
 
 
 def _summary(outputs: Sequence[Output]) -> dict[str, Any]:

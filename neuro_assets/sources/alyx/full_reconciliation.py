@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from neuro_assets.alyx.responses import is_uuid
 from neuro_assets.alyx.rows import DatasetRow, SessionRow, parse
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.registry.descriptions import Known, Reconciliation
@@ -145,7 +146,6 @@ def _turn(names: Sequence[str], after: str, most: int) -> tuple[list[str], str]:
 
 def _checked(name: str) -> str:
     """Let only a uuid into a filter in brackets: the server evaluates those as Python."""
-    try:
-        return str(UUID(name))
-    except ValueError as error:
-        raise PermanentFailure(f"the registry has a session id that is none: {name!r}") from error
+    if not is_uuid(name):
+        raise PermanentFailure(f"the registry has a session id that is none: {name!r}")
+    return str(UUID(name))

@@ -10,9 +10,8 @@ from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import UUID
 
-from neuro_assets.alyx.responses import AlyxRefused, NotAlyx, TokenRefused
+from neuro_assets.alyx.responses import AlyxRefused, NotAlyx, TokenRefused, is_uuid
 from neuro_assets.alyx.rows import SessionDetail, parse
 from neuro_assets.formats.model import Problem
 from neuro_assets.outcomes import PermanentFailure
@@ -200,7 +199,7 @@ def _trajectories(
     client: Alyx, session: SessionDetail, problems: list[Problem]
 ) -> dict[str, tuple[Trajectory, ...]]:
     ours = {row.id for row in session.probe_insertion}
-    if not ours or not _is_uuid(session.id):
+    if not ours or not is_uuid(session.id):
         return {}
 
     def read() -> list[TrajectoryRow]:
@@ -216,11 +215,3 @@ def _trajectories(
     return {
         pid: tuple(row.trajectory() for row in rows if row.probe_insertion == pid) for pid in ours
     }
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True

@@ -153,11 +153,7 @@ class _Call:
     moved: ScanResult
     limit: int | None
     known: Collection[str]
-    pending: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    settling: dict[str, Settling] = field(default_factory=dict)
-    gone: list[str] = field(default_factory=list)
-    duplicates: dict[str, list[str]] = field(default_factory=dict)
+    after: AlyxCursor = field(default_factory=AlyxCursor)
     changed: list[SessionDescription] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
     excluded: dict[str, str] = field(default_factory=dict)
@@ -177,8 +173,8 @@ class _Call:
 
     def run(self, again: Collection[str]) -> None:
         """Go through all that is to be read, as far as time and limits allow."""
-        self.settling = dict(self.before.settling)
-        self.duplicates = dict(self.before.duplicates)
+        self.after.settling = dict(self.before.settling)
+        self.after.duplicates = dict(self.before.duplicates)
         end, n_reads = self.source.monotonic() + READING_S, 0
         for eid in self._queue(again):
             row = self.moved.rows.get(eid)
@@ -190,7 +186,7 @@ class _Call:
                 or self.n_failures > 1
                 or not self._has_room(eid)
             ):
-                (self.failed if eid in self.before.failed else self.pending).append(eid)
+                (self.after.failed if eid in self.before.failed else self.after.pending).append(eid)
             else:
                 n_reads += 1
                 self._read(eid)
@@ -214,7 +210,7 @@ class _Call:
         except TransientFailure as failure:
             self.n_failures += 1
             self._report(eid, "unreadable", f"{failure}; it is read again")
-            self.failed.append(eid)
+            self.after.failed.append(eid)
             return
         except PermanentFailure as failure:
             self._report(eid, "refused", str(failure))
@@ -231,37 +227,37 @@ class _Call:
 
     def _exclude(self, eid: str, reason: str) -> None:
         self.excluded[eid] = reason
-        self.settling.pop(eid, None)
+        self.after.settling.pop(eid, None)
 
     def _miss(self, eid: str) -> None:
         """Believe a deletion when it is missed twice."""
-        self.settling.pop(eid, None)
+        self.after.settling.pop(eid, None)
         if eid not in self.before.gone:
-            self.gone.append(eid)
+            self.after.gone.append(eid)
             return
         self.vanished.append(eid)
         self._queue_duplicates(eid, ())
 
     def _queue_duplicates(self, eid: str, others: Collection[str]) -> None:
         """Read those again who share, or shared, a name with a session that changed."""
-        before = set(self.duplicates.pop(eid, ()))
+        before = set(self.after.duplicates.pop(eid, ()))
         if others:
-            self.duplicates[eid] = sorted(others)
-        self.pending += sorted(before ^ set(others))
+            self.after.duplicates[eid] = sorted(others)
+        self.after.pending += sorted(before ^ set(others))
 
     def _confirmed(self, description: SessionDescription) -> SessionDescription:
         """Settle a description when the reading before found the same raw data."""
         eid, token = description.session_id, description.source_token
-        seen = self.settling.get(eid)
+        seen = self.after.settling.get(eid)
         if all(each.label in description.waiting for each in description.recordings):
-            self.settling.pop(eid, None)
+            self.after.settling.pop(eid, None)
             return settled(description)
         if seen is None or seen.token != token:
-            self.settling[eid] = Settling(token=token, since=self.moved.date)
+            self.after.settling[eid] = Settling(token=token, since=self.moved.date)
             return description
         if self.moved.date - seen.since < self.settle_time:
             return description
-        del self.settling[eid]
+        del self.after.settling[eid]
         return settled(description)
 
     def _report(self, eid: str, kind: str, detail: str) -> None:
@@ -271,17 +267,15 @@ class _Call:
         """Give what was found, and a cursor with what is left."""
         moved, before = self.moved, self.before
         done = {d.session_id for d in self.changed} | set(self.excluded) | set(self.vanished)
-        done |= {*self.gone, *self.failed}
-        cursor = AlyxCursor(
-            since=moved.date if moved.complete else (before.since or moved.date),
-            sessions=moved.sessions,
-            datasets=moved.datasets,
-            insertions=moved.insertions,
-            pending=[eid for eid in dict.fromkeys(self.pending) if eid not in done],
-            failed=self.failed,
-            settling=self.settling,
-            gone=self.gone,
-            duplicates=self.duplicates,
+        done |= {*self.after.gone, *self.after.failed}
+        cursor = self.after.model_copy(
+            update={
+                "since": moved.date if moved.complete else (before.since or moved.date),
+                "sessions": moved.sessions,
+                "datasets": moved.datasets,
+                "insertions": moved.insertions,
+                "pending": [eid for eid in dict.fromkeys(self.after.pending) if eid not in done],
+            }
         )
         problems = [p for d in self.changed for p in d.problems]
         return Changes(
