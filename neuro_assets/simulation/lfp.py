@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuro_assets.simulation.clocks import LF_HZ, LF_STEP, ProbeClock
-from neuro_assets.simulation.probes import SimulatedProbe
-from neuro_assets.simulation.rng import FloatArray, IntArray, stream
+from neuro_assets.simulation.clocks import LF_HZ, LF_STEP
+from neuro_assets.simulation.plan import ProbePlan
+from neuro_assets.simulation.rng import FloatArray
 from neuro_assets.simulation.world import World
 
 BACKGROUND_UV = 140.0
@@ -50,29 +50,25 @@ class Mixing:
     layer_channel: int
 
 
-def make_mixing(probe: SimulatedProbe, bad: IntArray, seed: int, number: int) -> Mixing:
+def make_mixing(plan: ProbePlan) -> Mixing:
     """Place the pyramidal layer and the background's latent sources.
 
     Parameters
     ----------
-    probe : SimulatedProbe
-        Geometry.
-    bad : ndarray
-        Channels that cannot stand for the layer.
-    seed, number : int
-        Seed of the session and number of the probe.
+    plan : ProbePlan
+        Geometry; bad channels cannot stand for the layer.
 
     Returns
     -------
     Mixing
         Weights; the ripple's is 1 on the layer's channel.
     """
-    rng = stream(seed, "layer", number)
-    depth = probe.positions[:, 1]
+    rng = plan.rng("layer")
+    depth = plan.probe.positions[:, 1]
     span = max(float(np.ptp(depth)), 1.0)
     layer = float(depth.min() + rng.uniform(0.5, 0.75) * span)
     width = min(80.0, span / 5)
-    good = np.setdiff1d(np.arange(probe.n_channels), bad)
+    good = np.setdiff1d(np.arange(plan.probe.n_channels), plan.bad)
     channel = int(good[np.argmin(np.abs(depth[good] - layer))])
     turn = np.pi / (1 + np.exp((depth - layer) / (0.5 * width)))
     gain = THETA_UV * (0.5 + np.clip(np.abs(depth - layer) / (3 * width), 0, 1))
@@ -133,26 +129,19 @@ class Sources:
     ----------
     world : World
         Theta, ripples.
-    clock : ProbeClock
+    plan : ProbePlan
         When each sample was taken.
-    n_background : int
-        Background sources.
+    mixing : Mixing
+        As many background sources as it has.
     amplitudes : ndarray
         Ripple amplitudes, uV on the layer's channel.
-    rng : numpy.random.Generator
-        Source of randomness of the background.
     """
 
     def __init__(
-        self,
-        world: World,
-        clock: ProbeClock,
-        n_background: int,
-        amplitudes: FloatArray,
-        rng: np.random.Generator,
+        self, world: World, plan: ProbePlan, mixing: Mixing, amplitudes: FloatArray
     ) -> None:
-        self._world, self._clock, self._amplitudes = world, clock, amplitudes
-        self._background = Background(n_background, rng)
+        self._world, self._clock, self._amplitudes = world, plan.clock, amplitudes
+        self._background = Background(len(mixing.weights) - N_SHARED, plan.rng("background"))
         self._position = 0
 
     def next(self, n: int) -> FloatArray:
@@ -207,9 +196,7 @@ def ripple_wave(times: FloatArray, peak: float, duration: float, frequency: floa
     return envelope * np.cos(2 * np.pi * frequency * away)
 
 
-def ripple_amplitudes(
-    world: World, clock: ProbeClock, mixing: Mixing, seed: int, number: int
-) -> FloatArray:
+def ripple_amplitudes(world: World, plan: ProbePlan, mixing: Mixing) -> FloatArray:
     """Amplitudes that bring each ripple's envelope to its level above the real background.
 
     The background is made as it will be written; mean and standard deviation of its envelope are
@@ -219,12 +206,10 @@ def ripple_amplitudes(
     ----------
     world : World
         Ripples with `peak_sd`.
-    clock : ProbeClock
+    plan : ProbePlan
         When each sample was taken.
     mixing : Mixing
         Weights.
-    seed, number : int
-        Seed of the session and number of the probe.
 
     Returns
     -------
@@ -233,9 +218,9 @@ def ripple_amplitudes(
     """
     from scipy.signal import butter
 
-    ripples = world.ripples
+    ripples, clock = world.ripples, plan.clock
     band = butter(3, RIPPLE_BAND_HZ, btype="bandpass", fs=LF_HZ, output="sos")
-    trace = _layer_background(world, clock, mixing, seed, number)
+    trace = _layer_background(world, plan, mixing)
     envelope = np.abs(_analytic(trace[: 120 * LF_HZ], band))
     mean, deviation = float(envelope.mean()), float(envelope.std())
     amplitudes = np.zeros(len(ripples))
@@ -252,16 +237,12 @@ def ripple_amplitudes(
     return amplitudes
 
 
-def _layer_background(
-    world: World, clock: ProbeClock, mixing: Mixing, seed: int, number: int
-) -> FloatArray:
+def _layer_background(world: World, plan: ProbePlan, mixing: Mixing) -> FloatArray:
     """Make the layer channel's LF trace without ripples, uV."""
-    n_background = len(mixing.weights) - N_SHARED
-    nothing = np.zeros(len(world.ripples))
-    sources = Sources(world, clock, n_background, nothing, stream(seed, "background", number))
-    noise = stream(seed, "layer noise", number)
+    sources = Sources(world, plan, mixing, np.zeros(len(world.ripples)))
+    noise = plan.rng("layer noise")
     weights = mixing.weights[:, mixing.layer_channel]
-    left = clock.n_samples // LF_STEP
+    left = plan.clock.n_samples // LF_STEP
     blocks = []
     while left > 0:
         n = min(left, 10 * LF_HZ)

@@ -8,7 +8,8 @@ import numpy as np
 
 from neuro_assets.simulation.clocks import AP_HZ, lay_out
 from neuro_assets.simulation.levels import Difficulty, ProbeModel, levels_of
-from neuro_assets.simulation.traces import ProbeSimulation, concatenated, plan_probe
+from neuro_assets.simulation.plan import plan_probe
+from neuro_assets.simulation.traces import ProbeSimulation, concatenated
 from neuro_assets.simulation.world import make_world
 
 
@@ -48,8 +49,7 @@ def simulate_recording(
     levels = levels_of(difficulty)
     timeline = lay_out(duration_s, 1, 1, levels)
     plan = plan_probe(probe_model, n_channels, timeline, levels, seed, 0)
-    world = make_world(timeline, [plan.clock], [plan.saturation], levels, seed)
-    simulation = ProbeSimulation(plan, world, levels, seed)
+    simulation = ProbeSimulation(plan, make_world(timeline, [plan]))
     channel_ids = [f"imec0.ap#AP{channel}" for channel in plan.probe.readout]
     recording = NumpyRecording([concatenated(simulation)], AP_HZ, channel_ids=channel_ids)
     recording.set_channel_gains(plan.probe.kind.gain_uv("ap"))

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from neuro_assets.simulation.clocks import AP_HZ
+from neuro_assets.simulation.plan import ProbePlan
 from neuro_assets.simulation.probes import SimulatedProbe
-from neuro_assets.simulation.rng import FloatArray, IntArray, stream
+from neuro_assets.simulation.rng import FloatArray
 
 HIGH_PASS_HZ = 300.0
 HIGH_PASS_ORDER = 3
@@ -53,42 +54,26 @@ def passed_power(impulse: FloatArray) -> float:
 class NoiseMaker:
     """Noise of one probe in successive chunks.
 
+    The shared part of its variance is half common to the shank, and half falls off with distance.
+
     Parameters
     ----------
-    probe : SimulatedProbe
-        Geometry and sampling moments.
-    noise_uv : float
-        Standard deviation of a good channel after the high-pass, uV.
-    shared : float
-        Part of that variance which is spatially correlated: half of it common to the shank, half
-        falling off with distance.
+    plan : ProbePlan
+        Geometry, sampling moments, bad channels and levels.
     leak_uv2 : ndarray
         Variance per channel after the high-pass that the field potential adds; it counts as
         shared, uV^2.
-    dead, noisy : ndarray
-        Channels that only have a little or much noise of their own.
-    seed, number : int
-        Seed of the session and number of the probe.
     """
 
-    def __init__(
-        self,
-        probe: SimulatedProbe,
-        noise_uv: float,
-        shared: float,
-        leak_uv2: FloatArray,
-        dead: IntArray,
-        noisy: IntArray,
-        seed: int,
-        number: int,
-    ) -> None:
-        self._rng = stream(seed, "noise", number)
+    def __init__(self, plan: ProbePlan, leak_uv2: FloatArray) -> None:
+        probe, noise_uv, shared = plan.probe, plan.levels.noise_uv, plan.levels.correlated_fraction
+        self._rng = plan.rng("noise")
         total = noise_uv**2
         rounding = probe.kind.gain_uv("ap") ** 2 / 12
         own = np.sqrt(max((1 - shared) * total - rounding, 0.0) / passed_power(np.ones(1)))
         self._own = np.full(probe.n_channels, own, dtype=np.float32)
-        self._own[noisy] = NOISY_FACTOR * noise_uv
-        self._own[dead] = DEAD_NOISE_UV
+        self._own[plan.noisy] = NOISY_FACTOR * noise_uv
+        self._own[plan.dead] = DEAD_NOISE_UV
         weights = _latent_weights(probe)
         taps = np.arange(-KERNEL_REACH, KERNEL_REACH + 2)
         # Latent sample k reaches channel c at sample n by the kernel at n + shift - k.
@@ -97,7 +82,7 @@ class NoiseMaker:
         )
         power = passed_power(np.exp(-(taps**2) / (2 * KERNEL_SD_SAMPLES**2)))
         scale = np.sqrt(np.clip(shared * total - leak_uv2, 0, None) / power)
-        scale[dead] = 0
+        scale[plan.dead] = 0
         mixed = kernel.T[:, None, :] * weights[None, :, :] * scale
         self._mix = mixed.reshape(-1, probe.n_channels).astype(np.float32)
         self._n_latents, self._n_taps = len(weights), len(taps)

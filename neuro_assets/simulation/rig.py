@@ -7,7 +7,7 @@ session clock, except where a name says otherwise.
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -276,8 +276,3 @@ def gate_samples(timeline: Timeline, gate: int) -> tuple[int, int]:
     """First and last-plus-one NIDQ samples of a gate, counted from the session's start."""
     start = round(timeline.starts[gate] * NIDQ_HZ)
     return start, start + round((timeline.gate_s + timeline.tail_s) * NIDQ_HZ)
-
-
-def created_at(created: datetime, seconds: float) -> datetime:
-    """Rig's local time some seconds into the session, whole seconds."""
-    return (created + timedelta(seconds=seconds)).replace(microsecond=0)

@@ -6,7 +6,7 @@ import json
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date as Date  # noqa: N812 - `date` is the argument's name
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.science.result import Progress, no_progress
 from neuro_assets.simulation.clocks import (
     LF_STEP,
+    NIDQ_HZ,
     Timeline,
     lay_out,
     levels_at,
@@ -25,6 +26,7 @@ from neuro_assets.simulation.clocks import (
     true_pulses,
 )
 from neuro_assets.simulation.levels import Difficulty, Levels, ProbeModel, levels_of
+from neuro_assets.simulation.plan import ProbePlan, plan_probe
 from neuro_assets.simulation.rng import FloatArray, IntArray
 from neuro_assets.simulation.spikeglx_files import (
     BinaryWriter,
@@ -33,7 +35,7 @@ from neuro_assets.simulation.spikeglx_files import (
     nidq_meta,
     write_meta,
 )
-from neuro_assets.simulation.traces import ProbePlan, ProbeSimulation, plan_probe
+from neuro_assets.simulation.traces import ProbeSimulation
 from neuro_assets.simulation.video import plan_video, write_video
 from neuro_assets.simulation.world import make_world
 
@@ -72,6 +74,11 @@ class _Setup:
     created: datetime
     n_probes: int
     progress: Progress
+
+    def identity(self, gate: int, trigger: int, first_sample: int, seconds: float) -> FileIdentity:
+        """Names, count and time of one file that begins so many seconds into the session."""
+        created = (self.created + timedelta(seconds=seconds)).replace(microsecond=0)
+        return FileIdentity(self.name, gate, trigger, first_sample, created, self.n_probes)
 
 
 def simulate_session(
@@ -197,16 +204,14 @@ def _write_all(
     setup: _Setup, plans: list[ProbePlan], beside: Path, about: dict[str, Any], video: bool
 ) -> None:
     levels, timeline, seed = setup.levels, setup.timeline, setup.seed
-    world = make_world(
-        timeline, [p.clock for p in plans], [p.saturation for p in plans], levels, seed
-    )
+    world = make_world(timeline, plans)
     pulses = true_pulses(timeline, seed)
     trials = rig.make_trials(world, seed)
     film = plan_video(world, levels, seed) if video else None
     truth.write_session(beside, about, levels, timeline, world, trials, film)
     tables: list[dict[str, pd.DataFrame]] = []
     for plan in plans:
-        simulation = ProbeSimulation(plan, world, levels, seed)
+        simulation = ProbeSimulation(plan, world)
         seen = probe_pulses(pulses, plan.clock, levels, seed, plan.number)
         _write_probe(setup, simulation, toggles(seen, plan.clock))
         tables.append(truth.probe_tables(simulation, seen))
@@ -281,17 +286,10 @@ class _GateFiles:
 
     def identity(self, gate: int, trigger: int) -> FileIdentity:
         """Names, count and time of one file."""
-        clock, setup = self._plan.clock, self._setup
-        start = self._starts[trigger]
+        clock, start = self._plan.clock, self._starts[trigger]
         running = np.array([gate * clock.samples_per_gate + start])
-        return FileIdentity(
-            session=setup.name,
-            gate=gate,
-            trigger=trigger,
-            first_sample=(clock.first_samples[gate] + start) // self._step,
-            created=rig.created_at(setup.created, float(clock.times(running)[0])),
-            n_probes=setup.n_probes,
-        )
+        first_sample = (clock.first_samples[gate] + start) // self._step
+        return self._setup.identity(gate, trigger, first_sample, float(clock.times(running)[0]))
 
     def write(self, traces: np.ndarray, sync: IntArray) -> None:
         """Append samples, going on to the next file where one is full."""
@@ -325,19 +323,12 @@ def _write_nidq(setup: _Setup, edges: dict[str, FloatArray]) -> None:
         cuts = timeline.trigger_bounds(last - first, 1)
         for trigger in range(timeline.triggers):
             start, stop = first + cuts[trigger], first + cuts[trigger + 1]
-            identity = FileIdentity(
-                session=setup.name,
-                gate=gate,
-                trigger=trigger,
-                first_sample=start + round(NIDQ_FIRST_SAMPLE_S * 30_000),
-                created=rig.created_at(setup.created, start / 30_000),
-                n_probes=setup.n_probes,
-            )
+            first_sample = start + round(NIDQ_FIRST_SAMPLE_S * NIDQ_HZ)
+            identity = setup.identity(gate, trigger, first_sample, start / NIDQ_HZ)
             path = folder / f"{identity.stem('nidq')}.bin"
             with BinaryWriter(path, 3) as writer:
                 for low in range(start, stop, NIDQ_CHUNK):
                     writer.write(maker.samples(low, min(low + NIDQ_CHUNK, stop)))
             write_meta(path.with_suffix(".meta"), nidq_meta(writer, identity, rig.SYNC))
-        wiring = folder / f"{FileIdentity(setup.name, gate, 0, 0, setup.created, 1).stem('nidq')}"
-        text = json.dumps(rig.WIRING, indent=1) + "\n"
-        wiring.with_name(wiring.name + ".wiring.json").write_text(text, encoding="utf-8")
+        wiring = folder / f"{setup.identity(gate, 0, 0, 0).stem('nidq')}.wiring.json"
+        wiring.write_text(json.dumps(rig.WIRING, indent=1) + "\n", encoding="utf-8")

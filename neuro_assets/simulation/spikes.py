@@ -12,6 +12,7 @@ import pandas as pd
 
 from neuro_assets.simulation.clocks import AP_HZ, ProbeClock
 from neuro_assets.simulation.levels import Levels
+from neuro_assets.simulation.plan import ProbePlan
 from neuro_assets.simulation.rng import FloatArray, rows, stream
 from neuro_assets.simulation.units import PLACE_LEVEL
 from neuro_assets.simulation.world import World
@@ -27,14 +28,7 @@ AMPLITUDE_JITTER = 0.05
 BURST_DECREMENT = 0.88
 
 
-def make_spikes(
-    units: pd.DataFrame,
-    world: World,
-    clock: ProbeClock,
-    levels: Levels,
-    seed: int,
-    number: int,
-) -> pd.DataFrame:
+def make_spikes(units: pd.DataFrame, world: World, plan: ProbePlan) -> pd.DataFrame:
     """Draw all spikes of a probe.
 
     Parameters
@@ -43,12 +37,8 @@ def make_spikes(
         From `make_units`.
     world : World
         Behaviour and brain state.
-    clock : ProbeClock
-        What was recorded, and in which samples.
-    levels : Levels
-        Refractory time.
-    seed, number : int
-        Seed of the session and number of the probe.
+    plan : ProbePlan
+        What was recorded, and in which samples; refractory time.
 
     Returns
     -------
@@ -56,13 +46,13 @@ def make_spikes(
         Sorted by sample: sample (running count), unit, factor (of the unit's amplitude).
     """
     times = np.arange(BIN_S / 2, world.times[-1], BIN_S)
-    state = _State(times, world, clock)
+    state = _State(times, world, plan.clock)
     parts = []
     for unit in rows(units):
-        rng = stream(seed, f"spikes {number}", int(unit.unit))
+        rng = stream(plan.seed, f"spikes {plan.number}", int(unit.unit))
         n = round(unit.rate_hz * state.recorded_s)
-        train, order = _train(rng, state.cumulative(unit), n, bool(unit.bursty), levels)
-        samples = clock.samples(train)
+        train, order = _train(rng, state.cumulative(unit), n, bool(unit.bursty), plan.levels)
+        samples = plan.clock.samples(train)
         jitter = 1 + AMPLITUDE_JITTER * np.clip(rng.standard_normal(len(train)), -3, 3)
         factor = jitter * BURST_DECREMENT**order
         parts.append(pd.DataFrame({"sample": samples, "unit": unit.unit, "factor": factor}))

@@ -6,18 +6,15 @@ This is where everything about a probe comes together; files are written elsewhe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from neuro_assets.simulation.clocks import AP_HZ, LF_HZ, LF_STEP, ProbeClock, Timeline, make_clock
-from neuro_assets.simulation.levels import Levels
+from neuro_assets.simulation.clocks import AP_HZ, LF_HZ, LF_STEP
 from neuro_assets.simulation.noise import NoiseMaker, high_pass
-from neuro_assets.simulation.probes import SimulatedProbe, make_probe
-from neuro_assets.simulation.rng import FloatArray, IntArray, stream
+from neuro_assets.simulation.plan import ProbePlan
+from neuro_assets.simulation.rng import FloatArray, IntArray
 from neuro_assets.simulation.spikes import make_spikes
-from neuro_assets.simulation.tissue import Drift, make_drift
 from neuro_assets.simulation.units import (
     N_BEFORE,
     Footprint,
@@ -26,7 +23,7 @@ from neuro_assets.simulation.units import (
     make_units,
     nearest,
 )
-from neuro_assets.simulation.world import World, saturation_times
+from neuro_assets.simulation.world import World
 
 from . import lfp
 
@@ -34,85 +31,6 @@ CHUNK = 12_000
 """AP samples per chunk: 0.4 s, 18 MB of 384 channels in single precision."""
 AP_CORNER_HZ = 300.0
 SATURATION_FACTOR = 1.5
-
-
-@dataclass(frozen=True)
-class ProbePlan:
-    """What a probe is and where its faults are, before anything is simulated.
-
-    Parameters
-    ----------
-    number : int
-        Number of the probe.
-    probe : SimulatedProbe
-        Geometry.
-    clock : ProbeClock
-        Its clock.
-    dead, noisy : ndarray
-        Bad channels.
-    saturation : ndarray
-        Starts of the saturation events, session time, s.
-    drift : Drift
-        Movement of the tissue.
-    """
-
-    number: int
-    probe: SimulatedProbe
-    clock: ProbeClock
-    dead: IntArray
-    noisy: IntArray
-    saturation: FloatArray
-    drift: Drift
-
-    @property
-    def bad(self) -> IntArray:
-        """Dead and noisy channels."""
-        return np.union1d(self.dead, self.noisy)
-
-
-def plan_probe(
-    model: str, n_channels: int, timeline: Timeline, levels: Levels, seed: int, number: int
-) -> ProbePlan:
-    """Draw a probe's clock and faults.
-
-    Parameters
-    ----------
-    model : str
-        Probe model.
-    n_channels : int
-        Saved neural channels.
-    timeline : Timeline
-        Gates.
-    levels : Levels
-        Difficulty.
-    seed, number : int
-        Seed of the session and number of the probe.
-
-    Returns
-    -------
-    ProbePlan
-        The plan.
-    """
-    probe = make_probe(model, n_channels)
-    clock = make_clock(timeline, levels, seed, number)
-    rng = stream(seed, "bad channels", number)
-    n_dead = _count(levels.dead_fraction, n_channels)
-    n_noisy = _count(levels.noisy_fraction, n_channels)
-    bad = rng.permutation(n_channels)[: n_dead + n_noisy]
-    return ProbePlan(
-        number=number,
-        probe=probe,
-        clock=clock,
-        dead=np.sort(bad[:n_dead]),
-        noisy=np.sort(bad[n_dead:]),
-        saturation=saturation_times(clock, levels, seed, number),
-        drift=make_drift(timeline.stop, levels, seed, number),
-    )
-
-
-def _count(fraction: float, n_channels: int) -> int:
-    """Channels of a fraction: at least one from 16 channels on, none below."""
-    return max(1, round(fraction * n_channels)) if n_channels >= 16 else 0
 
 
 class ProbeSimulation:
@@ -124,10 +42,6 @@ class ProbeSimulation:
         Probe, clock, faults.
     world : World
         Behaviour and brain state.
-    levels : Levels
-        Difficulty.
-    seed : int
-        Seed of the session.
 
     Attributes
     ----------
@@ -141,17 +55,14 @@ class ProbeSimulation:
         Amplitude of each ripple on the layer's channel, uV.
     """
 
-    def __init__(self, plan: ProbePlan, world: World, levels: Levels, seed: int) -> None:
-        self.plan, self.world, self.levels, self._seed = plan, world, levels, seed
-        number, probe, clock = plan.number, plan.probe, plan.clock
-        self.units = make_units(probe, levels, seed, number)
-        self.spikes = make_spikes(self.units, world, clock, levels, seed, number)
-        self._footprints = make_footprints(
-            self.units, probe, plan.dead, plan.noisy, plan.drift, seed, number
-        )
+    def __init__(self, plan: ProbePlan, world: World) -> None:
+        self.plan, self.world = plan, world
+        self.units = make_units(plan)
+        self.spikes = make_spikes(self.units, world, plan)
+        self._footprints = make_footprints(self.units, plan)
         self.units["peak_channel"] = [_peak(f) for f in self._footprints]
-        self.mixing = lfp.make_mixing(probe, plan.bad, seed, number)
-        self.ripple_uv = lfp.ripple_amplitudes(world, clock, self.mixing, seed, number)
+        self.mixing = lfp.make_mixing(plan)
+        self.ripple_uv = lfp.ripple_amplitudes(world, plan, self.mixing)
 
     def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """All samples in order: int16 AP (n, channels) and LF (n / 12, channels) or None.
@@ -160,10 +71,9 @@ class ProbeSimulation:
         number of LF samples.
         """
         plan, kind = self.plan, self.plan.probe.kind
-        noise = self._noise()
-        field = _FieldPotential(self, stream(self._seed, "background", plan.number))
-        lf_noise = stream(self._seed, "lf noise", plan.number)
-        layer_noise = stream(self._seed, "layer noise", plan.number)
+        noise = NoiseMaker(plan, self._leak())
+        field = _FieldPotential(self)
+        lf_noise, layer_noise = plan.rng("lf noise"), plan.rng("layer noise")
         weights = self.mixing.weights.copy()
         weights[:, plan.dead] = 0
         spikes = self._injection()
@@ -188,24 +98,11 @@ class ProbeSimulation:
         noise[:, self.plan.dead] *= 0.2
         return noise
 
-    def _noise(self) -> NoiseMaker:
-        plan, levels = self.plan, self.levels
-        return NoiseMaker(
-            plan.probe,
-            levels.noise_uv,
-            levels.correlated_fraction,
-            self._leak(),
-            plan.dead,
-            plan.noisy,
-            self._seed,
-            plan.number,
-        )
-
     def _leak(self) -> FloatArray:
         """Variance that the background field leaves in the AP band after the high-pass, uV^2."""
         from scipy.signal import sosfiltfilt
 
-        background = lfp.Background(1, stream(self._seed, "leak", self.plan.number))
+        background = lfp.Background(1, self.plan.rng("leak"))
         block = np.pad(background.next(8 * LF_HZ), ((lfp.HALF_TAPS - 1, lfp.HALF_TAPS), (0, 0)))
         fine = lfp.upsample(block, lfp.interpolation_kernel())
         if self.plan.probe.kind.has_lf:
@@ -262,7 +159,7 @@ class ProbeSimulation:
     def saturation_samples(self) -> IntArray:
         """First and last-plus-one samples (running count) of saturation events, shape (n, 2)."""
         first = self.plan.clock.samples(self.plan.saturation)
-        length = round(self.levels.saturation_s * AP_HZ)
+        length = round(self.plan.levels.saturation_s * AP_HZ)
         return np.column_stack([first, first + length])
 
 
@@ -285,10 +182,9 @@ def _first_order(
 class _FieldPotential:
     """Sources on both grids, in step."""
 
-    def __init__(self, simulation: ProbeSimulation, rng: np.random.Generator) -> None:
-        n_background = len(simulation.mixing.weights) - lfp.N_SHARED
+    def __init__(self, simulation: ProbeSimulation) -> None:
         self._sources = lfp.Sources(
-            simulation.world, simulation.plan.clock, n_background, simulation.ripple_uv, rng
+            simulation.world, simulation.plan, simulation.mixing, simulation.ripple_uv
         )
         self._kernel = lfp.interpolation_kernel()
         self._high_pass = simulation.plan.probe.kind.has_lf

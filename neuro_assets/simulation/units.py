@@ -13,13 +13,13 @@ import pandas as pd
 
 from neuro_assets.simulation.clocks import AP_HZ
 from neuro_assets.simulation.levels import Levels
+from neuro_assets.simulation.plan import ProbePlan
 from neuro_assets.simulation.probes import SimulatedProbe
 from neuro_assets.simulation.rng import (
     FloatArray,
     IntArray,
     even_quantiles,
     split_lognormal,
-    stream,
 )
 from neuro_assets.simulation.tissue import Drift
 
@@ -47,17 +47,13 @@ class Footprint:
     waveforms: np.ndarray
 
 
-def make_units(probe: SimulatedProbe, levels: Levels, seed: int, number: int) -> pd.DataFrame:
+def make_units(plan: ProbePlan) -> pd.DataFrame:
     """Draw the units of a probe.
 
     Parameters
     ----------
-    probe : SimulatedProbe
-        Geometry.
-    levels : Levels
-        Amplitudes, rates, place fields.
-    seed, number : int
-        Seed of the session and number of the probe.
+    plan : ProbePlan
+        Geometry; amplitudes, rates, place fields.
 
     Returns
     -------
@@ -66,7 +62,7 @@ def make_units(probe: SimulatedProbe, levels: Levels, seed: int, number: int) ->
         place_cell, place_center_cm, place_width_cm, theta_phase, theta_depth, ripple_gain,
         burst_gain.
     """
-    rng = stream(seed, "units", number)
+    probe, levels, rng = plan.probe, plan.levels, plan.rng("units")
     n = max(1, round(probe.n_channels / levels.channels_per_unit))
     table = _locations(probe, n, rng)
     table["amplitude_uv"] = split_lognormal(even_quantiles(rng, n), *levels.amplitude_uv)
@@ -136,30 +132,18 @@ def displacement_grid(drift: Drift) -> FloatArray:
     return grid * np.sign(end) if end else grid
 
 
-def make_footprints(
-    units: pd.DataFrame,
-    probe: SimulatedProbe,
-    dead: IntArray,
-    noisy: IntArray,
-    drift: Drift,
-    seed: int,
-    number: int,
-) -> list[Footprint]:
+def make_footprints(units: pd.DataFrame, plan: ProbePlan) -> list[Footprint]:
     """Templates of all units at all displacements.
+
+    Dead channels see no unit, and noisy ones do not count as its best: amplitudes are levelled on
+    all others, and on average over the course of the drift.
 
     Parameters
     ----------
     units : DataFrame
         From `make_units`.
-    probe : SimulatedProbe
-        Geometry and sampling moments.
-    dead, noisy : ndarray
-        Channels that see no unit, and channels that see it but do not count as its best;
-        amplitudes are levelled on all others.
-    drift : Drift
-        Movement; amplitudes are levelled on average over its course.
-    seed, number : int
-        Seed of the session and number of the probe.
+    plan : ProbePlan
+        Geometry, sampling moments, bad channels and drift.
 
     Returns
     -------
@@ -168,11 +152,11 @@ def make_footprints(
     """
     from spikeinterface.core.generate import generate_templates
 
-    rng = stream(seed, "templates", number)
-    shapes = _shapes(rng, len(units))
-    grid = displacement_grid(drift)
-    weights = _time_at(grid, drift)
-    good = np.setdiff1d(np.arange(probe.n_channels), np.union1d(dead, noisy))
+    probe = plan.probe
+    shapes = _shapes(plan.rng("templates"), len(units))
+    grid = displacement_grid(plan.drift)
+    weights = _time_at(grid, plan.drift)
+    good = np.setdiff1d(np.arange(probe.n_channels), plan.bad)
     places = units[["x_um", "y_um", "z_um"]].to_numpy(dtype=float)
     footprints = []
     for row, place in enumerate(places):
@@ -189,7 +173,7 @@ def make_footprints(
             seed=0,
             unit_params={k: np.full(len(grid), v[row]) for k, v in shapes.items()},
         )
-        templates[:, :, np.isin(near, dead)] = 0
+        templates[:, :, np.isin(near, plan.dead)] = 0
         depth = -templates[:, :, np.isin(near, good)].min(axis=(1, 2))
         scale = units["amplitude_uv"].iloc[row] / float(np.sum(depth * weights))
         footprints.append(_cut(templates * scale, near, probe.shifts))

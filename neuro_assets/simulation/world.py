@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from neuro_assets.simulation.clocks import ProbeClock, Timeline
-from neuro_assets.simulation.levels import Levels
+from neuro_assets.simulation.clocks import Timeline
+from neuro_assets.simulation.plan import ProbePlan
 from neuro_assets.simulation.rng import FloatArray, overlap, rows, spread_events, stream, without
 
 GRID_HZ = 500.0
@@ -66,41 +66,29 @@ class World:
         return np.interp(times, self.times, self.speed_cm_s)
 
 
-def make_world(
-    timeline: Timeline,
-    clocks: list[ProbeClock],
-    saturation: list[FloatArray],
-    levels: Levels,
-    seed: int,
-) -> World:
+def make_world(timeline: Timeline, plans: list[ProbePlan]) -> World:
     """Let the animal run and its brain fire.
 
     Parameters
     ----------
     timeline : Timeline
         Gates.
-    clocks : list of ProbeClock
-        Ripples and bursts happen only where every probe records.
-    saturation : list of ndarray
-        Start of the saturation events of each probe, s; ripples and bursts keep away.
-    levels : Levels
-        Ripple levels, track length.
-    seed : int
-        Seed of the session.
+    plans : list of ProbePlan
+        Ripples and bursts happen only where every probe records, and none saturates.
 
     Returns
     -------
     World
         Behaviour and brain state over the whole session.
     """
+    levels, seed = plans[0].levels, plans[0].seed
     runs = _make_runs(timeline.stop, levels.track_cm, seed)
     times = np.arange(0, timeline.stop + 1 / GRID_HZ, 1 / GRID_HZ)
     position = _positions(times, runs)
     speed = np.abs(np.gradient(position, 1 / GRID_HZ))
     phase, amplitude = _theta(times, speed, seed)
     pauses = _pauses(runs, timeline.stop)
-    usable = _usable(pauses, clocks, saturation, levels)
-    ripples, bursts = _events(pauses, usable, clocks, levels, seed)
+    ripples, bursts = _events(pauses, plans)
     return World(times, position, speed, phase, amplitude, runs, pauses, ripples, bursts)
 
 
@@ -151,30 +139,23 @@ def _theta(times: FloatArray, speed: FloatArray, seed: int) -> tuple[FloatArray,
     return phase, amplitude
 
 
-def _usable(
-    pauses: list[tuple[float, float]],
-    clocks: list[ProbeClock],
-    saturation: list[FloatArray],
-    levels: Levels,
-) -> list[tuple[float, float]]:
+def _usable(pauses: list[tuple[float, float]], plans: list[ProbePlan]) -> list[tuple[float, float]]:
     """Intervals of standing still that every probe records cleanly."""
     free = [(a + 0.3, b - 0.3) for a, b in pauses]
-    for clock in clocks:
-        free = overlap(free, clock.recorded(margin_s=0.3))
-    holes = [(s - 0.4, s + levels.saturation_s + 0.4) for starts in saturation for s in starts]
+    for plan in plans:
+        free = overlap(free, plan.clock.recorded(margin_s=0.3))
+    length = plans[0].levels.saturation_s
+    holes = [(s - 0.4, s + length + 0.4) for plan in plans for s in plan.saturation]
     return without([(a, b) for a, b in free if b > a], holes)
 
 
 def _events(
-    pauses: list[tuple[float, float]],
-    usable: list[tuple[float, float]],
-    clocks: list[ProbeClock],
-    levels: Levels,
-    seed: int,
+    pauses: list[tuple[float, float]], plans: list[ProbePlan]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ripples and bursts, at their rates over all recorded standing still."""
-    rng = stream(seed, "events")
-    recorded = overlap(pauses, clocks[0].recorded())
+    levels, usable = plans[0].levels, _usable(pauses, plans)
+    rng = stream(plans[0].seed, "events")
+    recorded = overlap(pauses, plans[0].clock.recorded())
     still_s = sum(b - a for a, b in recorded)
     n_ripples = round(levels.ripple_rate_hz * still_s)
     peaks = spread_events(rng, n_ripples, usable, EVENT_GAP_S)
@@ -195,37 +176,3 @@ def _event_table(peaks: FloatArray, durations: FloatArray) -> pd.DataFrame:
             "duration_s": durations,
         }
     )
-
-
-def saturation_times(clock: ProbeClock, levels: Levels, seed: int, probe: int) -> FloatArray:
-    """Draw the starts of one probe's saturation events, one in each equal part, s.
-
-    Parameters
-    ----------
-    clock : ProbeClock
-        The probe's clock.
-    levels : Levels
-        Number and length of the events.
-    seed, probe : int
-        Seed of the session and number of the probe.
-
-    Returns
-    -------
-    ndarray
-        Sorted session times; fewer than asked for where the recording is too short to hold them
-        at most a tenth of the time.
-    """
-    rng = stream(seed, "saturation", probe)
-    spans = [(a, b - levels.saturation_s) for a, b in clock.recorded(margin_s=0.3)]
-    spans = [(a, b) for a, b in spans if b > a]
-    total = sum(b - a for a, b in spans)
-    n = min(levels.saturation_events, int(total * 0.1 / levels.saturation_s))
-    starts = []
-    for number in range(n):
-        place = (number + rng.uniform(0.2, 0.8)) / n * total
-        for a, b in spans:
-            if place <= b - a:
-                starts.append(a + place)
-                break
-            place -= b - a
-    return np.array(starts)

@@ -14,13 +14,14 @@ from neuro_assets.simulation import simulate_recording
 from neuro_assets.simulation.clocks import lay_out, make_clock, probe_pulses, true_pulses
 from neuro_assets.simulation.levels import HARD, STANDARD
 from neuro_assets.simulation.lfp import interpolation_kernel, upsample
+from neuro_assets.simulation.plan import plan_probe, saturation_times
 from neuro_assets.simulation.probes import make_probe
 from neuro_assets.simulation.rig import make_trials
 from neuro_assets.simulation.spikes import make_spikes
 from neuro_assets.simulation.tissue import make_drift
 from neuro_assets.simulation.units import make_footprints, make_units
 from neuro_assets.simulation.video import KEYPOINTS, camera_time, plan_video
-from neuro_assets.simulation.world import make_world, saturation_times
+from neuro_assets.simulation.world import make_world
 
 
 class Long:
@@ -29,11 +30,11 @@ class Long:
     def __init__(self, levels, seed=31, duration_s=600.0):
         self.levels = levels
         self.timeline = lay_out(duration_s, 1, 1, levels)
-        self.clock = make_clock(self.timeline, levels, seed, 0)
-        saturation = saturation_times(self.clock, levels, seed, 0)
-        self.world = make_world(self.timeline, [self.clock], [saturation], levels, seed)
-        self.units = make_units(make_probe("NP1", 60), levels, seed, 0)
-        self.spikes = make_spikes(self.units, self.world, self.clock, levels, seed, 0)
+        plan = plan_probe("NP1", 60, self.timeline, levels, seed, 0)
+        self.clock = plan.clock
+        self.world = make_world(self.timeline, [plan])
+        self.units = make_units(plan)
+        self.spikes = make_spikes(self.units, self.world, plan)
         self.spikes["time"] = self.clock.times(self.spikes["sample"].to_numpy())
 
 
@@ -195,13 +196,14 @@ def test_short_recordings_lose_no_pulse_and_have_no_more_saturation_than_fits():
 
 def test_each_channel_of_a_template_is_sampled_at_its_own_moment():
     """Against a cubic spline through the same templates sampled all at once."""
-    probe = make_probe("NP1", 24)
-    units = make_units(probe, STANDARD, 4, 0).head(4)
     none = np.zeros(0, dtype=int)
-    drift = make_drift(10, STANDARD, 4, 0)
-    together = replace(probe, shifts=np.zeros(24))
-    shifted = make_footprints(units, probe, none, none, drift, 4, 0)
-    plain = make_footprints(units, together, none, none, drift, 4, 0)
+    plan = plan_probe("NP1", 24, lay_out(10, 1, 1, STANDARD), STANDARD, 4, 0)
+    plan = replace(plan, dead=none, noisy=none, drift=make_drift(10, STANDARD, 4, 0))
+    probe = plan.probe
+    units = make_units(plan).head(4)
+    together = replace(plan, probe=replace(probe, shifts=np.zeros(24)))
+    shifted = make_footprints(units, plan)
+    plain = make_footprints(units, together)
     samples = np.arange(5, 95)
     for unit, late, base in zip(units.itertuples(), shifted, plain, strict=True):
         trough = -base.waveforms.min(axis=(1, 2))
