@@ -88,14 +88,11 @@ def scan_nwb(folder: Path, listing: Listing) -> Scan:
         recordings += made
     for name in listing.folders:
         if name.lower().endswith((".nwb", ".nwb.zarr")):
-            problems.append(
-                Problem(
-                    kind="unsupported_backend",
-                    path=name,
-                    detail="an NWB folder (Zarr) is not found by itself; describe it with a reader "
-                    "entry `nwb` in lab.yaml",
-                )
+            detail = (
+                "an NWB folder (Zarr) is not found by itself; describe it with a reader entry "
+                "`nwb` in lab.yaml"
             )
+            problems.append(Problem(kind="unsupported_backend", path=name, detail=detail))
     return Scan(recordings=tuple(recordings), problems=tuple(problems))
 
 

@@ -24,6 +24,12 @@ from neuro_assets.formats.model import Identity, Problem, RawRecording, Scan, St
 from neuro_assets.formats.options import ReaderEntry
 from neuro_assets.formats.walk import FoundFile, Listing, natural_key
 
+_SAME = (
+    *("probe", "probe_model", "reader", "path_argument", "wiring"),
+    *("gain_uv", "offset_uv", "sync_channels"),
+)
+"""Fields that the description takes over from the entry."""
+
 
 def scan_readers(
     folder: Path, listing: Listing, entries: Sequence[ReaderEntry]
@@ -56,15 +62,9 @@ def scan_readers(
             continue
         if entry.reader not in known_readers():
             near = difflib.get_close_matches(entry.reader, known_readers(), n=1)
-            hint = f"; did you mean {near[0]!r}? If so," if near else ""
-            problems.append(
-                Problem(
-                    kind="unknown_reader",
-                    path=matches[0],
-                    detail=f"SpikeInterface has no reader {entry.reader!r}{hint or ';'} "
-                    "correct lab.yaml",
-                )
-            )
+            hint = f"; did you mean {near[0]!r}? If so," if near else ";"
+            detail = f"SpikeInterface has no reader {entry.reader!r}{hint} correct lab.yaml"
+            problems.append(Problem(kind="unknown_reader", path=matches[0], detail=detail))
             continue
         recordings += _describe_all(folder, listing, entry, matches, problems)
     return Scan(recordings=tuple(recordings), problems=tuple(problems)), used
@@ -122,7 +122,6 @@ def _describe(
         recordings.append(
             RawRecording(
                 format="reader",
-                probe=entry.probe,
                 qualifier=f"t{number}" if number > 1 else "",
                 streams={
                     "wideband": Stream(
@@ -135,16 +134,10 @@ def _describe(
                     )
                 },
                 identity=Identity(size_bytes=size),
-                probe_model=entry.probe_model,
-                reader=entry.reader,
                 reader_options={"path": match, "options": dict(entry.options)},
                 probe_file=probe_file,
-                wiring=entry.wiring,
-                path_argument=entry.path_argument,
                 segment=segment,
-                gain_uv=entry.gain_uv,
-                offset_uv=entry.offset_uv,
-                sync_channels=entry.sync_channels,
+                **{name: getattr(entry, name) for name in _SAME},
             )
         )
     if not recordings:

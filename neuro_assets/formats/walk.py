@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from stat import S_ISREG
@@ -256,21 +255,3 @@ def _is_writable_as_json(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def parts_upwards(path: str) -> Iterator[str]:
-    """Names of the folders above a file, the nearest first.
-
-    Parameters
-    ----------
-    path : str
-        Relative path with `/`.
-
-    Yields
-    ------
-    str
-        Folder names.
-    """
-    for part in reversed(PurePosixPath(path).parent.parts):
-        if part != ".":
-            yield part

@@ -9,7 +9,7 @@ import numpy as np
 from neuro_assets.simulation.clocks import AP_HZ, lay_out
 from neuro_assets.simulation.levels import Difficulty, ProbeModel, levels_of
 from neuro_assets.simulation.plan import plan_probe
-from neuro_assets.simulation.traces import ProbeSimulation, concatenated
+from neuro_assets.simulation.traces import ProbeSimulation
 from neuro_assets.simulation.world import make_world
 
 
@@ -51,7 +51,8 @@ def simulate_recording(
     plan = plan_probe(probe_model, n_channels, timeline, levels, seed, 0)
     simulation = ProbeSimulation(plan, make_world(timeline, [plan]))
     channel_ids = [f"imec0.ap#AP{channel}" for channel in plan.probe.readout]
-    recording = NumpyRecording([concatenated(simulation)], AP_HZ, channel_ids=channel_ids)
+    traces = np.concatenate([ap for ap, _ in simulation.chunks()])
+    recording = NumpyRecording([traces], AP_HZ, channel_ids=channel_ids)
     recording.set_channel_gains(plan.probe.kind.gain_uv("ap"))
     recording.set_channel_offsets(0.0)
     mode = "by_shank" if plan.probe.kind.shanks > 1 else "auto"

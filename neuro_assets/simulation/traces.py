@@ -204,11 +204,6 @@ class _FieldPotential:
         return coarse, fine
 
 
-def concatenated(simulation: ProbeSimulation) -> np.ndarray:
-    """Make the whole AP band in memory, int16, shape (n_samples, n_channels)."""
-    return np.concatenate([ap for ap, _ in simulation.chunks()])
-
-
 def truth_spikes(simulation: ProbeSimulation) -> pd.DataFrame:
     """Spikes with gate, sample index in the gate's recording, and whether saturation hides them.
 

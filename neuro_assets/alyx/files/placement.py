@@ -205,13 +205,11 @@ def locate_all(
             continue
         key = (located.repository, located.session, located.path)
         if key in found:
-            problems.append(
-                located.problem(
-                    "duplicate_dataset",
-                    f"datasets {found[key].dataset.id} and {dataset.id} have one path on "
-                    f"{located.repository}, the second is used; delete one of them in Alyx",
-                )
+            detail = (
+                f"datasets {found[key].dataset.id} and {dataset.id} have one path on "
+                f"{located.repository}, the second is used; delete one of them in Alyx"
             )
+            problems.append(located.problem("duplicate_dataset", detail))
         found[key] = located
     return list(found.values()), problems
 
@@ -250,15 +248,12 @@ def choose(located: Sequence[Located]) -> tuple[list[Located], list[Problem]]:
     for group in groups.values():
         folders = Counter(str(PurePosixPath(each.path).parent) for each in group if each.is_data)
         for folder, count in folders.items():
-            problems.append(
-                Problem(
-                    kind="other_repository",
-                    path=folder,
-                    detail=f"{count} data files of it are in {group[0].session} on "
-                    f"{group[0].repository}, and most of the session in {home.session} on "
-                    f"{home.repository}, which is read; copy them there and register them",
-                )
+            detail = (
+                f"{count} data files of it are in {group[0].session} on {group[0].repository}, and "
+                f"most of the session in {home.session} on {home.repository}, which is read; copy "
+                "them there and register them"
             )
+            problems.append(Problem(kind="other_repository", path=folder, detail=detail))
     return chosen, problems
 
 

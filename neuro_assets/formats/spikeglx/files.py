@@ -9,7 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from neuro_assets.formats.broken import Broken, contained, read_text
 from neuro_assets.formats.model import Problem
@@ -22,7 +22,7 @@ from neuro_assets.formats.names import (
 )
 from neuro_assets.formats.neuropixels import describe_probe
 from neuro_assets.formats.spikeglx.meta import SpikeGLXMeta
-from neuro_assets.formats.walk import FoundFile, Listing, parts_upwards
+from neuro_assets.formats.walk import FoundFile, Listing
 
 BYTES = 2
 """SpikeGLX writes int16."""
@@ -95,7 +95,7 @@ class DataFile:
         if self.renamed is not None:
             return self.renamed
         device = parse_probe_name(self.name.device) if self.name.device else None
-        for part in parts_upwards(self.path):
+        for part in reversed(PurePosixPath(self.path).parent.parts):
             named = parse_probe_name(part)
             if named is not None and part.lower().startswith("probe"):
                 return named
@@ -133,13 +133,8 @@ def pair_files(folder: Path, listing: Listing, problems: list[Problem]) -> list[
         meta = parts.get("meta")
         if not binaries:
             if meta is not None and _is_spikeglx(folder, meta):
-                problems.append(
-                    Problem(
-                        kind="data_missing",
-                        path=meta.path,
-                        detail="the meta is there without its .bin or .cbin; copy the data file",
-                    )
-                )
+                detail = "the meta is there without its .bin or .cbin; copy the data file"
+                problems.append(Problem(kind="data_missing", path=meta.path, detail=detail))
             continue
         for binary in binaries:
             name = parse_spikeglx_name(binary.name)
@@ -334,20 +329,14 @@ def _compare_with_meta(file: DataFile, size: int, problems: list[Problem]) -> No
     """Report, without giving the file up, what the meta says otherwise."""
     meta = file.meta
     if meta.file_size is None:
-        problems.append(
-            Problem(
-                kind="still_growing",
-                path=file.path,
-                detail="the meta has no fileSizeBytes: SpikeGLX is still writing or was killed; "
-                "create raw_session.flag to use it as it is",
-            )
+        detail = (
+            "the meta has no fileSizeBytes: SpikeGLX is still writing or was killed; create "
+            "raw_session.flag to use it as it is"
         )
+        problems.append(Problem(kind="still_growing", path=file.path, detail=detail))
     elif meta.file_size != size:
-        problems.append(
-            Problem(
-                kind="size_mismatch",
-                path=file.path,
-                detail=f"the meta says {meta.file_size} bytes, the file has {size}: the copy is "
-                "not finished or was cut; copy it again, or create raw_session.flag to use it so",
-            )
+        detail = (
+            f"the meta says {meta.file_size} bytes, the file has {size}: the copy is not finished "
+            "or was cut; copy it again, or create raw_session.flag to use it so"
         )
+        problems.append(Problem(kind="size_mismatch", path=file.path, detail=detail))

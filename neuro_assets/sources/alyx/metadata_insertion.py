@@ -135,14 +135,11 @@ def _picks(
             return points
     except (TypeError, ValueError, OverflowError):
         pass  # reported below, as for numbers that are none
-    problems.append(
-        Problem(
-            kind="xyz_picks",
-            path=row.name,
-            detail=f"json.xyz_picks of insertion {row.id} is no list of (x, y, z) in um and is "
-            "left out; correct it in Alyx",
-        )
+    detail = (
+        f"json.xyz_picks of insertion {row.id} is no list of (x, y, z) in um and is left out; "
+        "correct it in Alyx"
     )
+    problems.append(Problem(kind="xyz_picks", path=row.name, detail=detail))
     return ()
 
 

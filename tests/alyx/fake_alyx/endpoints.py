@@ -73,9 +73,9 @@ ENDPOINTS: dict[str, Endpoint] = {
     "datasets": Endpoint(
         "Dataset", "datasets", "dataset_listed", "dataset", fields.DATASET, filters.DATASET
     ),
-    "files": Endpoint("FileRecord", "", "record", "record", fields.RECORD, filters.RECORD),
+    "files": Endpoint("FileRecord", "", "record", "record", fields.RECORD, {}),
     "tasks": Endpoint("Task", "tasks", "task", "task", fields.TASK, filters.TASK, orders.by_level),
-    "notes": Endpoint("Note", "notes", "note", "note", fields.NOTE, filters.NOTE),
+    "notes": Endpoint("Note", "notes", "note", "note", fields.NOTE, {}),
     "subjects": Endpoint(
         "Subject",
         "subjects",
@@ -87,25 +87,11 @@ ENDPOINTS: dict[str, Endpoint] = {
         "nickname",
     ),
     "projects": _small("Project", "projects", "project", fields.PROJECT, {}),
-    "labs": _small("Lab", "labs", "lab", fields.LAB, filters.LAB, orders.heap),
+    "labs": _small("Lab", "labs", "lab", fields.LAB, {}, orders.heap),
     "data-repository": _small(
-        "DataRepository", "repositories", "repository", fields.REPOSITORY, filters.REPOSITORY
+        "DataRepository", "repositories", "repository", fields.REPOSITORY, {}
     ),
     "dataset-types": _small("DatasetType", "types", "dataset_type", fields.TYPE, {}),
-    "data-formats": _small("DataFormat", "formats", "data_format", {}, {}),
-    "revisions": _small("Revision", "revisions", "revision", fields.REVISION, filters.NAME),
-    "tags": _small("Tag", "tags", "tag", fields.TAG, filters.NAME),
-    "users": Endpoint(
-        "LabMember",
-        "users",
-        "user",
-        "user",
-        {},
-        filters.USER,
-        key="username",
-        methods=("GET",),
-        row_methods=("GET",),
-    ),
     "register-file": Endpoint("", "", "", "", methods=("POST",), row_methods=()),
     "check-protected": Endpoint("", "", "", "", methods=("GET",), row_methods=()),
 }

@@ -263,20 +263,6 @@ TYPE: dict[str, Spec] = {
     "description": TEXT,
     "filename_pattern": TEXT,
 }
-REVISION: dict[str, Spec] = {
-    "name": Spec(char, required=True),
-    "description": TEXT,
-    "created_datetime": NULL_TIME,
-    "json": JSON,
-}
-TAG: dict[str, Spec] = {
-    "name": Spec(char, required=True),
-    "description": TEXT,
-    "protected": TRUTH,
-    "public": TRUTH,
-    "hash": NULL_TEXT,
-    "json": JSON,
-}
 NOTE: dict[str, Spec] = {
     "user": Spec(slug("users", "username"), required=True),
     "date_time": Spec(moment),

@@ -152,11 +152,6 @@ MODELS: dict[str, dict[str, Field]] = {
     | one("Session", "session")
     | one("DataRepository", "data_repository")
     | many("Task", parents=lambda row: row.parents),
-    "Note": plain("uuid", "id", "object_id")
-    | plain("char", "text", "content_type")
-    | plain("datetime", "date_time")
-    | plain("json", "json")
-    | one("LabMember", "user"),
 }
 
 # Fields that Alyx's error texts offer and that nothing here keeps. Session's are as recorded; the

@@ -22,10 +22,8 @@ from fake_alyx.models import (
     Note,
     Project,
     Repository,
-    Revision,
     Session,
     Subject,
-    Tag,
     Task,
     Trajectory,
 )
@@ -197,13 +195,6 @@ class Writes:
         # Alyx stores the pattern in lower case.
         values["filename_pattern"] = values.get("filename_pattern", "").lower()
         return self._named("types", "dataset type", DatasetType, values)
-
-    def _create_revisions(self, values: dict[str, Any]) -> Revision:
-        values.setdefault("created_datetime", self.tables.clock())
-        return self._named("revisions", "revision", Revision, values)
-
-    def _create_tags(self, values: dict[str, Any]) -> Tag:
-        return self._named("tags", "tag", Tag, values)
 
     def _named(self, table: str, what: str, kind: type, values: dict[str, Any]) -> Any:
         rows = getattr(self.tables, table)
