@@ -92,6 +92,17 @@ ENDPOINTS: dict[str, Endpoint] = {
         "DataRepository", "repositories", "repository", fields.REPOSITORY, {}
     ),
     "dataset-types": _small("DatasetType", "types", "dataset_type", fields.TYPE, {}),
+    "users": Endpoint(
+        "LabMember",
+        "users",
+        "user",
+        "user",
+        {},
+        {},
+        key="username",
+        methods=("GET",),
+        row_methods=("GET",),
+    ),
     "register-file": Endpoint("", "", "", "", methods=("POST",), row_methods=()),
     "check-protected": Endpoint("", "", "", "", methods=("GET",), row_methods=()),
 }

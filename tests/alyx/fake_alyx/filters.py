@@ -12,7 +12,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from fake_alyx.lookups import compile_django, compile_lookup
-from fake_alyx.models import QC, STATUSES
+from fake_alyx.models import PROVENANCES, QC, STATUSES
 from fake_alyx.rows import is_online
 from fake_alyx.tables import Tables
 from fake_alyx.values import FilterError, Test, as_date, as_datetime, parse
@@ -174,6 +174,7 @@ def on_server(tables: Tables, wanted: bool) -> Test:
 
 SESSION: dict[str, Make] = {
     "django": django("Session"),
+    "id": row_id("Session", "id"),
     "subject": lookup("Session", "subject__nickname__iexact"),
     "lab": lookup("Session", "lab__name__iexact"),
     "project": lookup("Session", "projects__name__icontains"),
@@ -196,6 +197,8 @@ INSERTION: dict[str, Make] = {
 }
 TRAJECTORY: dict[str, Make] = {
     "django": django("TrajectoryEstimate"),
+    "probe_insertion": row_id("TrajectoryEstimate", "probe_insertion", "insertions"),
+    "provenance": enum("provenance", PROVENANCES),
 }
 DATASET: dict[str, Make] = {
     "django": django("Dataset"),
@@ -219,13 +222,13 @@ SUBJECT: dict[str, Make] = {
 # ignore it would be a wrong answer.
 UNMODELLED = {
     "sessions": "atlas_acronym atlas_id atlas_name auto_datetime dataset_qc_lte end_time "
-    "histology id location n_correct_trials n_trials name narrative nickname parent_session "
+    "histology location n_correct_trials n_trials name narrative nickname parent_session "
     "performance_gte performance_lte start_time tag type users",
     "insertions": "atlas_acronym atlas_id atlas_name auto_datetime chronic_insertion "
     "dataset_qc_lte datasets date experiment_number id lab model name serial subject tag "
     "task_protocol",
     "trajectories": "chronic_insertion coordinate_system date datetime depth experiment_number "
-    "id phi probe probe_insertion project provenance roll session subject theta x y z",
+    "id phi probe project roll session subject theta x y z",
     "datasets": "auto_datetime collection content_type created_by created_date "
     "created_date_lte created_datetime data_format date default_dataset experiment_number "
     "file_size generating_software hash lab md5 name object_id probe_insertion protected "
@@ -239,6 +242,9 @@ UNMODELLED = {
     "stock strain to_be_culled to_be_genotyped water_restricted wean_date",
     "labs": "address cage_cleaning_frequency_days cage_type django enrichment food id "
     "institution light_cycle name reference_weight_pct repositories timezone zscore_weight_pct",
+    "users": "allowed_users date_joined django email first_name groups id is_active is_public_user "
+    "is_staff is_stock_manager is_superuser last_login last_name password user_permissions "
+    "username",
     "data-repository": "globus_endpoint_id globus_is_personal name",
     "notes": "django",
 }

@@ -143,6 +143,19 @@ class SmallRows:
         fields = ("id", "name", "description", "filename_pattern")
         return {**columns(row, fields), "created_by": name_of(row.created_by)}
 
+    def user(self, row: Any) -> dict[str, Any]:
+        """Row of `/users`."""
+        mine = [x.nickname for x in self.tables.subjects if x.responsible_user is row]
+        return {
+            "id": row.id,
+            "username": row.name,
+            "email": "",
+            "subjects_responsible": mine,
+            "lab": [],
+            "allowed_users": [],
+            "is_stock_manager": False,
+        }
+
     def note(self, row: Any) -> dict[str, Any]:
         """Row of `/notes`."""
         return {
