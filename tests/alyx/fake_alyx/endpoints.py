@@ -92,6 +92,7 @@ ENDPOINTS: dict[str, Endpoint] = {
         "DataRepository", "repositories", "repository", fields.REPOSITORY, {}
     ),
     "dataset-types": _small("DatasetType", "types", "dataset_type", fields.TYPE, {}),
+    "data-formats": _small("DataFormat", "formats", "data_format", {}, {}),
     "users": Endpoint(
         "LabMember",
         "users",

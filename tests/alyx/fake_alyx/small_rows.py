@@ -143,6 +143,16 @@ class SmallRows:
         fields = ("id", "name", "description", "filename_pattern")
         return {**columns(row, fields), "created_by": name_of(row.created_by)}
 
+    def data_format(self, row: Any) -> dict[str, Any]:
+        """Row of `/data-formats`."""
+        fields = ("id", "json", "name", "description", "file_extension")
+        loaders = {"matlab_loader_function": "", "python_loader_function": ""}
+        return {**columns(row, fields), **loaders}
+
+    def tag(self, row: Any) -> dict[str, Any]:
+        """Row of `/tags`."""
+        return columns(row, ("id", "json", "name", "description", "protected", "public", "hash"))
+
     def user(self, row: Any) -> dict[str, Any]:
         """Row of `/users`."""
         mine = [x.nickname for x in self.tables.subjects if x.responsible_user is row]
