@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from neuro_assets.cli.app import app
-from neuro_assets.cli.session import console, open_lab, size_words
+from neuro_assets.cli.process import process_keys
+from neuro_assets.cli.session import Lab, console, open_lab, size_words
 from neuro_assets.outcomes import PermanentFailure
+
+if TYPE_CHECKING:
+    from neuro_assets.store.verify import Repair
 
 
 @app.command()
@@ -18,7 +23,7 @@ def verify(
     key: Annotated[str | None, typer.Argument(help="One recording; all when left out")] = None,
     asset: Annotated[str | None, typer.Option(help="One asset only")] = None,
     mend: Annotated[
-        bool, typer.Option("--repair", help="Let an intact attempt count where one is damaged")
+        bool, typer.Option("--repair", help="Let an intact attempt count, or make a new one")
     ] = False,
 ) -> None:
     """Read everything stored again: files, manifests, pointers, registry, what cites what."""
@@ -37,12 +42,36 @@ def verify(
     for line in records:
         table.add_row("registry", "", "", "registry", escape(line))
     console.print(table)
-    for done in store.repair(defects) if mend else ():
-        outcome = f"attempt {done.attempt} counts now" if done.attempt else done.advice
-        console.print(escape(f"{done.asset} of {done.key}: {outcome}"))
-    if not mend:
-        console.print("Add --repair to let an intact attempt count where there is one.")
+    if mend:
+        _repair(lab, store.repair(defects))
+    else:
+        console.print("Add --repair to let an intact attempt count, or to make a new one.")
     raise typer.Exit(1)
+
+
+def _repair(lab: Lab, repairs: Sequence[Repair]) -> None:
+    """Tell which attempts count now, and make anew what has no intact one."""
+    from neuro_assets import names
+    from neuro_assets.service import execute, prepared_worker
+    from neuro_assets.store.model import WHOLE_LAB
+
+    lost: dict[str, list[str]] = {}
+    for done in repairs:
+        outcome = f"attempt {done.attempt} counts now" if done.attempt else "no intact copy"
+        console.print(escape(f"{done.asset} of {done.key}: {outcome}"))
+        if not done.attempt:
+            lost.setdefault(done.key, []).append(done.asset)
+    if not lost:
+        return
+    ok = True
+    with prepared_worker(lab.folder) as worker:
+        for key, assets in lost.items():
+            if key == WHOLE_LAB:
+                run = execute(names.TABLES_JOB, workdir=lab.folder, worker=worker)
+                ok = run.ok and ok
+            else:
+                ok = process_keys(lab, [key], assets, force=True, worker=worker) and ok
+    console.print("Made again." if ok else "Not everything could be made again; see above.")
 
 
 @app.command()

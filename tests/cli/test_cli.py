@@ -9,6 +9,8 @@ import sys
 import pytest
 from commands import Done, call
 
+from neuro_assets.store import Store
+
 
 def one_error(done: Done) -> str:
     assert done.returncode != 0
@@ -95,6 +97,26 @@ def test_bad_files_are_named_with_what_to_do_and_the_good_probe_is_registered(tm
     states = json.loads(call("status", "--json", folder=tmp_path).stdout)
     made = [s["key"] for s in states if s["outcome"] == "complete"]
     assert len(made) == 1 and made[0].endswith("_probe02")
+
+
+def test_verify_finds_a_flipped_bit_and_repair_makes_the_output_again(tmp_path):
+    from neuro_assets.simulation import simulate_session
+
+    simulated = simulate_session(tmp_path / "in", duration_s=1, n_channels=8, video=False)
+    only = ("--only", "compressed_recording")
+    (tmp_path / "lab.yaml").write_text("store: {url: store}\n")
+    assert call("run", str(simulated.session), *only, folder=tmp_path).returncode == 0
+    chunk = next((tmp_path / "store").rglob("ap.zarr/traces_seg0/0.0"))
+    whole = chunk.read_bytes()
+    chunk.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    found = call("verify", folder=tmp_path)
+    assert found.returncode == 1 and "1 defects" in found.stdout and "--repair" in found.stdout
+    mended = call("verify", "--repair", folder=tmp_path)
+    assert "no intact copy" in mended.stdout and "Made again." in mended.stdout, mended.stdout
+    store = Store(str(tmp_path / "store"))
+    (key,) = store.keys("compressed_recording")
+    current = store.current("compressed_recording", key).local()
+    assert (current / "ap.zarr/traces_seg0/0.0").read_bytes() == whole
 
 
 def test_the_package_and_the_definitions_import_nothing_heavy():
