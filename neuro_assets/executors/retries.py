@@ -141,7 +141,9 @@ def settled(instance: DagsterInstance, run: DagsterRun) -> DagsterRun:
     return run
 
 
-def retry_dropped(instance: DagsterInstance, since: datetime) -> list[str]:
+def retry_dropped(
+    instance: DagsterInstance, since: datetime, overdue: timedelta = OVERDUE
+) -> list[str]:
     """Have the daemon try again to start the retries that it gave up or overlooked.
 
     It gives up at the first error, as when a worker and the code server were killed together. It
@@ -153,6 +155,8 @@ def retry_dropped(instance: DagsterInstance, since: datetime) -> list[str]:
         Where the runs are.
     since : datetime
         Only runs that changed after this.
+    overdue : timedelta
+        A retry of which nothing came for this long was overlooked.
 
     Returns
     -------
@@ -161,7 +165,11 @@ def retry_dropped(instance: DagsterInstance, since: datetime) -> list[str]:
     """
     failed = RunsFilter(statuses=[DagsterRunStatus.FAILURE], updated_after=since)
     records = instance.get_run_records(failed)
-    runs = [r.dagster_run for r in records if _was_dropped(instance, r) or _overlooked(instance, r)]
+    runs = [
+        record.dagster_run
+        for record in records
+        if _was_dropped(instance, record.dagster_run) or _overlooked(instance, record, overdue)
+    ]
     for run in runs:
         # Marked before its event is there to be read, or this one would be overlooked, too.
         instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "true"})
@@ -291,21 +299,20 @@ def _start_attempts(instance: DagsterInstance, run: DagsterRun) -> int:
     return sum(entry.message.startswith(FAILED_RETRY_MESSAGE) for entry in entries)
 
 
-def _was_dropped(instance: DagsterInstance, record: RunRecord) -> bool:
+def _was_dropped(instance: DagsterInstance, run: DagsterRun) -> bool:
     """Whether the daemon gave the retry up."""
-    run = record.dagster_run
     if run.tags.get(WILL_RETRY_TAG) != "false" or not retry_failed(instance, run):
         return False
     # At the last attempt too: the failure is reported once more, now as final.
     return _start_attempts(instance, run) == MAX_START_ATTEMPTS or will_be_retried(instance, run)
 
 
-def _overlooked(instance: DagsterInstance, record: RunRecord) -> bool:
+def _overlooked(instance: DagsterInstance, record: RunRecord, overdue: timedelta) -> bool:
     """Whether a retry is due and nothing was done about it for long."""
     run = record.dagster_run
     if run.tags.get(WILL_RETRY_TAG) != "true" or AUTO_RETRY_RUN_ID_TAG in run.tags:
         return False
-    if datetime.now(UTC) - record.update_timestamp < OVERDUE or next_run(instance, run):
+    if datetime.now(UTC) - record.update_timestamp < overdue or next_run(instance, run):
         return False
     failures = instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_FAILURE)
     return len(failures) <= MAX_START_ATTEMPTS

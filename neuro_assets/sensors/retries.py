@@ -15,7 +15,7 @@ def dropped_retries_sensor(interval_s: int = 30) -> dg.SensorDefinition:
     Parameters
     ----------
     interval_s : int
-        Seconds between two looks.
+        Seconds between two looks; a retry is overdue after four of them.
 
     Returns
     -------
@@ -30,7 +30,8 @@ def dropped_retries_sensor(interval_s: int = 30) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def dropped_retries(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        found = retry_dropped(context.instance, datetime.now(UTC) - LOOK_BACK)
+        since, overdue = datetime.now(UTC) - LOOK_BACK, timedelta(seconds=4 * interval_s)
+        found = retry_dropped(context.instance, since, overdue)
         return dg.SkipReason(f"Tried again: {', '.join(found)}" if found else "None was dropped")
 
     return dropped_retries

@@ -16,6 +16,7 @@ import service_tools as tools
 from dagster._core.events import DagsterEvent, JobFailureData, RunFailureReason
 from dagster._core.execution.plan.objects import StepSuccessData
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG, WILL_RETRY_TAG
+from dagster._daemon.auto_run_reexecution.event_log_consumer import _create_cursor_key
 from instances import watched_instance
 
 from neuro_assets.executors import retries
@@ -25,6 +26,7 @@ from neuro_assets.executors.retries import (
     FAILED_RETRY_MESSAGE,
     MAX_START_ATTEMPTS,
     allow_for_stop,
+    next_run,
     note_progress,
     retry_dropped,
     settled,
@@ -206,17 +208,16 @@ def test_a_dropped_retry_is_marked_before_the_daemon_can_read_of_it(
 
 
 def test_a_failure_that_the_daemon_overlooked_is_reported_again(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    instance: dg.DagsterInstance,
 ) -> None:
     overlooked, retried = start(instance), start(instance)
     assert die(instance, overlooked) and die(instance, retried)
     start(instance, retried)
     assert retry_dropped(instance, LONG_AGO) == []
-    monkeypatch.setattr(retries, "OVERDUE", timedelta(0))
     for _ in range(MAX_START_ATTEMPTS):
-        assert retry_dropped(instance, LONG_AGO) == [overlooked.run_id]
+        assert retry_dropped(instance, LONG_AGO, timedelta(0)) == [overlooked.run_id]
     # Not for ever: Dagster has reasons of its own, such as a backfill that was cancelled.
-    assert retry_dropped(instance, LONG_AGO) == []
+    assert retry_dropped(instance, LONG_AGO, timedelta(0)) == []
 
 
 def test_a_run_that_is_final_is_not_taken_for_dropped(instance: dg.DagsterInstance) -> None:
@@ -314,6 +315,17 @@ def test_an_end_is_judged_only_when_dagster_has_written_it_down(
     assert len(finished) == 1
 
 
+def failure_was_read(instance: dg.DagsterInstance) -> bool:
+    """Whether the daemon has dealt with the only failure."""
+    failed = dg.DagsterEventType.RUN_FAILURE
+    events = instance.event_log_storage.get_logs_for_all_runs_by_log_id(
+        after_cursor=0, dagster_event_type={failed}
+    )
+    cursor = _create_cursor_key(failed)
+    read = instance.daemon_cursor_storage.get_cursor_values({cursor}).get(cursor, "0")
+    return bool(events) and int(read) >= max(events)
+
+
 @pytest.mark.integration
 @pytest.mark.slow
 def test_a_worker_and_a_code_server_that_are_killed_together_are_noticed(tmp_path: Path) -> None:
@@ -329,18 +341,17 @@ def test_a_worker_and_a_code_server_that_are_killed_together_are_noticed(tmp_pat
                 tmp_path, "'chain', 'one', selection=['slow', 'last']", "run.log"
             )
             (slow,) = tools.until(lambda: tools.lines(tmp_path, "slow"), "the step in progress")
-            # The code server stays away until the daemon has given the retry up.
+            # The code server stays away until the daemon has read of the failure: it gives the
+            # retry up, or overlooks it.
             up.send_signal(signal.SIGSTOP)
             server = next(
                 m for m in tools.family(up.pid) if "code-server start" in " ".join(m.cmdline())
             )
             tools.kill_family(server.pid)
-
-            def given_up() -> bool:
-                run = instance.get_run_by_id(slow["run"])
-                return run is not None and run.tags.get(WILL_RETRY_TAG) == "false"
-
-            tools.until(given_up, "the daemon gives the retry up")
+            tools.until(lambda: failure_was_read(instance), "the daemon reads of the failure")
+            lost = instance.get_run_by_id(slow["run"])
+            assert lost is not None
+            assert next_run(instance, lost) is None
             (tmp_path / "go").touch()
             up.send_signal(signal.SIGCONT)
             assert follower.wait() == 0
