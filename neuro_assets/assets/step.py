@@ -196,7 +196,8 @@ class StepSpec:
         self, inputs: Sequence[InputRef], key: str, record: RecordingRecord | None = None
     ) -> str:
         """Version of the output that the step would make of these inputs."""
-        settings = repr(self._keyed(key, record))
+        keyed = self._keyed(key, record)
+        settings = repr(keyed) if keyed else ""
         if settings not in self._rendered:
             self._rendered[settings] = canonical({**self.values(key, record), "clock": self.clock})
         algorithm = self.parameters.algorithm_version

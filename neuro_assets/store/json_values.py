@@ -80,6 +80,11 @@ def canonical(value: Any) -> bytes:
     return _CANONICAL.encode(jsonable(value)).encode()
 
 
+def of_strings(value: str | list[list[str]]) -> bytes:
+    """Render the same text as `canonical`, of strings alone and faster."""
+    return _CANONICAL.encode(value).encode()
+
+
 def pretty(value: Any) -> bytes:
     """Render JSON for people: indented, one newline at the end.
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from neuro_assets.outcomes import Outcome, PermanentFailure
-from neuro_assets.store.json_values import canonical, jsonable, pretty
+from neuro_assets.store.json_values import canonical, jsonable, of_strings, pretty
 
 MANIFEST = "manifest.json"
 """Written last into an attempt: a folder without it does not exist for any reader."""
@@ -324,17 +324,18 @@ def version_of(
     str
         The first 16 hexadecimal digits of a SHA-256.
     """
-    parts = {
-        "algorithm": algorithm_version,
-        "asset": asset,
-        "configuration": configuration,
-        "inputs": sorted([ref.asset, ref.digest] for ref in inputs if ref.digest),
-        "key": key,
-        "packages": packages or {},
-    }
-    # Piece by piece, so that a caller with very many keys renders what they share only once.
-    rendered = (
-        f'"{name}":'.encode() + (part if isinstance(part, bytes) else canonical(part))
-        for name, part in parts.items()
+    used = sorted([ref.asset, ref.digest] for ref in inputs if ref.digest)
+    # The canonical JSON piece by piece: a caller with very many keys has rendered what they share.
+    text = b'{"algorithm":%b,"asset":%b,"configuration":%b,"inputs":%b,"key":%b,"packages":%b}' % (
+        of_strings(algorithm_version),
+        of_strings(asset),
+        _rendered(configuration),
+        of_strings(used),
+        of_strings(key),
+        _rendered(packages or {}),
     )
-    return hashlib.sha256(b"{" + b",".join(rendered) + b"}").hexdigest()[:16]
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def _rendered(part: Mapping[str, Any] | bytes) -> bytes:
+    return part if isinstance(part, bytes) else canonical(part)
