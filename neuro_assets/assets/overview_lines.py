@@ -213,12 +213,9 @@ class OverviewMemory:
 def _fingerprint(store: Store, steps: Sequence[StepSpec]) -> bytes:
     """Digest of what all lines depend on: the store, the steps, and the code that makes lines."""
     identity = read_identity(store)
-    package = Path(neuro_assets.__file__).parent
-    code = sorted(
-        (path.relative_to(package).as_posix(), found.st_mtime_ns, found.st_size)
-        for path in package.rglob("*.py")
-        if (found := path.stat())
-    )
+    code = hashlib.sha256()
+    for path in sorted(Path(neuro_assets.__file__).parent.rglob("*.py")):
+        code.update(path.read_bytes())
     described = [
         [
             step.name, step.scope, step.clock, step.parameters.algorithm_version,
@@ -227,4 +224,4 @@ def _fingerprint(store: Store, steps: Sequence[StepSpec]) -> bytes:
         for step in steps
     ]  # fmt: skip
     where = [store.url, identity.id if identity else ""]
-    return hashlib.sha256(canonical([where, code, described])).digest()
+    return hashlib.sha256(canonical([where, code.hexdigest(), described])).digest()

@@ -49,6 +49,7 @@ from neuro_assets.service.home import (
     write_state,
     write_workspace,
 )
+from neuro_assets.service.overview_timer import OverviewTimer
 
 HOST = "127.0.0.1"
 
@@ -144,6 +145,7 @@ class _Supervisor:
         daemon = ChildProcess(DAEMON, ["dagster._daemon", "run", "-w", workspace], home)
         self._daemon = None if read_only else daemon
         self._config = ConfigWatch(config, home, location, self._socket, log)
+        self._overview = None if read_only else OverviewTimer(home)
         self._lost_code_polls = 0
         self._signals = 0
         self._wake = threading.Event()
@@ -226,6 +228,8 @@ class _Supervisor:
         """Start again what has died."""
         self._watch_code()
         self._config.poll()
+        if self._overview is not None:
+            self._overview.poll()
         for child in self._children:
             child.trim_log()
             if child.pid is not None:
@@ -254,6 +258,8 @@ class _Supervisor:
     def _stop_all(self) -> None:
         """Daemon first, so that it starts nothing more; then runs; the code server last."""
         self._config.stop()
+        if self._overview is not None:
+            self._overview.stop()
         ended_first = [child for child in self._children if child is not self._code]
         for child in ended_first:
             child.signal(signal.SIGTERM)

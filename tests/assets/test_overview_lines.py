@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
@@ -16,11 +17,13 @@ from labs import SHORT, SmallLab
 from neuro_assets.assets import overview_lines
 from neuro_assets.assets.catalog import all_steps
 from neuro_assets.assets.overview import Filter, Line
-from neuro_assets.assets.overview_lines import lines_of
+from neuro_assets.assets.overview_lines import SETTLED_S, lines_of
 from neuro_assets.config import parse_config
 from neuro_assets.formats.model import Identity, RawRecording, Stream
 from neuro_assets.outcomes import Outcome
 from neuro_assets.registry.registry import RecordingRecord, SessionInfo
+from neuro_assets.service import overview_timer
+from neuro_assets.service.overview_timer import OverviewTimer
 from neuro_assets.store import InputRef, Manifest
 
 FIRST, LFP = "compressed_recording", "lfp"
@@ -253,3 +256,23 @@ def test_a_memory_that_cannot_be_written_is_reported_and_costs_nothing_else(over
     overview.memory.write_text("no folder")
     assert overview.remembered() == overview.lines(None)
     assert "not remembered" in caplog.text or "cannot be read" in caplog.text
+
+
+def test_up_makes_the_lines_ahead(overview, tmp_path, monkeypatch):
+    (tmp_path / "lab.yaml").write_text(overview.lab.text)
+    monkeypatch.setenv("NEURO_ASSETS_LAB", str(tmp_path))
+    home = tmp_path / ".dagster_home"
+    home.mkdir()
+    timer = OverviewTimer(home)
+    timer.poll()
+    assert timer._process is None  # not while everything else starts
+    monkeypatch.setattr(overview_timer, "FIRST_S", 0.0)
+    time.sleep(SETTLED_S)
+    timer = OverviewTimer(home)
+    timer.poll()
+    process = timer._process
+    assert process is not None and process.wait() == 0
+    timer.poll()
+    assert timer._process is process  # the next one is not due
+    overview.memory = tmp_path / ".neuro_assets"
+    assert len(overview.remembered()) == N and overview.made == []
