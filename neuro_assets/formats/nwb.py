@@ -80,10 +80,10 @@ def scan_nwb(folder: Path, listing: Listing) -> Scan:
         if not found.name.lower().endswith(".nwb"):
             continue
         with contained(found.path, problems):
-            files.append(_candidate(found, _read_file(folder, found)))
+            files.append(_candidate(_read_file(folder, found)))
     n_files = 0
-    for found, series, created, identifier in without_copies(folder, files, problems):
-        made = _recordings(found, series, created, identifier, n_files, problems)
+    for file in without_copies(folder, files, problems):
+        made = _recordings(file, n_files, problems)
         n_files += bool(made)
         recordings += made
     for name in listing.folders:
@@ -96,21 +96,30 @@ def scan_nwb(folder: Path, listing: Listing) -> Scan:
     return Scan(recordings=tuple(recordings), problems=tuple(problems))
 
 
-def _candidate(found: FoundFile, content: tuple[list[Series], datetime | None, str]) -> Candidate:
+@dataclass(frozen=True)
+class _File:
+    """One NWB file and what is in it."""
+
+    found: FoundFile
+    series: list[Series]
+    created: datetime | None
+    identifier: str
+
+
+def _candidate(file: _File) -> Candidate:
     """Say what makes a file a copy: the same series with the same samples."""
-    series, created, identifier = content
-    says = (identifier, created, tuple((one.path, one.shape) for one in series))
+    says = (file.identifier, file.created, tuple((one.path, one.shape) for one in file.series))
     return Candidate(
-        item=(found, *content),
-        path=found.path,
-        size=found.size,
-        identity=says if series else None,
-        slot=found.path,
-        sha1="-".join(one.hash for one in series),
+        item=file,
+        path=file.found.path,
+        size=file.found.size,
+        identity=says if file.series else None,
+        slot=file.found.path,
+        sha1="-".join(one.hash for one in file.series),
     )
 
 
-def _read_file(folder: Path, found: FoundFile) -> tuple[list[Series], datetime | None, str]:
+def _read_file(folder: Path, found: FoundFile) -> _File:
     import h5py
 
     if found.size == 0:
@@ -122,7 +131,7 @@ def _read_file(folder: Path, found: FoundFile) -> tuple[list[Series], datetime |
                 for item in file.get("acquisition", {}).values()
                 if _type_of(item) == "ElectricalSeries"
             ]
-            return series, _created(file), _text(file.get("identifier"))
+            return _File(found, series, _created(file), _text(file.get("identifier")))
     except PermissionError:
         raise Broken("unreadable", "no permission to read the file; grant it") from None
     except FileNotFoundError:
@@ -215,18 +224,11 @@ def _text(dataset: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _recordings(
-    found: FoundFile,
-    series: list[Series],
-    created: datetime | None,
-    identifier: str,
-    earlier: int,
-    problems: list[Problem],
-) -> list[RawRecording]:
+def _recordings(file: _File, earlier: int, problems: list[Problem]) -> list[RawRecording]:
     """Join the bands of each probe of one file."""
     by_probe: dict[int, list[Series]] = defaultdict(list)
-    _name_probes(series)
-    for one in series:
+    _name_probes(file.series)
+    for one in file.series:
         if one.probe is not None:
             by_probe[one.probe.number].append(one)
     recordings = []
@@ -235,7 +237,7 @@ def _recordings(
         lf = [one for one in by_probe[number] if one.is_lf]
         reason = _unusable(wide)
         if reason is not None:
-            problems.append(reason.at(found.path))
+            problems.append(reason.at(file.found.path))
             continue
         bands = {"wideband": wide[0]} | ({"lf": lf[0]} if len(lf) == 1 else {})
         recordings.append(
@@ -243,10 +245,10 @@ def _recordings(
                 format="nwb",
                 probe=str(ProbeName(number)),
                 qualifier=f"n{earlier + 1}" if earlier else "",
-                streams={name: _stream(name, found, one) for name, one in bands.items()},
+                streams={name: _stream(name, file.found, one) for name, one in bands.items()},
                 identity=Identity(
-                    probe_serial=f"{identifier}/{wide[0].name}" if identifier else None,
-                    created=created,
+                    probe_serial=f"{file.identifier}/{wide[0].name}" if file.identifier else None,
+                    created=file.created,
                     first_sample=round(wide[0].start * wide[0].rate),
                     size_bytes=wide[0].shape[0] * wide[0].shape[1] * wide[0].itemsize,
                     stream="/".join((*wide[0].devices, *wide[0].groups)),

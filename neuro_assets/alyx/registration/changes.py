@@ -6,7 +6,7 @@ What is to be done is decided in `diff`; that all of it arrived is found out in 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -154,48 +154,54 @@ def mark_present(record: str, repository: str, path: str) -> Change:
     return Change(action="mark", target=target, before="absent", after="present", send=send)
 
 
-def raise_qc(endpoint: str, id: str, target: str, old: str, qc: str) -> Change:
-    """Raise the quality of a dataset or session."""
-    send = _merging(endpoint, id, "qc", partial(raised, ours=qc))
-    return Change(action="raise qc of", target=target, before=old, after=qc, send=send)
+def raise_qc(endpoint: str, id: str, target: str, old: str, qc: str) -> Iterator[Change]:
+    """Raise the quality of a dataset or session, where it is better than ours."""
+    merge = partial(raised, ours=qc)
+    if merge(old) != old:
+        send = _merging(endpoint, id, "qc", merge)
+        yield Change(action="raise qc of", target=target, before=old, after=qc, send=send)
 
 
-def merge_extended_qc(session: SessionDetail, target: TargetState) -> Change:
-    """Put our keys into a session's `extended_qc`."""
-    prefix = own_prefix(target.label)
+def merge_extended_qc(session: SessionDetail, target: TargetState) -> Iterator[Change]:
+    """Put our keys into a session's `extended_qc`, where they differ."""
+    old, prefix = session.extended_qc, own_prefix(target.label)
     merge = partial(merged_keys, ours=target.extended_qc, prefix=prefix)
-    return Change(
-        action="merge extended_qc of session",
-        target=session.id,
-        **_differing(_ours(session.extended_qc, prefix), target.extended_qc),
-        send=_merging("sessions", session.id, "extended_qc", merge),
-    )
+    if merge(old) != old:
+        yield Change(
+            action="merge extended_qc of session",
+            target=session.id,
+            **_differing(_ours(old, prefix), target.extended_qc),
+            send=_merging("sessions", session.id, "extended_qc", merge),
+        )
 
 
-def merge_summary(session: SessionDetail, target: TargetState) -> Change:
-    """Put our part into a session's `json`."""
-    section = (session.info or {}).get(JSON_KEY)
+def merge_summary(session: SessionDetail, target: TargetState) -> Iterator[Change]:
+    """Put our part into a session's `json`, where it differs."""
     merge = partial(merged_summary, label=target.label, ours=target.summary)
-    return Change(
-        action="merge json of session",
-        target=session.id,
-        detail=f"{JSON_KEY}.{target.label}",
-        before=_as_text(section.get(target.label) if isinstance(section, dict) else None),
-        after=_as_text(target.summary),
-        send=_merging("sessions", session.id, "json", merge),
-    )
+    if target.summary and merge(session.info) != session.info:
+        section = (session.info or {}).get(JSON_KEY)
+        yield Change(
+            action="merge json of session",
+            target=session.id,
+            detail=f"{JSON_KEY}.{target.label}",
+            before=_as_text(section.get(target.label) if isinstance(section, dict) else None),
+            after=_as_text(target.summary),
+            send=_merging("sessions", session.id, "json", merge),
+        )
 
 
-def merge_insertion(insertion: InsertionRow, target: TargetState) -> Change:
-    """Put quality and our keys into the `json` of an insertion."""
-    old, prefix = insertion.info or {}, own_prefix(target.label)
+def merge_insertion(insertion: InsertionRow, target: TargetState) -> Iterator[Change]:
+    """Put quality and our keys into the `json` of an insertion, where they differ."""
+    prefix = own_prefix(target.label)
     merge = partial(merged_insertion, qc=target.qc, extended=target.extended_qc, prefix=prefix)
-    shown = _differing(
-        {"qc": old.get("qc"), **_ours(old.get("extended_qc"), prefix)},
-        {"qc": raised(old.get("qc"), target.qc), **target.extended_qc},
-    )
-    send = _merging("insertions", insertion.id, "json", merge)
-    return Change(action="merge json of insertion", target=insertion.id, **shown, send=send)
+    if merge(insertion.info) != insertion.info:
+        old = insertion.info or {}
+        shown = _differing(
+            {"qc": old.get("qc"), **_ours(old.get("extended_qc"), prefix)},
+            {"qc": raised(old.get("qc"), target.qc), **target.extended_qc},
+        )
+        send = _merging("insertions", insertion.id, "json", merge)
+        yield Change(action="merge json of insertion", target=insertion.id, **shown, send=send)
 
 
 def put_task(eid: str, task: TaskState, found: TaskRow | None) -> Change:

@@ -13,13 +13,7 @@ from string import ascii_lowercase
 
 from neuro_assets.alyx.registration import changes
 from neuro_assets.alyx.registration.changes import Change
-from neuro_assets.alyx.registration.merge import (
-    merged_insertion,
-    merged_keys,
-    merged_summary,
-    own_prefix,
-    raised,
-)
+from neuro_assets.alyx.registration.merge import raised
 from neuro_assets.alyx.registration.model import (
     DatasetTypeRow,
     OutgoingFile,
@@ -82,17 +76,13 @@ def _session_path(remote: RemoteState) -> str:
 
 
 def _quality_changes(target: TargetState, remote: RemoteState) -> Iterator[Change]:
-    prefix, qc, keys = own_prefix(target.label), target.qc, target.extended_qc
-    insertion, session = remote.insertion, remote.session
-    if insertion and merged_insertion(insertion.info, qc, keys, prefix) != insertion.info:
-        yield changes.merge_insertion(insertion, target)
-    if merged_keys(session.extended_qc, keys, prefix) != session.extended_qc:
-        yield changes.merge_extended_qc(session, target)
-    ours = target.summary
-    if ours and merged_summary(session.info, target.label, ours) != session.info:
-        yield changes.merge_summary(session, target)
-    if raised(session.qc, qc) != session.qc:
-        yield changes.raise_qc("sessions", session.id, f"session {session.id}", session.qc, qc)
+    session = remote.session
+    if remote.insertion:
+        yield from changes.merge_insertion(remote.insertion, target)
+    yield from changes.merge_extended_qc(session, target)
+    yield from changes.merge_summary(session, target)
+    named = f"session {session.id}"
+    yield from changes.raise_qc("sessions", session.id, named, session.qc, target.qc)
 
 
 def _task_changes(target: TargetState, remote: RemoteState) -> Iterator[Change]:
@@ -200,9 +190,7 @@ class _File:
             why = f"again, its version was {row.version or 'unknown'}"
             yield from self._register(row.revision, why, row.qc)
             return
-        qc = raised(row.qc, self.file.qc)
-        if qc != row.qc:
-            yield changes.raise_qc("datasets", row.id, row.path, row.qc, qc)
+        yield from changes.raise_qc("datasets", row.id, row.path, row.qc, self.file.qc)
         if self.target.repository:
             yield from self._presence(row)
 

@@ -6,7 +6,7 @@ in `fake_alyx.writes`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -16,7 +16,6 @@ import fake_alyx.filters as filters
 from fake_alyx.endpoints import ENDPOINTS, Endpoint
 from fake_alyx.fields import Invalid
 from fake_alyx.lookups import NotModelled
-from fake_alyx.models import FileRecord
 from fake_alyx.register import Refused, Register
 from fake_alyx.rows import Rows
 from fake_alyx.values import FilterError, as_datetime, parse
@@ -196,7 +195,7 @@ class Api:
     def _candidates(self, endpoint: Endpoint, wanted: dict[str, str]) -> Iterable[Any]:
         """Rows that can match, by an index where the filters allow it."""
         if endpoint.model == "FileRecord":
-            return self._records(wanted)
+            return [record for row in self.tables.datasets for record in self.tables.records(row)]
         table = getattr(self.tables, endpoint.table)
         if endpoint.model in HELD and "session" in wanted:
             session = self.tables.sessions.rows.get(str(UUID(wanted["session"])))
@@ -233,11 +232,6 @@ class Api:
             rows = related.times.since(when, related.rows)
             return {row.session.id: row.session for row in rows}.values()
         return None
-
-    def _records(self, wanted: dict[str, str]) -> Iterator[FileRecord]:
-        dataset = self.tables.datasets.rows.get(wanted.get("dataset", ""))
-        for row in [dataset] if dataset else list(self.tables.datasets):
-            yield from self.tables.records(row)
 
 
 def _is_uuid(text: str) -> bool:

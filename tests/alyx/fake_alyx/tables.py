@@ -236,12 +236,6 @@ class Tables:
                     return next((row for row in held if row.data_repository is repository), None)
         return None
 
-    def drop_record(self, record: FileRecord) -> None:
-        """Delete a file record; its dataset stays as it is."""
-        self.records(record.dataset).remove(record)
-        self._paths.pop((record.data_repository.name, record.relative_path), None)
-        self.version += 1
-
     def pin_paths(self, session: Session) -> None:
         """Fix the file records' paths before the session's number or day changes."""
         for dataset in session.datasets.values():

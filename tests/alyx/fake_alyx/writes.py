@@ -16,7 +16,6 @@ from fake_alyx.lookups import NotModelled
 from fake_alyx.models import (
     Dataset,
     DatasetType,
-    FileRecord,
     Insertion,
     Lab,
     Note,
@@ -25,7 +24,6 @@ from fake_alyx.models import (
     Session,
     Subject,
     Task,
-    Trajectory,
 )
 from fake_alyx.register import Refused, is_protected
 from fake_alyx.values import FilterError
@@ -46,7 +44,10 @@ class Writes:
     def create(self, name: str, body: Any) -> Any:
         """Create a row."""
         values = fields.read(self.tables, ENDPOINTS[name].specs, body, partial=False)
-        return getattr(self, f"_create_{name.replace('-', '_')}")(values)
+        create = getattr(self, f"_create_{name.replace('-', '_')}", None)
+        if create is None:
+            raise NotModelled(f"the test server creates nothing of /{name}")
+        return create(values)
 
     def _create_sessions(self, values: dict[str, Any]) -> Session:
         subject, projects = values.pop("subject"), values.pop("projects", [])
@@ -89,53 +90,6 @@ class Writes:
         row = Insertion(self.tables.new_id(), session, values.pop("name"), now, **values)
         session.insertions[row.id] = row
         self.tables.save_insertion(row)
-        return row
-
-    def _create_trajectories(self, values: dict[str, Any]) -> Trajectory:
-        insertion = values.pop("probe_insertion", None)
-        if insertion is None:
-            raise Invalid({"probe_insertion": ["This field may not be null."]})
-        if any(row.provenance == values["provenance"] for row in insertion.trajectories.values()):
-            raise _not_unique("provenance, probe_insertion")
-        now = self.tables.clock()
-        row = Trajectory(self.tables.new_id(), insertion, values.pop("provenance"), now, **values)
-        insertion.trajectories[row.id] = row
-        return self.tables.trajectories.add(row)
-
-    def _create_datasets(self, values: dict[str, Any]) -> Dataset:
-        session = values.pop("session", None)
-        if session is None:
-            raise Invalid({"session": ["The test server keeps only datasets of sessions."]})
-        now = self.tables.clock()
-        values.setdefault("created_by", self.tables.users.by_key["admin"])
-        values = {name: value for name, value in values.items() if value is not None}
-        form = values.pop("data_format", None) or self.tables.formats.by_key["npy"]
-        row = Dataset(
-            self.tables.new_id(),
-            values.pop("name"),
-            session,
-            values.pop("collection", ""),
-            values.pop("dataset_type"),
-            form,
-            now,
-            now,
-            **values,
-        )
-        session.datasets[row.id] = row
-        self.tables.save_dataset(row)
-        return row
-
-    def _create_files(self, values: dict[str, Any]) -> FileRecord:
-        if self.tables.record_at(values["data_repository"], values["relative_path"]):
-            raise _not_unique("data_repository, relative_path")
-        self.tables.records(values["dataset"])
-        row = self.tables.new_record(
-            values["dataset"],
-            values["data_repository"],
-            values["relative_path"],
-            values.get("exists", False),
-        )
-        self.tables.save_record(row)
         return row
 
     def _create_tasks(self, values: dict[str, Any]) -> Task:
@@ -246,17 +200,6 @@ class Writes:
             self.tables.delete_insertion(row)
         elif name == "datasets":
             self._delete_dataset(row)
-        elif name == "files":
-            self.tables.drop_record(row)
-        elif name == "trajectories":
-            row.probe_insertion.trajectories.pop(row.id)
-            self.tables.trajectories.remove(row)
-        elif name == "tasks":
-            if row.session is not None:
-                row.session.tasks.pop(row.id)
-            self.tables.tasks.remove(row)
-        elif name == "notes":
-            self.tables.notes.remove(row)
         else:
             raise NotModelled(f"the test server deletes nothing of /{name}")
 
