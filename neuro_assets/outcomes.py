@@ -1,7 +1,7 @@
 """How a step can end: the typed outcomes that every layer raises and records.
 
 Only the vocabulary lives here. What is done with an outcome (manifest, check, retry) is
-decided once, in `neuro_assets.assets.step`.
+decided once, in `neuro_assets.assets.runner`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ class SkipReason(StrEnum):
     TOO_FEW_CHANNELS = "too_few_channels"
     NO_UNITS_FOUND = "no_units_found"
     NO_LFP_BAND = "no_lfp_band"
-    NO_VIDEO = "no_video"
-    RAW_DATA_MISSING = "raw_data_missing"
     NOT_SELECTED = "not_selected"
     NOT_IN_ALYX = "not_in_alyx"
     SKIPPED_UPSTREAM = "skipped_upstream"

@@ -1,1 +1,1 @@
-"""What exists: one file a stage, an asset in 10 to 25 lines; the science is elsewhere."""
+"""Dagster's assets: steps, tables, checks, and the runner of all steps; science is elsewhere."""

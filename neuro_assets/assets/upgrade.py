@@ -1,4 +1,4 @@
-"""Taking the outputs of a store of the first format, whose versions hung on input versions, over.
+"""Gives the outputs of a store of format 1, which hung on input versions, today's versions.
 
 What was committed is neither copied, changed nor computed again: beside it comes a manifest with
 the digest of its content and the version of today, which says where the files are.
@@ -46,7 +46,7 @@ def adopt_outputs(store: Store, steps: Sequence[StepSpec], progress: Progress) -
     Parameters
     ----------
     store : Store
-        May be of the first format.
+        May be of format 1.
     steps : sequence of StepSpec
         Needs first.
     progress : callable

@@ -99,7 +99,7 @@ def gc(
 
 @app.command("upgrade-store")
 def upgrade_store() -> None:
-    """Take a store that an older release made over: nothing is copied or computed again."""
+    """Bring a store of an older format to this one: nothing is copied or computed again."""
     from neuro_assets.assets.upgrade import adopt_outputs
     from neuro_assets.registry.registry import Registry
     from neuro_assets.registry.upgrade import adopt_records

@@ -1,4 +1,1 @@
-"""Where and how runs are executed: launcher, executors, identities of processes.
-
-What is executed, and when, is decided by assets, jobs and sensors.
-"""
+"""How runs are executed and tried again: launcher, executors, retries, identities of processes."""

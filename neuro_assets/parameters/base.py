@@ -81,8 +81,3 @@ class StepParameters(BaseModel):
         """First eight hexadecimal digits of the SHA-256 of the canonical JSON."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-    @property
-    def code_version(self) -> str:
-        """`<algorithm version>-<hash of parameters>`: Dagster's staleness hangs on it."""
-        return f"{self.algorithm_version}-{self.digest}"

@@ -5,20 +5,8 @@ does a step twice or, with the wrong switch, never. A sorter set therefore state
 four steps who does it, and the switches of the sorter follow from that. Running a sorter is
 `neuro_assets.science.sorting`.
 
-MEASURED: 60 s x 64 channels of neuro_assets.simulation, difficulty standard, SpikeInterface
-0.105.3, one job, kernels compiled before (benchmarks/sorters.py; 21 true units; found: agreement of
-0.8 or more):
-
-seed sorter          drift  accuracy found false redundant CPU s peak GB
-0    tridesclous2    off    0.716    10    3     9         42    1.4
-0    tridesclous2    sorter 0.921    18    3     3         66    1.5
-0    spykingcircus2  off    0.607     7    1    11         61    1.6
-0    spykingcircus2  sorter 0.460     4    8    12         80    1.6
-1    tridesclous2    off    0.797    14    2     5         33    1.4
-1    tridesclous2    sorter 0.918    19    3     1         60    1.5
-
-Without drift correction 15 um of slow drift split units in two. The machine was shared: CPU
-seconds are upper bounds. So the default on a CPU is tridesclous2 with its own drift correction.
+The default on a CPU is tridesclous2 with its own drift correction: `benchmarks/sorters.py`, figures
+in docs/benchmarks.md.
 """
 
 from __future__ import annotations

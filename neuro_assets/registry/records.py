@@ -67,7 +67,7 @@ class SessionInfo(_Record):
     @model_validator(mode="before")
     @classmethod
     def _was_absolute(cls, values: Any) -> Any:
-        """Read records of the first format: their folder was absolute and ended with the id."""
+        """Read records of store format 1: their folder was absolute and ended with the id."""
         if isinstance(values, dict) and values.get("folder") and "path" not in values:
             folder, below = str(values["folder"]), str(values.get("session_id") or "")
             is_below = bool(below) and folder.endswith(f"/{below}")
@@ -223,7 +223,7 @@ class RecordingRecord(_Record):
     @model_validator(mode="before")
     @classmethod
     def _was_named(cls, values: Any) -> Any:
-        """Read the names of the first format."""
+        """Read the names of store format 1."""
         old = {"told": "reported", "known_as": "version_alias", "announced": "expected"}
         if isinstance(values, dict) and old.keys() & values.keys():
             return {old.get(name, name): value for name, value in values.items()}

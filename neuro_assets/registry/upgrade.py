@@ -1,4 +1,4 @@
-"""Taking the records of a store of the first format, which had no log, into the log."""
+"""Brings the records of a store of format 1, which had no log, into the log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def adopt_records(registry: Registry) -> int:
     Parameters
     ----------
     registry : Registry
-        Of a store whose `registry/<key>.json` were written by the first release.
+        Of a store whose `registry/<key>.json` are of format 1.
 
     Returns
     -------
@@ -41,6 +41,6 @@ def adopt_records(registry: Registry) -> int:
     store, memory = registry.store, lab_memory()
     identity = read_identity(store) or new_identity(store, memory)
     n_records = registry.transact(adopt, identity)
-    # Last: until it stands there, the store is one of the older release for everybody.
+    # Last: until it stands there, the store is one of format 1 for everybody.
     write_identity(store, identity)
     return n_records

@@ -1,1 +1,1 @@
-"""Everything outside the process: the store, the registry, session sources, IO managers."""
+"""The store as a resource of Dagster, and the IO managers."""

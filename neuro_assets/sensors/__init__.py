@@ -1,1 +1,1 @@
-"""When things run: pure planning functions, and the thin shells that Dagster calls."""
+"""The sensors: discovery, reconciliation, and what follows the end of a run."""

@@ -1,4 +1,4 @@
-"""The overview made ahead now and then, in a process of its own that stands back for all others."""
+"""Starts the making of the overview now and then, in a process of low priority."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The object store: what is written, made visible, found again and removed, on a folder or S3.
 
-Nobody but this package writes into it. The layout::
+Outputs are written by this package, records below `registry/` by the registry. The layout::
 
     <asset>/<key>/<version>/<attempt>/...files...
     <asset>/<key>/<version>/<attempt>/manifest.json   written last

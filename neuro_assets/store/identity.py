@@ -356,7 +356,7 @@ def _refuse_absence(
         if any_format:
             return
         raise PermanentFailure(
-            f"the store {store.url} was made by an older release: run `neuro-assets upgrade-store`"
+            f"the store {store.url} has an older format: run `neuro-assets upgrade-store`"
         )
     if any_format:
         raise PermanentFailure(

@@ -253,7 +253,7 @@ def is_sealed(content: dict[str, Any]) -> bool:
     Returns
     -------
     bool
-        True also for a manifest of an older release, which holds no checksum.
+        True also for a manifest of store format 1, which holds no checksum.
     """
     values = {name: value for name, value in content.items() if name != _CHECKSUM}
     sealed = content.get(_CHECKSUM)

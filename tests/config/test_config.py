@@ -70,12 +70,12 @@ def test_the_resolved_text_gives_the_same_configuration(tmp_path):
     assert parse_config(config.model_dump_json()) == config
 
 
-def test_a_parameter_changes_the_code_version_and_the_same_value_does_not():
+def test_a_parameter_changes_the_digest_and_the_same_value_does_not():
     default = parse_config("").step(LfpParameters)
     same = parse_config("steps: {lfp: {parameters: {}}}").step(LfpParameters)
     other = parse_config("steps: {lfp: {parameters: {lowpass_hz: 250}}}").step(LfpParameters)
-    assert same.code_version == default.code_version
-    assert other.code_version != default.code_version
+    assert same.digest == default.digest
+    assert other.digest != default.digest
 
 
 def test_the_doctor_names_a_step_that_does_not_exist(tmp_path, monkeypatch, capsys):

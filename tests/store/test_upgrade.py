@@ -1,4 +1,4 @@
-"""A store that the first release made (`data/first_format.tar.xz`) is taken over in place.
+"""A store of format 1 (`data/first_format.tar.xz`) is taken over in place.
 
 It holds one small recording, processed and published by that release: complete and skipped
 outputs, one version made twice, and a failure that is newer than its output.
@@ -33,6 +33,7 @@ lab: oldlab
 store: {url: store}
 steps:
   bad_channels: {set: demo}
+  compressed_recording: {parameters: {level: 5}}  # what it was made with
 sorters:
   - {name: tridesclous2, set: default}
 """
@@ -46,7 +47,7 @@ def config(tmp_path: Path) -> LabConfig:
 
 
 def committed(store: Store) -> dict[str, bytes]:
-    """Every file of every attempt that the first release committed."""
+    """Every file of every attempt that was committed in format 1."""
     root = store.backend.local_root
     return {
         path.relative_to(root).as_posix(): path.read_bytes()
@@ -155,7 +156,7 @@ def test_a_killed_upgrade_leaves_an_old_store_that_is_upgraded_again(config, mon
         with pytest.raises(Killed):
             upgrade(config)
     assert list(Registry(Store(config.store.url)).all()) == [KEY], "after the records were taken"
-    with pytest.raises(PermanentFailure, match="made by an older release"):
+    with pytest.raises(PermanentFailure, match="has an older format"):
         open_store(config.store, create=False)
     store, _ = upgrade(config)
     assert Registry(store).all() == {KEY: Registry(store).get(KEY)}

@@ -1,1 +1,1 @@
-"""Sessions in folders: ONE trees, and bare run folders dropped beside them."""
+"""The source `folders`: sessions in ONE, BIDS and NeuroBlueprint trees, and bare run folders."""
