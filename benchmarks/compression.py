@@ -123,14 +123,14 @@ class Ours(Codec):
 
     def write(self) -> None:  # noqa: D102
         from neuro_assets.parameters.compression import CompressionParameters
-        from neuro_assets.science.compression import compress_recording
+        from neuro_assets.science.compression.run import compress_recording
 
         stream = open_stream(self.raw)
         parameters = CompressionParameters()
         compress_recording({"ap": stream}, self.folder, parameters, n_jobs=self.threads)
 
     def open(self) -> None:  # noqa: D102
-        from neuro_assets.science.compression import open_compressed
+        from neuro_assets.science.compression.run import open_compressed
 
         self.recording = open_compressed(self.folder)
 

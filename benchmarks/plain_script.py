@@ -18,7 +18,11 @@ from neuro_assets.config import LabConfig, read_config
 from neuro_assets.formats.opening import open_raw
 from neuro_assets.science.analyzer import analyze_sorting, open_analyzer
 from neuro_assets.science.bad_channels import check_sortable, detect_bad_channels
-from neuro_assets.science.compression import compress_recording, open_compressed, open_recordings
+from neuro_assets.science.compression.run import (
+    compress_recording,
+    open_compressed,
+    open_recordings,
+)
 from neuro_assets.science.lfp.extract import extract_lfp
 from neuro_assets.science.quality.recording import recording_quality
 from neuro_assets.science.sorting import open_sorting, sort_recording

@@ -19,6 +19,9 @@ TABLES_JOB = "tables"
 RAW_RECORDING = "raw_recording"
 RECORDING_METADATA = "recording_metadata"
 
+PARTITION_TAG = "dagster/partition"
+"""Run tag of Dagster: the key of the recording."""
+
 EVERY_RESULT = "*"
 """As a need: every asset of `process`, each optional."""
 

@@ -30,7 +30,7 @@ def nwb_inputs(step: Step) -> NwbInputs:
         Lazy where it is large.
     """
     from neuro_assets.formats.timeline import timeline_of
-    from neuro_assets.science.compression import open_compressed
+    from neuro_assets.science.compression.run import open_compressed
     from neuro_assets.science.nwb.inputs import NwbInputs, channels_of
 
     raw = step.raw

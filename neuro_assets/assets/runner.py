@@ -39,12 +39,8 @@ from neuro_assets.parent_watchdog import end_with_parent
 from neuro_assets.partitions import SESSION_PROBE
 from neuro_assets.registry.registry import Registry
 from neuro_assets.registry.turns import take_turn
-from neuro_assets.resources.io_managers import (
-    REQUIRED,
-    Missing,
-    StoreResource,
-    Unreadable,
-)
+from neuro_assets.resources.io_managers import REQUIRED, Missing, Unreadable
+from neuro_assets.resources.store import StoreResource
 from neuro_assets.science.result import Progress, StepResult
 from neuro_assets.sources.raw_input import RawInput
 from neuro_assets.store import Attempt, InputRef, Manifest, Store, Stored

@@ -15,7 +15,8 @@ from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import Outcome
 from neuro_assets.registry.registry import Registry
 from neuro_assets.registry.turns import take_turn
-from neuro_assets.resources.io_managers import PARQUET, REQUIRED, StoreResource
+from neuro_assets.resources.io_managers import PARQUET, REQUIRED
+from neuro_assets.resources.store import StoreResource
 from neuro_assets.science.result import StepResult
 from neuro_assets.store import (
     WHOLE_LAB,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from neuro_assets.config.alyx import DOWNLOAD
 from neuro_assets.config.base import ConfigError, explain
 from neuro_assets.config.lab import LabConfig
+
+Model = TypeVar("Model", bound=BaseModel)
 
 CONFIG_NAME = "lab.yaml"
 CONFIG_VARIABLE = "NEURO_ASSETS_LAB"
@@ -88,31 +91,22 @@ def _absolute(config: LabConfig, base: Path) -> LabConfig:
     def path(text: str) -> str:
         return text if "://" in text else str((base / Path(text).expanduser()).resolve())
 
-    scratch = config.compute.scratch
-    store = os.environ.get(STORE_VARIABLE) or config.store.url
-    return config.model_copy(
-        update={
-            "store": config.store.model_copy(update={"url": path(store)}),
-            "sources": [
-                source.model_copy(update={"path": path(source.path)}) for source in config.sources
-            ],
-            "alyx": config.alyx.model_copy(
-                update={
-                    "cache": path(config.alyx.cache),
-                    "repositories": {
-                        name: where if where == DOWNLOAD else path(where)
-                        for name, where in config.alyx.repositories.items()
-                    },
-                }
-            ),
-            "readers": [
-                reader.model_copy(
-                    update={"probe_file": path(reader.probe_file) if reader.probe_file else None}
-                )
-                for reader in config.readers
-            ],
-            "compute": config.compute.model_copy(
-                update={"scratch": path(scratch) if scratch else None}
-            ),
-        }
+    def changed(model: Model, **values: Any) -> Model:
+        return model.model_copy(update=values)
+
+    def place(where: str) -> str:
+        return where if where == DOWNLOAD else path(where)
+
+    alyx, scratch = config.alyx, config.compute.scratch
+    repositories = {name: place(where) for name, where in alyx.repositories.items()}
+    return changed(
+        config,
+        store=changed(config.store, url=path(os.environ.get(STORE_VARIABLE) or config.store.url)),
+        sources=[changed(source, path=path(source.path)) for source in config.sources],
+        alyx=changed(alyx, cache=path(alyx.cache), repositories=repositories),
+        readers=[
+            changed(reader, probe_file=path(reader.probe_file)) if reader.probe_file else reader
+            for reader in config.readers
+        ],
+        compute=changed(config.compute, scratch=path(scratch) if scratch else None),
     )

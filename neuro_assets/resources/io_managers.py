@@ -17,19 +17,6 @@ from neuro_assets.resources.store import StoreResource
 from neuro_assets.sources.raw_input import RawInput, externals
 from neuro_assets.store import WHOLE_LAB, Store, Stored
 
-__all__ = [
-    "NWB_FILE",
-    "PARQUET",
-    "REQUIRED",
-    "ZARR_ANALYZER",
-    "ZARR_RECORDING",
-    "Missing",
-    "StoreIOManager",
-    "StoreResource",
-    "Unreadable",
-    "io_managers",
-]
-
 PARQUET = "parquet_io"
 ZARR_RECORDING = "zarr_recording_io"
 ZARR_ANALYZER = "zarr_analyzer_io"

@@ -205,19 +205,15 @@ def _extensions(
 ) -> dict[str, dict[str, Any]]:
     """Extensions that follow the templates, in the order in which they are computed."""
     # The margins of monopolar triangulation have no meaning with hardly any contacts.
-    locations = parameters.unit_locations
-    if analyzer.get_num_channels() < 8:
-        locations = "center_of_mass"
+    few = analyzer.get_num_channels() < 8
     extensions: dict[str, dict[str, Any]] = {
         "noise_levels": {"random_slices_kwargs": {"seed": parameters.seed}},
         "spike_amplitudes": {},
         "spike_locations": {
-            "method": parameters.spike_locations
-            if analyzer.get_num_channels() >= 8
-            else "center_of_mass",
+            "method": "center_of_mass" if few else parameters.spike_locations,
             "seed": parameters.seed,
         },
-        "unit_locations": {"method": locations},
+        "unit_locations": {"method": "center_of_mass" if few else parameters.unit_locations},
         "correlograms": {
             "window_ms": parameters.correlogram_window_ms,
             "bin_ms": parameters.correlogram_bin_ms,

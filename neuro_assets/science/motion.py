@@ -128,6 +128,7 @@ def _check_worth(
 
 def _compute(chain: Chain, parameters: MotionParameters, n_jobs: int) -> tuple[Motion, int]:
     """Find and locate peaks, and estimate; adds what was done to the chain."""
+    from spikeinterface.core.core_tools import check_json
     from spikeinterface.preprocessing import compute_motion, get_motion_parameters_preset
 
     options = _options(chain.recording, parameters)
@@ -161,7 +162,7 @@ def _compute(chain: Chain, parameters: MotionParameters, n_jobs: int) -> tuple[M
     chain.applied.append(
         Applied(
             f"estimate_motion:{parameters.preset}",
-            _plain(
+            check_json(
                 {
                     "detect": preset["detect_kwargs"]
                     | {"detect_threshold": parameters.detect_threshold},
@@ -188,13 +189,6 @@ def _options(recording: BaseRecording, parameters: MotionParameters) -> dict[str
     if not rigid:
         options |= {"win_step_um": step, "win_scale_um": scale}
     return options
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Reduce SpikeInterface's parameters to JSON values."""
-    from spikeinterface.core.core_tools import check_json
-
-    return dict(check_json(values))
 
 
 def motion_table(motion: Motion, recording: BaseRecording) -> pd.DataFrame:

@@ -249,7 +249,7 @@ def reference_band(chain: Chain, band: SpikeBand) -> None:
     )
 
 
-def whiten(chain: Chain, radius_um: float, seed: int = 0) -> None:
+def whiten(chain: Chain, radius_um: float) -> None:
     """Add a local whitening.
 
     Parameters
@@ -258,13 +258,12 @@ def whiten(chain: Chain, radius_um: float, seed: int = 0) -> None:
         Is extended.
     radius_um : float
         Neighbourhood of each channel, um.
-    seed : int
-        Of the choice of the snippets from which the covariance is estimated.
     """
     from spikeinterface.preprocessing import whiten as si_whiten
 
-    options = {"mode": "local", "radius_um": radius_um, "dtype": "float32"}
-    chain.add(si_whiten(chain.recording, seed=seed, **options), "whiten", seed=seed, **options)
+    # The seed is of the choice of the snippets from which the covariance is estimated.
+    options = {"seed": 0, "mode": "local", "radius_um": radius_um, "dtype": "float32"}
+    chain.add(si_whiten(chain.recording, **options), "whiten", **options)
 
 
 def correct_motion(chain: Chain, motion: Any) -> None:

@@ -7,11 +7,12 @@ swallows is set right by the step `alyx_registration`, which writes the final st
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from neuro_assets import names
 from neuro_assets.assets.step import StepSpec
 from neuro_assets.assets.steps.alyx_registration import process_assets
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import NeuroAssetsError
-from neuro_assets.sensors.publish import ENDED, PARTITION_TAG
+from neuro_assets.sensors.publish import ENDED, after
 
 STARTED = dg.DagsterRunStatus.STARTED
 
@@ -53,7 +54,7 @@ def _sensor(
 ) -> dg.SensorDefinition:
     def follow(context: dg.RunStatusSensorContext) -> dg.SkipReason:
         run = context.dagster_run
-        key = run.tags.get(PARTITION_TAG)
+        key = run.tags.get(names.PARTITION_TAG)
         if key is None:
             return dg.SkipReason(f"Run {run.run_id} has no partition")
         now = context.instance.get_run_by_id(run.run_id)
@@ -69,14 +70,8 @@ def _sensor(
             context.log.info(line)
         return dg.SkipReason(line)
 
-    return dg.run_status_sensor(
-        name=f"alyx_task_after_{status.value.lower()}",
-        description=f"Moves the task in Alyx when a run of `process` is {status.value}.",
-        run_status=status,
-        monitored_jobs=[process],
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        minimum_interval_seconds=10,
-    )(follow)
+    about = "Moves the task in Alyx when a run of `process` is {}."
+    return after("alyx_task", about, process, status, follow)
 
 
 def _move(

@@ -10,7 +10,6 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from neuro_assets.config import LabConfig
-from neuro_assets.outcomes import NeuroAssetsError, TransientFailure
 from neuro_assets.partitions import SESSION_PROBE
 from neuro_assets.registry.actions import Action, ActionKind, Requests
 from neuro_assets.registry.descriptions import Changes
@@ -18,9 +17,9 @@ from neuro_assets.registry.findings import update_findings
 from neuro_assets.registry.index import RecordIndex
 from neuro_assets.registry.recheck_queue import read_recheck_queue
 from neuro_assets.registry.registry import Registry
-from neuro_assets.resources.io_managers import StoreResource
+from neuro_assets.sensors.sources import for_each_source, source_sensor
 from neuro_assets.service.events import findings_event, raw_events, run_request
-from neuro_assets.service.registration import register_sessions, sources_of
+from neuro_assets.service.registration import register_sessions
 from neuro_assets.sources.protocol import SessionSource
 
 SENSOR = "discovery"
@@ -59,37 +58,15 @@ def discovery_sensor(
     dagster.SensorDefinition
         Running from the start.
     """
-    registries = RegistryCache()
-
-    @dg.sensor(
-        name=SENSOR,
+    return source_sensor(
+        SENSOR,
+        "Finds new, changed and vanished recording sessions at the lab's sources.",
+        INTERVAL_S,
+        config,
+        look,
         job=process,
-        description="Finds new, changed and vanished recording sessions at the lab's sources.",
-        minimum_interval_seconds=INTERVAL_S,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        config_error=config_error,
     )
-    def discovery(
-        context: dg.SensorEvaluationContext, store: dg.ResourceParam[StoreResource]
-    ) -> dg.SensorResult | dg.SkipReason:
-        if config_error:
-            context.log.error(config_error)
-        sources = sources_of(config)
-        if not sources:
-            return dg.SkipReason("lab.yaml names no source: add a folder under `sources`")
-        return look(context, registries.of(store), config, sources)
-
-    return discovery
-
-
-@dataclass
-class RegistryCache:
-    """One registry a store for the life of the code server: its records are read once."""
-
-    _registries: dict[str, Registry] = field(default_factory=dict)
-
-    def of(self, store: StoreResource) -> Registry:
-        """Give the registry in a store."""
-        return self._registries.setdefault(store.url, Registry(store.store()))
 
 
 @dataclass
@@ -271,15 +248,7 @@ def look(
     """
     cursor = Cursor.parse(context.cursor)
     tick = _Tick(context, registry, config, cursor, now or datetime.now(UTC))
-    failures: list[str] = []
-    for name, source in sources.items():
-        try:
-            tick.look_at(name, source)
-        except NeuroAssetsError as failure:
-            failures.append(f"{name}: {failure}")
-            context.log.error(failures[-1])
-    if len(failures) == len(sources):
-        raise TransientFailure("; ".join(failures))
+    for_each_source(context, sources, tick.look_at)
     tick.request_runs()
     for key, reason in registry.damaged.items():
         context.log.error(f"the record of {key} is damaged and it is left alone: {reason}")

@@ -1,6 +1,7 @@
 """What follows a run: `publish` when `process` ends, and the lab's tables when `publish` ends."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -14,7 +15,6 @@ ENDED = (
     dg.DagsterRunStatus.CANCELED,
 )
 WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
-PARTITION_TAG = "dagster/partition"
 COPIED_TAGS = ("neuro/session", "neuro/duration_s", "neuro/channels")
 
 
@@ -28,7 +28,7 @@ def publish_sensors(
 
     def request(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.SkipReason:
         run = context.dagster_run
-        key = run.tags.get(PARTITION_TAG)
+        key = run.tags.get(names.PARTITION_TAG)
         if key is None:
             return dg.SkipReason(f"Run {run.run_id} has no partition")
         if will_be_retried(context.instance, settled(context.instance, run)):
@@ -36,18 +36,8 @@ def publish_sensors(
         tags = {name: run.tags[name] for name in COPIED_TAGS if name in run.tags}
         return dg.RunRequest(run_key=run.run_id, partition_key=key, tags=tags)
 
-    return [
-        dg.run_status_sensor(
-            name=f"publish_after_{status.value.lower()}",
-            description=f"Requests `publish` when a run of `process` ends as {status.value}.",
-            run_status=status,
-            monitored_jobs=[process],
-            request_job=publish,
-            default_status=dg.DefaultSensorStatus.RUNNING,
-            minimum_interval_seconds=10,
-        )(request)
-        for status in ENDED
-    ]
+    about = "Requests `publish` when a run of `process` ends as {}."
+    return [after("publish", about, process, status, request, publish) for status in ENDED]
 
 
 def tables_sensors(
@@ -62,15 +52,46 @@ def tables_sensors(
             return
         yield dg.RunRequest(run_key=context.dagster_run.run_id)
 
-    return [
-        dg.run_status_sensor(
-            name=f"tables_after_{status.value.lower()}",
-            description=f"Refreshes the lab's tables when `publish` ends as {status.value}.",
-            run_status=status,
-            monitored_jobs=[publish],
-            request_job=refresh,
-            default_status=dg.DefaultSensorStatus.RUNNING,
-            minimum_interval_seconds=10,
-        )(request)
-        for status in ENDED[:2]
-    ]
+    about = "Refreshes the lab's tables when `publish` ends as {}."
+    return [after("tables", about, publish, status, request, refresh) for status in ENDED[:2]]
+
+
+def after(
+    name: str,
+    about: str,
+    job: UnresolvedAssetJobDefinition,
+    status: dg.DagsterRunStatus,
+    follow: Callable[[dg.RunStatusSensorContext], Any],
+    request_job: UnresolvedAssetJobDefinition | None = None,
+) -> dg.SensorDefinition:
+    """Build the sensor that follows runs of a job that have come to a status.
+
+    Parameters
+    ----------
+    name : str
+        Begins the sensor's name.
+    about : str
+        Description, with `{}` for the status.
+    job : UnresolvedAssetJobDefinition
+        Whose runs are followed.
+    status : DagsterRunStatus
+        Of the runs.
+    follow : callable
+        Called with the context of each.
+    request_job : UnresolvedAssetJobDefinition, optional
+        What it may request.
+
+    Returns
+    -------
+    SensorDefinition
+        It runs unless somebody stops it.
+    """
+    return dg.run_status_sensor(
+        name=f"{name}_after_{status.value.lower()}",
+        description=about.format(status.value),
+        run_status=status,
+        monitored_jobs=[job],
+        request_job=request_job,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=10,
+    )(follow)

@@ -15,15 +15,12 @@ import dagster as dg
 from neuro_assets import names
 from neuro_assets.config import LabConfig
 from neuro_assets.executors.launcher import counts_as_run
-from neuro_assets.outcomes import NeuroAssetsError, TransientFailure
 from neuro_assets.registry.descriptions import Known
 from neuro_assets.registry.recheck_queue import write_recheck_queue
 from neuro_assets.registry.registry import RecordingRecord, Registry
-from neuro_assets.resources.io_managers import StoreResource
 from neuro_assets.sensors.discovery import SENSOR as SENSOR_NAME
-from neuro_assets.sensors.discovery import RegistryCache
+from neuro_assets.sensors.sources import for_each_source, source_sensor
 from neuro_assets.service.events import RAW_VERSION_TAG, alert, run_key
-from neuro_assets.service.registration import sources_of
 from neuro_assets.sources.protocol import SessionSource
 
 SENSOR = "reconciliation"
@@ -45,24 +42,14 @@ def reconciliation_sensor(config: LabConfig) -> dg.SensorDefinition:
     dagster.SensorDefinition
         Running from the start.
     """
-    registries = RegistryCache()
-
-    @dg.sensor(
-        name=SENSOR,
-        description="Compares every registered session with its source, and finds recordings "
-        "that wait too long or were never processed.",
-        minimum_interval_seconds=round(config.alyx.reconcile_hours * 3600),
-        default_status=dg.DefaultSensorStatus.RUNNING,
+    return source_sensor(
+        SENSOR,
+        "Compares every registered session with its source, and finds recordings that wait too "
+        "long or were never processed.",
+        round(config.alyx.reconcile_hours * 3600),
+        config,
+        compare,
     )
-    def reconciliation(
-        context: dg.SensorEvaluationContext, store: dg.ResourceParam[StoreResource]
-    ) -> dg.SensorResult | dg.SkipReason:
-        sources = sources_of(config)
-        if not sources:
-            return dg.SkipReason("lab.yaml names no source: add a folder under `sources`")
-        return compare(context, registries.of(store), config, sources)
-
-    return reconciliation
 
 
 def compare(
@@ -100,23 +87,18 @@ def compare(
     now = now or datetime.now(UTC)
     cursors: dict[str, str] = json.loads(context.cursor or "{}")
     records = registry.all()
-    failures: list[str] = []
-    for name, source in sources.items():
+
+    def look_at(name: str, source: SessionSource) -> None:
         lost = _lost(context, registry, records, name, now)
-        try:
-            found = source.reconcile(known_sessions(records, name), cursors.get(name))
-        except NeuroAssetsError as failure:
-            failures.append(f"{name}: {failure}")
-            context.log.error(failures[-1])
-            continue
+        found = source.reconcile(known_sessions(records, name), cursors.get(name))
         recheck = {**lost, **found.recheck}
         write_recheck_queue(registry.store, name, recheck)
         cursors[name] = found.cursor
         context.log.info(f"{name}: {found.n_listed} sessions compared, {len(recheck)} differ")
         for session, reason in recheck.items():
             context.log.info(f"{name}: {session}: {reason}")
-    if len(failures) == len(sources):
-        raise TransientFailure("; ".join(failures))
+
+    for_each_source(context, sources, look_at)
     stuck = [r for r in records.values() if _is_stuck(r, now, config.alyx.alert_days)]
     for record in stuck:
         context.log.warning(f"{record.key} waits since {record.waiting_since}: {record.reason}")
@@ -191,7 +173,7 @@ def _may_be_lost(registry: Registry, record: RecordingRecord, now: datetime) -> 
 
 
 def _has_run(instance: dg.DagsterInstance, record: RecordingRecord) -> bool:
-    tags = {"dagster/partition": record.key, RAW_VERSION_TAG: record.raw_version}
+    tags = {names.PARTITION_TAG: record.key, RAW_VERSION_TAG: record.raw_version}
     if record.requested_by == SENSOR_NAME:
         tags["dagster/run_key"] = run_key(record)
     return any(counts_as_run(instance, run) for run in instance.get_runs(dg.RunsFilter(tags=tags)))

@@ -109,7 +109,7 @@ def alert(record: RecordingRecord, now: datetime) -> dg.AssetObservation:
 def _both(
     asset: str, record: RecordingRecord, version: str, values: dict[str, Any]
 ) -> list[RawEvent]:
-    tags = _version_tag(version)
+    tags = {"dagster/data_version": version}
     made = dg.AssetMaterialization(
         asset_key=asset, partition=record.key, metadata=values, tags=tags
     )
@@ -120,10 +120,6 @@ def _observation(
     asset: str, record: RecordingRecord, values: dict[str, Any], tags: dict[str, str] | None
 ) -> dg.AssetObservation:
     return dg.AssetObservation(asset_key=asset, partition=record.key, metadata=values, tags=tags)
-
-
-def _version_tag(version: str) -> dict[str, str]:
-    return {"dagster/data_version": version}
 
 
 def shown(record: RecordingRecord) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from neuro_assets import names
 from neuro_assets.config import ConfigError, parse_config
 from neuro_assets.config.changes import changed_fields
 from neuro_assets.executors.frozen_config import loaded_config
@@ -15,8 +16,6 @@ from neuro_assets.service.home import LOADED_CONFIG, UP_LOCK, home_path, is_held
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
-
-PARTITION_TAG = "dagster/partition"
 
 
 def steps_in_progress(workdir: Path) -> dict[str, set[str]]:
@@ -40,7 +39,7 @@ def steps_in_progress(workdir: Path) -> dict[str, set[str]]:
     with DagsterInstance.from_config(str(prepare_home(workdir))) as instance:
         runs = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED]))
         for run in runs:
-            key = run.tags.get(PARTITION_TAG)
+            key = run.tags.get(names.PARTITION_TAG)
             if key is not None and not is_dead(instance, run):
                 found.setdefault(key, set()).update(_open_steps(instance, run.run_id))
     return found

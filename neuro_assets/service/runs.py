@@ -28,10 +28,9 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
+from neuro_assets import names
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.service.home import CodeLocation
-
-PARTITION_TAG = "dagster/partition"
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def create_run(instance: DagsterInstance, job: LoadedJob, request: Request) -> D
     tags: dict[str, str] = dict(definition.run_tags)
     if request.partition_key is not None:
         _require_key(instance, definition.partitions_def, request.partition_key)
-        tags[PARTITION_TAG] = request.partition_key
+        tags[names.PARTITION_TAG] = request.partition_key
     return instance.create_run_for_job(
         job_def=definition,
         tags=tags | request.tags,
@@ -140,8 +139,8 @@ def _asset_keys(job: LoadedJob, selection: Sequence[str] | None) -> frozenset[As
     keys = frozenset(AssetKey.from_user_string(name) for name in selection)
     unknown = keys - definition.asset_layer.selected_asset_keys
     if unknown:
-        names = ", ".join(sorted(key.to_user_string() for key in unknown))
-        raise PermanentFailure(f"job {definition.name!r} has no asset {names}")
+        absent = ", ".join(sorted(key.to_user_string() for key in unknown))
+        raise PermanentFailure(f"job {definition.name!r} has no asset {absent}")
     return keys
 
 

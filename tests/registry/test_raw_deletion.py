@@ -25,7 +25,7 @@ from neuro_assets.registry.raw_deletion import (
     delete_files,
 )
 from neuro_assets.registry.records import RawData, RecordingRecord, SessionInfo
-from neuro_assets.science.compression import compress_recording
+from neuro_assets.science.compression.run import compress_recording
 from neuro_assets.store import InputRef, Manifest, Store
 
 KEY, OTHER = "M1_20240512_1_probe00", "M1_20240512_1_probe01"

@@ -33,7 +33,11 @@ from neuro_assets.parameters.units import UnitsParameters
 from neuro_assets.science import sorting as sorting_module
 from neuro_assets.science.analyzer import analyze_sorting, open_analyzer
 from neuro_assets.science.bad_channels import detect_bad_channels
-from neuro_assets.science.compression import compress_recording, open_compressed, open_recordings
+from neuro_assets.science.compression.run import (
+    compress_recording,
+    open_compressed,
+    open_recordings,
+)
 from neuro_assets.science.gaps import LevelledPiecesRecording, per_piece, retimed
 from neuro_assets.science.lfp import metrics as lfp_metrics
 from neuro_assets.science.lfp.extract import extract_lfp, open_lfp

@@ -14,7 +14,7 @@ import pytest
 from neuro_assets.formats.stream import RawStream
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.parameters.compression import CompressionParameters
-from neuro_assets.science.compression import compress_recording
+from neuro_assets.science.compression.run import compress_recording
 from neuro_assets.store import Manifest
 from neuro_assets.store.digest import content_digest
 

@@ -45,7 +45,7 @@ def _analyzer(config: LabConfig, sorter: str) -> StepSpec:
     def analyzer(step: Step) -> StepResult:
         """Waveforms, templates, locations and metrics of the units, without duplicates."""
         from neuro_assets.science.analyzer import analyze_sorting
-        from neuro_assets.science.compression import open_compressed
+        from neuro_assets.science.compression.run import open_compressed
         from neuro_assets.science.sorting import open_sorting
 
         return analyze_sorting(

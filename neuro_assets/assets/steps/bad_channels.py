@@ -34,7 +34,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
     def bad_channels(step: Step) -> StepResult:
         """Label of every channel: good, dead, noisy or outside the brain."""
         from neuro_assets.science.bad_channels import detect_bad_channels
-        from neuro_assets.science.compression import open_compressed
+        from neuro_assets.science.compression.run import open_compressed
 
         recording = open_compressed(step.stored(names.COMPRESSED_RECORDING).local())
         return detect_bad_channels(recording, step.folder, step.parameters, progress=step.progress)

@@ -41,7 +41,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
     )
     def compressed_recording(step: Step) -> StepResult:
         """Lossless copy of all streams of the probe, verified sample by sample."""
-        from neuro_assets.science.compression import compress_recording
+        from neuro_assets.science.compression.run import compress_recording
 
         with raw_files(step, config):
             return compress_recording(

@@ -37,7 +37,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
     )
     def lfp(step: Step) -> StepResult:
         """Local field potential of every channel, zero-phase, on the probe's clock."""
-        from neuro_assets.science.compression import open_recordings
+        from neuro_assets.science.compression.run import open_recordings
         from neuro_assets.science.lfp.extract import extract_lfp
 
         recordings = open_recordings(step.stored(names.COMPRESSED_RECORDING).local())

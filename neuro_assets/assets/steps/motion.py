@@ -41,7 +41,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
     )
     def motion(step: Step) -> StepResult:
         """Movement of the probe against the tissue: estimated, and not applied unless asked."""
-        from neuro_assets.science.compression import open_compressed
+        from neuro_assets.science.compression.run import open_compressed
         from neuro_assets.science.motion import estimate_motion
 
         return estimate_motion(

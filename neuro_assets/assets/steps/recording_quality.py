@@ -44,7 +44,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
     )
     def recording_quality(step: Step) -> StepResult:
         """Noise, spectrum, line noise and saturation of every channel, and gaps in time."""
-        from neuro_assets.science.compression import open_recordings
+        from neuro_assets.science.compression.run import open_recordings
         from neuro_assets.science.quality.recording import recording_quality as measure
 
         streams = open_recordings(step.stored(names.COMPRESSED_RECORDING).local())

@@ -56,7 +56,7 @@ def _sorting(config: LabConfig, sorter: SorterChoice) -> StepSpec:
     def sorting(step: Step) -> StepResult:
         """Spike trains of one sorter set, as sample indices of the recording."""
         from neuro_assets.science.bad_channels import check_sortable
-        from neuro_assets.science.compression import open_compressed
+        from neuro_assets.science.compression.run import open_compressed
         from neuro_assets.science.sorting import sort_recording
 
         if not _selects(sorter, step.key):

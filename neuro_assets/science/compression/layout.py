@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neuro_assets.formats.timeline import timeline_of
+from neuro_assets.formats.timeline import Timeline, timeline_of
 from neuro_assets.science.checksums import checksum
 
 if TYPE_CHECKING:
@@ -41,30 +41,71 @@ def create(recording: BaseRecording, folder: Path, columns: np.ndarray) -> Any:
         The open group, to be finished with `add_traces` and `consolidate`.
     """
     import zarr
+
+    root = zarr.open_group(zarr.DirectoryStore(str(folder)), mode="w")
+    properties = {RAW_COLUMN: np.asarray(columns, np.int64)} | _properties(recording)
+    describe(
+        root,
+        sampling_frequency=recording.get_sampling_frequency(),
+        channel_ids=np.asarray(recording.channel_ids),
+        properties=properties,
+        probegroup=recording.get_probegroup() if recording.has_probe() else None,
+        annotations=recording._annotations,
+        n_segments=recording.get_num_segments(),
+    )
+    _write_times(recording, root)
+    return root
+
+
+def describe(
+    root: Any,
+    *,
+    sampling_frequency: float,
+    channel_ids: np.ndarray,
+    properties: dict[str, np.ndarray],
+    probegroup: Any | None,
+    annotations: dict[str, Any],
+    n_segments: int = 1,
+) -> None:
+    """Write what a group's traces are, all but their times.
+
+    Parameters
+    ----------
+    root : zarr.Group
+        The group.
+    sampling_frequency : float
+        Hz.
+    channel_ids : ndarray, shape (n_channels,)
+        Numbers or text.
+    properties : dict of str to ndarray
+        Channel properties.
+    probegroup : probeinterface.ProbeGroup or None
+        Contacts in the order of the channels.
+    annotations : dict
+        Reduced to JSON values.
+    n_segments : int
+        Segments that the traces have or will have.
+    """
+    import zarr
     from spikeinterface.core.core_tools import check_json, retrieve_importing_provenance
     from spikeinterface.core.zarrextractors import ZarrRecordingExtractor
 
-    root = zarr.open_group(zarr.DirectoryStore(str(folder)), mode="w")
     attributes = {
         "zarr_class_info": retrieve_importing_provenance(ZarrRecordingExtractor),
         # SpikeInterface keeps the absolute path of the source here; outputs must open when moved.
         "provenance": None,
-        "sampling_frequency": float(recording.get_sampling_frequency()),
-        "num_segments": int(recording.get_num_segments()),
-        "annotations": check_json(recording._annotations),
+        "sampling_frequency": float(sampling_frequency),
+        "num_segments": int(n_segments),
+        "annotations": check_json(annotations),
     }
-    if recording.has_probe():
-        probegroup = recording.get_probegroup()
+    if probegroup is not None:
         attributes["probegroup"] = check_json(probegroup.to_dict(array_as_list=True))
     # Zarr would put every number of the probe on a line of its own: 280 kB for 384 channels.
     root.store[zarr.storage.attrs_key] = _compact(attributes)
-    outer = checksum()
-    root.create_dataset("channel_ids", data=np.asarray(recording.channel_ids), compressor=outer)
-    properties = root.create_group("properties")
-    properties.create_dataset(RAW_COLUMN, data=np.asarray(columns, np.int64), compressor=outer)
-    _write_properties(recording, properties)
-    _write_times(recording, root)
-    return root
+    root.create_dataset("channel_ids", data=channel_ids, compressor=checksum())
+    group = root.create_group("properties")
+    for name, values in properties.items():
+        group.create_dataset(name, data=values, compressor=checksum())
 
 
 def add_traces(
@@ -132,23 +173,20 @@ def _compact(content: Any) -> bytes:
     return json.dumps(content, separators=(",", ":")).encode()
 
 
-def _write_properties(recording: BaseRecording, group: Any) -> None:
-    """Keep every channel property that Zarr can hold.
-
-    Properties of Python objects cannot be stored without pickle, and `contact_vector` repeats
-    the probe; SpikeInterface leaves both out as well.
-    """
-    for key in recording.get_property_keys():
-        values = np.asarray(recording.get_property(key))
-        if values.dtype.kind != "O" and key not in ("contact_vector", RAW_COLUMN):
-            group.create_dataset(key, data=values, compressor=checksum())
+def _properties(recording: BaseRecording) -> dict[str, np.ndarray]:
+    """Every channel property that Zarr can hold without pickle, and that is not the probe again."""
+    values = {key: np.asarray(recording.get_property(key)) for key in recording.get_property_keys()}
+    left_out = ("contact_vector", RAW_COLUMN)  # SpikeInterface leaves the first out as well
+    return {k: v for k, v in values.items() if v.dtype.kind != "O" and k not in left_out}
 
 
 def _write_times(recording: BaseRecording, root: Any) -> None:
     """Keep explicit times, or the start of each segment where times are regular."""
     n_segments = recording.get_num_segments()
     if timeline_of(recording).has_gaps and not recording.has_time_vector(0):
-        _write_gapped_times(recording, root)
+        write_gapped_times(
+            root, timeline_of(recording), recording.get_num_samples(), recording.sampling_frequency
+        )
         return
     starts = np.full(n_segments, np.nan)
     for segment in range(n_segments):
@@ -162,11 +200,22 @@ def _write_times(recording: BaseRecording, root: Any) -> None:
         root.create_dataset("t_starts", data=starts, compressor=checksum())
 
 
-def _write_gapped_times(recording: BaseRecording, root: Any) -> None:
-    """Write the time of every sample on the clock `probe`, for readers that know no annotation."""
+def write_gapped_times(root: Any, timeline: Timeline, n_samples: int, rate: float) -> None:
+    """Write the time of every sample on the clock `probe`, for readers that know no annotation.
+
+    Parameters
+    ----------
+    root : zarr.Group
+        The group.
+    timeline : Timeline
+        With gaps.
+    n_samples : int
+        Of the only segment.
+    rate : float
+        Hz.
+    """
     from numcodecs import PCodec
 
-    timeline, n_samples = timeline_of(recording), int(recording.get_num_samples())
     # pcodec sees that the times are multiples of one number: some bytes a chunk are left.
     times = root.create_dataset(
         "times_seg0",
@@ -178,4 +227,4 @@ def _write_gapped_times(recording: BaseRecording, root: Any) -> None:
     )
     for start in range(0, n_samples, 1 << 20):
         stop = min(start + (1 << 20), n_samples)
-        times[start:stop] = timeline.seconds(np.arange(start, stop), recording.sampling_frequency)
+        times[start:stop] = timeline.seconds(np.arange(start, stop), rate)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from neuro_assets.formats.timeline import Timeline
 from neuro_assets.parameters.lfp import LfpParameters
 from neuro_assets.science.checksums import checksum
+from neuro_assets.science.compression import layout
 
 INT16_LIMIT = 32767
 
@@ -101,31 +102,7 @@ class LfpWriter:
         timeline : Timeline
             Pieces of the LFP.
         """
-        import zarr
-        from numcodecs.pcodec import PCodec
-        from spikeinterface.core.core_tools import check_json
-
-        root, n = self._root, self._traces.shape[1]
-        root.attrs["sampling_frequency"] = float(self.rate)
-        root.attrs["num_segments"] = 1
-        root.attrs["provenance"] = None
-        root.create_dataset(
-            "channel_ids",
-            data=np.array(self.channels["channel_id"].tolist()),
-            compressor=checksum(),
-        )
-        # The clock `probe` begins at the AP stream's first sample.
-        if timeline.has_gaps:
-            times = timeline.seconds(np.arange(self.n_samples), self.rate)
-            root.create_dataset(
-                "times_seg0",
-                data=times,
-                chunks=1 << 20,
-                filters=[PCodec()],
-                compressor=checksum(),
-            )
-        else:
-            root.create_dataset("t_starts", data=np.zeros(1), compressor=checksum())
+        n = self._traces.shape[1]
         properties: dict[str, NDArray[Any]] = {
             name: np.array(self.channels[name].astype(str).tolist())
             for name in ("label", "ap_channel_id")
@@ -133,25 +110,28 @@ class LfpWriter:
         properties["interpolated"] = self.channels["interpolated"].to_numpy(dtype=bool)
         if self.scaled:
             gain = self.parameters.resolution_uv if self.is_integer else 1.0
-            properties["gain_to_uV"] = np.full(n, gain)
-            properties["offset_to_uV"] = np.zeros(n)
+            properties |= {"gain_to_uV": np.full(n, gain), "offset_to_uV": np.zeros(n)}
         if probegroup is not None:
-            root.attrs["probegroup"] = check_json(probegroup.to_dict(array_as_list=True))
-            properties["group"] = _groups(self.channels["shank"])
-        group = root.create_group("properties")
-        for name, values in properties.items():
-            group.create_dataset(name, data=values, compressor=checksum())
-        root.attrs["annotations"] = check_json(annotations | timeline.annotation)
-        zarr.consolidate_metadata(str(self.folder))
+            properties["group"] = pd.factorize(self.channels["shank"])[0].astype(np.int64)
+        layout.describe(
+            self._root,
+            sampling_frequency=self.rate,
+            channel_ids=np.array(self.channels["channel_id"].tolist()),
+            properties=properties,
+            probegroup=probegroup,
+            annotations=annotations | timeline.annotation,
+        )
+        # The clock `probe` begins at the AP stream's first sample.
+        if timeline.has_gaps:
+            layout.write_gapped_times(self._root, timeline, self.n_samples, self.rate)
+        else:
+            self._root.create_dataset("t_starts", data=np.zeros(1), compressor=checksum())
+        layout.consolidate(self._root)
 
     @property
     def size_bytes(self) -> int:
         """Bytes on disk."""
         return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
-
-
-def _groups(shanks: pd.Series) -> NDArray[np.int64]:
-    return pd.factorize(shanks)[0].astype(np.int64)
 
 
 def open_lfp(folder: Path) -> Any:

@@ -19,23 +19,6 @@ from neuro_assets.science.nwb.inputs import CLOCK, NwbInputs, Templates
 Wrap = Callable[[Any], Any]
 
 OWN_COLUMNS = frozenset({"unit_id", "uuid", "id"})
-RESERVED = frozenset(
-    {
-        "name",
-        "description",
-        "columns",
-        "colnames",
-        "spike_times",
-        "obs_intervals",
-        "electrodes",
-        "electrode_group",
-        "waveform_mean",
-        "waveform_sd",
-        "waveforms",
-    }
-)
-"""Columns with a fixed meaning in NWB: a metric of that name is written as `metric_<name>`."""
-
 DESCRIPTIONS = {
     "num_spikes": "number of spikes",
     "firing_rate": "spikes per second over the recording (Hz)",
@@ -195,12 +178,16 @@ def _observed(inputs: NwbInputs, n_units: int) -> list[Any]:
 
 def _metric_columns(units: pd.DataFrame) -> list[Any]:
     from hdmf.common import VectorData
+    from pynwb.misc import Units
 
+    # Columns with a fixed meaning: a metric of that name is written as `metric_<name>`.
+    reserved = {"name", "description", "columns", "colnames"}
+    reserved |= {column["name"] for column in Units.__columns__}
     columns = []
     for name in units.columns:
         if name in OWN_COLUMNS:
             continue
-        written = f"metric_{name}" if name in RESERVED else str(name).replace("/", "_")
+        written = f"metric_{name}" if name in reserved else str(name).replace("/", "_")
         description = DESCRIPTIONS.get(name, f"{str(name).replace('_', ' ')} of the unit")
         data = plain_values(units[name])
         columns.append(VectorData(name=written, description=description, data=data))

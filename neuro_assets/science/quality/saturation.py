@@ -208,28 +208,19 @@ def _intervals(
 ) -> pd.DataFrame:
     """Join flagged samples to intervals, none of them across a gap in time."""
     flagged = np.flatnonzero(clipped | jumping)
-    apart = (np.diff(flagged) > gap_samples + 1) | np.diff(
-        np.searchsorted(bounds, flagged, "right")
+    pieces = np.searchsorted(bounds, flagged, "right")
+    apart = np.diff(flagged, prepend=flagged[:1]) > gap_samples + 1
+    apart |= np.diff(pieces, prepend=pieces[:1]) > 0
+    samples = pd.DataFrame(
+        {"sample": flagged, "clipped": clipped[flagged], "jumping": jumping[flagged]}
     )
-    runs = np.split(flagged, np.flatnonzero(apart) + 1)
-    rows = [
-        {
-            "start_sample": int(run[0]),
-            "stop_sample": int(run[-1]) + 1,
-            "duration_s": (run[-1] + 1 - run[0]) / fs,
-            "n_saturated": len(run),
-            "clipped": bool(clipped[run].any()),
-            "jumping": bool(jumping[run].any()),
-        }
-        for run in runs
-        if len(run)
-    ]
-    types = {
-        "start_sample": "int64",
-        "stop_sample": "int64",
-        "duration_s": "float64",
-        "n_saturated": "int64",
-        "clipped": "bool",
-        "jumping": "bool",
-    }
-    return pd.DataFrame(rows, columns=list(types)).astype(types)
+    table = samples.groupby(np.cumsum(apart)).agg(
+        start_sample=("sample", "min"),
+        stop_sample=("sample", "max"),
+        n_saturated=("sample", "size"),
+        clipped=("clipped", "any"),
+        jumping=("jumping", "any"),
+    )
+    table["stop_sample"] += 1
+    table.insert(2, "duration_s", (table["stop_sample"] - table["start_sample"]) / fs)
+    return table.reset_index(drop=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from spikeinterface.core import BaseRecording, BaseSorting, NumpySorting
+from spikeinterface.core import BaseRecording, BaseSorting, NumpySorting, load
 
 from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
@@ -97,7 +97,7 @@ def sort_recording(
         job = Job(parameters.sorter, _overrides(parameters, effective), chain.recording, n_jobs)
         usage = run_job(job, workplace, progress)
         found = NumpySorting.from_sorting(
-            _load(workplace / "result"), with_metadata=True, copy_spike_vector=True
+            load(workplace / "result"), with_metadata=True, copy_spike_vector=True
         )
         _keep_logs(workplace, folder)
     finally:
@@ -134,13 +134,8 @@ def open_sorting(folder: Path) -> BaseSorting:
     BaseSorting
         Spikes in samples of the raw recording.
     """
-    return _load(folder / SORTING_NAME)
-
-
-def _load(path: Path) -> BaseSorting:
-    import spikeinterface as si
-
-    return si.load(path)
+    sorting: BaseSorting = load(folder / SORTING_NAME)
+    return sorting
 
 
 def _check_can_run(recording: BaseRecording, parameters: SortingParameters) -> None:
