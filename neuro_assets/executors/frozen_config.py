@@ -172,13 +172,11 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def load_config_text(
-    path: Path, validate: Validate, *, keep: Path | None = None
-) -> tuple[str, str | None]:
+def load_config_text(path: Path, validate: Validate) -> tuple[str, str | None]:
     """Return the text of a configuration file, or the last good one if it is broken now.
 
     A mistake in the file must not take the code location down, with the sensors and whatever
-    waits. A good text is kept for that case.
+    waits. A good text is kept for that case (`last_good_path`).
 
     Parameters
     ----------
@@ -186,9 +184,6 @@ def load_config_text(
         The file. Where it never existed, the empty text is validated instead.
     validate : callable
         Raises `NeuroAssetsError`, `ValueError` or `OSError` when a text is not usable.
-    keep : Path, optional
-        Where the last good text is kept; `lab.last_good.yaml` in `DAGSTER_HOME` for `lab.yaml`
-        when None, and nowhere without that variable.
 
     Returns
     -------
@@ -200,17 +195,18 @@ def load_config_text(
     NeuroAssetsError, ValueError, OSError
         When the file is not usable and there is no last good text that is.
     """
-    keep = keep or last_good_path(path)
+    keep = last_good_path(path)
+    good = keep.read_text(encoding="utf-8") if keep is not None and keep.exists() else None
     try:
-        text = _read_and_check(path, validate, required=keep is not None and keep.exists())
-        if keep is not None and not text.strip() and keep.exists() and keep.read_bytes().strip():
+        text = "" if good is None and not path.exists() else path.read_text(encoding="utf-8")
+        validate(text)
+        if good is not None and good.strip() and not text.strip():
             raise PermanentFailure("the file is empty; write it again")
     except (NeuroAssetsError, ValueError, OSError) as error:
-        if keep is None or not keep.exists():
+        if good is None:
             raise
         message = f"{path} was refused, the last good configuration stays in force: {error}"
         _log.warning(message)
-        good = keep.read_text(encoding="utf-8")
         validate(good)
         return good, message
     if keep is not None:
@@ -233,13 +229,6 @@ def last_good_path(path: Path) -> Path | None:
     """
     home = os.environ.get("DAGSTER_HOME")
     return Path(home) / f"{path.stem}{LAST_GOOD_SUFFIX}{path.suffix}" if home else None
-
-
-def _read_and_check(path: Path, validate: Validate, *, required: bool) -> str:
-    """Return the file's text once it is known to be usable."""
-    text = path.read_text(encoding="utf-8") if required or path.exists() else ""
-    validate(text)
-    return text
 
 
 def _keep(keep: Path, text: str) -> None:

@@ -29,7 +29,7 @@ class NamedSet(BaseModel):
 
 
 class StepParameters(BaseModel):
-    """Parameters of one step; subclasses add fields whose descriptions name the unit.
+    """Parameters of one step; subclasses add fields; the docstring below one names its unit.
 
     Attributes
     ----------

@@ -226,7 +226,9 @@ def _measure(
     reference -= reference.mean()
     energy = float(np.sum(reference**2))
     similarity = raw.T @ reference / energy if energy > 0 else np.zeros(raw.shape[1])
-    trend = _shrinking_median(similarity, parameters.n_neighbors)
+    # A median filter whose window shrinks at the ends.
+    window = pd.Series(similarity).rolling(parameters.n_neighbors | 1, center=True, min_periods=1)
+    trend = window.median().to_numpy()
     return pd.DataFrame(
         {
             "similarity": similarity,
@@ -236,14 +238,6 @@ def _measure(
             "spread_uv": np.median(np.abs(raw - np.median(raw, axis=0)), axis=0) / 0.6745,
         },
         index=shank.index[order],
-    )
-
-
-def _shrinking_median(values: np.ndarray, size: int) -> np.ndarray:
-    """Run a median filter whose window shrinks at the ends."""
-    half = size // 2
-    return np.array(
-        [np.median(values[max(0, i - half) : i + half + 1]) for i in range(len(values))]
     )
 
 
@@ -345,16 +339,14 @@ def _stretch_metrics(stretch: dict[str, Any]) -> dict[str, Any]:
 def _metrics(
     channels: pd.DataFrame, seconds: float, n_pieces: int, parameters: BadChannelsParameters
 ) -> dict[str, Any]:
-    counts = {f"n_{label}": int((channels["label"] == label).sum()) for label in LABELS}
+    counts = {f"n_{label}_channels": int((channels["label"] == label).sum()) for label in LABELS}
+    n_good, n_out = counts["n_good_channels"], counts["n_out_channels"]
     best = max(_stretches(channels, parameters.max_gap_um), key=lambda s: s["n"])
     return {
         "n_channels": len(channels),
-        "n_good_channels": counts["n_good"],
-        "n_dead_channels": counts["n_dead"],
-        "n_noise_channels": counts["n_noise"],
-        "n_out_channels": counts["n_out"],
-        "bad_channel_fraction": 1 - counts["n_good"] / len(channels),
-        "bad_fraction": (counts["n_dead"] + counts["n_noise"]) / len(channels),
+        **counts,
+        "bad_channel_fraction": 1 - n_good / len(channels),
+        "bad_fraction": (len(channels) - n_good - n_out) / len(channels),
         **_stretch_metrics(best),
         "examined_s": seconds,
         "n_pieces": n_pieces,

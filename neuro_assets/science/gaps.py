@@ -6,6 +6,7 @@ What gaps are is in `neuro_assets.formats.timeline`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -61,17 +62,12 @@ class LevelledPiecesRecording(BasePreprocessor):
         steps = [
             _level(segment, first, min(first + edge_samples, last))
             - _level(segment, max(first - edge_samples, before), first)
-            for (before, _), (first, last) in _neighbours(timeline, segment.get_num_samples())
+            for (before, _), (first, last) in pairwise(timeline.spans(segment.get_num_samples()))
         ]
         offsets = np.cumsum([np.zeros(recording.get_num_channels()), *steps], axis=0)
         starts = np.asarray(timeline.starts)
         self.add_recording_segment(_LevelledPiecesSegment(segment, starts, offsets))
         self._kwargs = {"recording": recording, "edge_samples": int(edge_samples)}
-
-
-def _neighbours(timeline: Timeline, n_samples: int) -> Any:
-    spans = timeline.spans(n_samples)
-    return zip(spans[:-1], spans[1:], strict=True)
 
 
 def _level(segment: Any, start: int, stop: int) -> np.ndarray:

@@ -46,7 +46,6 @@ def depth_picture(
     values: Mapping[str, pd.Series],
     *,
     labels: pd.Series | None = None,
-    unit: str = "",
 ) -> Picture:
     """Draw one or more measures of each channel against its depth.
 
@@ -60,8 +59,6 @@ def depth_picture(
         Measures by name.
     labels : Series, optional
         Bad-channel labels; channels that are not good are marked.
-    unit : str
-        Unit of the values.
 
     Returns
     -------
@@ -82,7 +79,7 @@ def depth_picture(
             mask = (labels == label).to_numpy()
             if mask.any():
                 axes.plot(first[mask], y[mask], "o", mfc="none", color=colour, label=label)
-    axes.set_xlabel(unit or ", ".join(values))
+    axes.set_xlabel(", ".join(values))
     axes.set_ylabel("depth (µm)" if known else "channel")
     axes.set_title(title, fontsize=9)
     axes.legend(fontsize=8)

@@ -20,7 +20,7 @@ from neuro_assets.service.home import RUN_LOCK, UP_LOCK, CodeLocation, hold, is_
 from neuro_assets.service.worker_process import Log, WorkerProcess
 
 if TYPE_CHECKING:
-    from dagster import DagsterEvent, DagsterInstance
+    from dagster import DagsterInstance
 
     from neuro_assets.service.runs import Request
 
@@ -29,10 +29,6 @@ HEARTBEAT_S = 75.0
 _QUEUE_DAEMON = "QUEUED_RUN_COORDINATOR"
 _POLL_S = 1.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def _ignore(event: DagsterEvent) -> None:
-    """Watch no events."""
 
 
 def daemon_alive(instance: DagsterInstance) -> bool:
@@ -90,7 +86,7 @@ def execute(
     workdir: Path | None = None,
     location: CodeLocation | None = None,
     worker: WorkerProcess | None = None,
-    on_event: OnEvent = _ignore,
+    on_event: OnEvent = lambda event: None,
     log: Log = print,
 ) -> RunResult:
     """Execute a job for one key and wait for its end.

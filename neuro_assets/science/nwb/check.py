@@ -114,17 +114,14 @@ def _validation_errors(path: Path) -> list[tuple[Any, ...]]:
     import pynwb
 
     # pynwb validates a path of HDF5 only; of a Zarr folder it needs the open file.
-    io = None
     if path.is_dir():
         from hdmf_zarr import NWBZarrIO
 
-        io = NWBZarrIO(str(path), mode="r")
-        io.open()
-    try:
-        errors = pynwb.validate(io=io) if io is not None else pynwb.validate(path=str(path))
-    finally:
-        if io is not None:
-            io.close()
+        with NWBZarrIO(str(path), mode="r") as io:
+            io.open()
+            errors = pynwb.validate(io=io)
+    else:
+        errors = pynwb.validate(path=str(path))
     return [
         ("PYNWB_VALIDATION", "validate", "", error.name, error.location, error.reason)
         for error in errors
