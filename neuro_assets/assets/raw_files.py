@@ -1,12 +1,13 @@
-"""Raw data on this machine for as long as a step reads them, wherever the lab keeps them."""
+"""Raw data on this machine, unchanged, for as long as a step reads them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from neuro_assets.config import LabConfig
+from neuro_assets.outcomes import TransientFailure
 
 if TYPE_CHECKING:
     from neuro_assets.assets.step import Step
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def raw_files(step: Step, config: LabConfig) -> Iterator[None]:
-    """Fetch the raw files of a recording that are elsewhere, and keep them meanwhile.
+    """Keep the raw files of a recording while they are read, and make sure that they stay as named.
+
+    Files that are elsewhere are fetched first. Before and after the reading their version is
+    computed again (from sizes, times and parts of the files): what is made of files that somebody
+    replaced or went on writing must not be stored under the version of other data.
 
     Parameters
     ----------
@@ -33,17 +38,41 @@ def raw_files(step: Step, config: LabConfig) -> Iterator[None]:
     PermanentFailure
         When a file is not what is registered, or there is no room.
     TransientFailure
-        When its server does not answer.
+        When its server does not answer, or the files changed.
     """
+    with _fetched(step, config):
+        before = step.raw.versions_now()
+        registered = step.raw.registered_versions
+        if registered and not registered & before:
+            raise _changed(step, "since they were registered")
+        try:
+            yield
+        except Exception as error:
+            # Half of one file and half of another look like damage, which nobody could mend.
+            if step.raw.versions_now() != before:
+                raise _changed(step, "while they were read") from error
+            raise
+        if step.raw.versions_now() != before:
+            raise _changed(step, "while they were read")
+
+
+def _changed(step: Step, when: str) -> TransientFailure:
+    return TransientFailure(
+        f"raw data of {step.key} changed {when}, so nothing of this is kept: it is tried again "
+        "and runs again once the sensor has registered them as they are now (without it: "
+        f"neuro-assets run {step.raw.folder})"
+    )
+
+
+def _fetched(step: Step, config: LabConfig) -> Any:
+    """Fetch what is elsewhere."""
     files = step.raw.remote_files
     if not files:
-        yield
-        return
+        return nullcontext()
     from neuro_assets.alyx.files.repositories import Repositories
 
     def report(done: int, total: int, path: str) -> None:
-        words = f"fetching {path}: {done / 1e9:.2f} of {total / 1e9:.2f} GB"
-        step.progress(done / max(total, 1), words)
+        message = f"fetching {path}: {done / 1e9:.2f} of {total / 1e9:.2f} GB"
+        step.progress(done / max(total, 1), message)
 
-    with Repositories.of(config).present(files, step.raw.folder, report):
-        yield
+    return Repositories.of(config).present(files, step.raw.folder, report)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neuro_assets.formats.modalities import MODALITIES, Item, Modality
+from neuro_assets.formats.modalities import MODALITIES, RECORDING, Item, Modality
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.registry.metadata import RecordingMetadata, RemoteFile
 from neuro_assets.registry.records import RecordingRecord
@@ -143,6 +143,38 @@ class RawInput:
     def metadata(self) -> RecordingMetadata | None:
         """What the lab's database says."""
         return self.record.metadata
+
+    @property
+    def registered_versions(self) -> frozenset[str]:
+        """Names of the registered version that files can be compared with.
+
+        None where a database gave it: it has hashes of its own, and no times.
+        """
+        record = self.record
+        if record.eid is not None and record.session.session_id == record.eid:
+            return frozenset()
+        alias = record.version_alias if self._modality.name == RECORDING else ""
+        return frozenset({self.version, alias} - {""})
+
+    def versions_now(self) -> frozenset[str]:
+        """Compute the versions of the files as they are now.
+
+        Returns
+        -------
+        frozenset of str
+            By the files alone, and by the hashes in their metadata.
+
+        Raises
+        ------
+        PermanentFailure
+            When a file is missing.
+        TransientFailure
+            When the folder is not there.
+        """
+        version = self._modality.version
+        return frozenset(
+            version(self.item, self.folder, use_file_hash=by_hash) for by_hash in (False, True)
+        )
 
     def open(self, **options: Any) -> Any:
         """Open for reading, as the modality does it.
