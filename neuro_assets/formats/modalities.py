@@ -126,7 +126,7 @@ def _scan_recordings(folder: Path, listing: Listing, readers: Sequence[ReaderEnt
 
 
 def _files_of_recording(item: RawRecording) -> tuple[str, ...]:
-    every = [path for s in item.streams.values() for path in (*s.files, *s.metas)]
+    every = [p for s in item.streams.values() for p in (*s.files, *s.metas, *s.sample_numbers)]
     # mtscomp's table of chunks stands beside the compressed file.
     every += [f"{p.removesuffix('.cbin')}.ch" for p in every if p.endswith(".cbin")]
     return tuple(dict.fromkeys(every))

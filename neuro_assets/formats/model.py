@@ -107,6 +107,8 @@ class Stream(Frozen):
         Between files that do not follow on each other there is a gap in time.
     n_missing : int
         Samples that are missing in gaps: between files, or where sample numbers jump in one.
+    sample_numbers : tuple of str
+        Files with a number for each sample, where the format has them: gaps are read from these.
     """
 
     name: str
@@ -119,6 +121,7 @@ class Stream(Frozen):
     sizes: tuple[int, ...] = ()
     first_samples: tuple[int, ...] = ()
     n_missing: int = 0
+    sample_numbers: tuple[str, ...] = ()
 
 
 class Wiring(Frozen):

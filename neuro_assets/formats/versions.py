@@ -76,18 +76,22 @@ def _has_hashes(stream: Stream) -> bool:
 
 def _add_stream(digest: hashlib._Hash, stream: Stream, folder: Path, by_hash: bool) -> None:
     for i, name in enumerate(stream.files):
-        stat = _stat(folder / name, folder)
-        _add(digest, str(stat[0]))
-        if by_hash:
-            _add(digest, stream.sha1[i])
-        else:
-            _add(digest, str(stat[1]))
-            _add(digest, sampled_hash(folder / name, stat[0], folder))
+        _add_sampled(digest, folder / name, folder, stream.sha1[i] if by_hash else "")
     for name in stream.metas:
         _add_file(digest, folder / name, folder)
     if stream.n_missing:
         # What was made before gaps were kept has wrong times: it is out of date.
         _add(digest, f"missing {stream.n_missing}")
+    for name in stream.sample_numbers:
+        _add_sampled(digest, folder / name, folder)
+
+
+def _add_sampled(digest: hashlib._Hash, path: Path, folder: Path, known_hash: str = "") -> None:
+    """Add size and stored hash of a large file; without one its time and a sampled hash."""
+    size, mtime_ns = _stat(path, folder)
+    _add(digest, str(size))
+    for text in [known_hash] if known_hash else [str(mtime_ns), sampled_hash(path, size, folder)]:
+        _add(digest, text)
 
 
 def sampled_hash(path: Path, size: int, folder: Path) -> str:

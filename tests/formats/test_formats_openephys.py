@@ -10,7 +10,11 @@ import pytest
 from places import REAL
 
 from neuro_assets.formats import scan_session
+from neuro_assets.formats.broken import Broken
+from neuro_assets.formats.modalities import MODALITIES
 from neuro_assets.formats.opening import open_raw
+from neuro_assets.formats.timeline import timeline_of
+from neuro_assets.formats.versions import raw_version
 
 OE = REAL / "openephys_aind_v06_npx2probes"
 pytestmark = [
@@ -267,3 +271,82 @@ def test_streams_of_one_file_set_are_recordings_whatever_serial_they_share(sessi
     assert first.identity.origin[0] == second.identity.origin[0] == "7"
     assert first.identity.is_strong
     assert not first.identity.is_same(second.identity)
+
+
+def stream_b(session):
+    return recording(session) / PROBE_B
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def garbled(path):
+    path.write_bytes(b"\x93NUMPY\x01\x00" + b"x" * 200)
+
+
+def without_rows(path):
+    np.save(path, np.zeros(0, np.int64))
+
+
+def in_seconds(path):
+    np.save(path, np.load(path) / 30000)
+
+
+def gone(path):
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [empty, cut, garbled, without_rows, in_seconds, gone])
+def test_a_stream_without_readable_sample_numbers_is_no_gapless_recording(session, damage):
+    one = next(one for one in scan_session(session).recordings if one.label == "probe01")
+    damage(stream_b(session) / "sample_numbers.npy")
+    scan = scan_session(session)
+    assert labels(scan) == ["probe02"]
+    (problem,) = scan.problems
+    assert problem.kind in ("sample_numbers", "truncated")
+    assert "copy" in problem.detail and "\n" not in problem.detail
+    assert PROBE_B in problem.path
+    with pytest.raises(Broken, match="sample"):  # damaged after it was found
+        open_raw(one, session)
+
+
+def test_sample_numbers_of_old_versions_stand_in_timestamps(session):
+    for path in recording(session).rglob("sample_numbers.npy"):
+        numbers = np.load(path)
+        numbers[50:] += 7
+        path.unlink()
+        np.save(path.with_name("timestamps.npy"), numbers)
+    scan = scan_session(session)
+    assert labels(scan) == ["probe01", "probe02"]
+    for one in scan.recordings:
+        assert one.main.n_missing == 7
+        assert one.main.sample_numbers[0].endswith("/timestamps.npy")
+        assert timeline_of(open_raw(one, session)["wideband"].neural).clock == (0, 57)
+        earlier = one.main.model_copy(update={"sample_numbers": ()})
+        before = one.model_copy(update={"streams": {"wideband": earlier}})
+        assert timeline_of(open_raw(before, session)["wideband"].neural).clock == (0, 57)
+
+
+def test_other_sample_numbers_are_another_version_and_have_to_be_fetched(session):
+    def found():
+        return next(one for one in scan_session(session).recordings if one.label == "probe01")
+
+    one, path = found(), stream_b(session) / "sample_numbers.npy"
+    assert path.relative_to(session).as_posix() in MODALITIES["recording"].files(one)
+    numbers = np.load(path)
+    numbers[50:80] += 7  # two gaps; the first and the last number stay
+    numbers[80:] += 7
+    before = raw_version(one, session)
+    np.save(path, numbers)
+    assert raw_version(found(), session) != before
+    shifted = np.load(path)
+    shifted[50:60] -= 7  # the same first and last number, a gap elsewhere
+    before = raw_version(found(), session)
+    np.save(path, shifted)
+    assert found().main.n_missing == 7
+    assert raw_version(found(), session) != before

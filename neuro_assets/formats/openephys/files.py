@@ -6,6 +6,7 @@ Which recordings a folder holds is decided in `openephys`; samples are read in `
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from neuro_assets.formats.broken import Broken, read_text
+from neuro_assets.formats.broken import Broken, read_text, short
 from neuro_assets.formats.timeline import timeline_of_numbers
+from neuro_assets.outcomes import TransientFailure
 
 _MOST_BYTES = 100_000_000
 """Of `structure.oebin` or the settings; real ones have some hundred kB."""
@@ -50,63 +52,110 @@ def read_oebin(path: Path) -> dict[str, Any]:
     return structure
 
 
-def read_sample_numbers(folder: Path) -> np.ndarray | None:
+SAMPLE_NUMBERS = ("sample_numbers.npy", "timestamps.npy")
+"""Files with the number of each sample: of version 0.6 and later, and of those before.
+
+Later versions write seconds into the second one.
+"""
+
+
+def sample_numbers_file(folder: str, paths: Container[str]) -> str:
+    """Choose the file that numbers the samples of a stream.
+
+    Parameters
+    ----------
+    folder : str
+        The stream's folder.
+    paths : container of str
+        Files that are there.
+
+    Returns
+    -------
+    str
+        Its path; that of the newer versions where there is none.
+    """
+    both = [f"{folder}/{name}" for name in SAMPLE_NUMBERS]
+    return next((path for path in both if path in paths), both[0])
+
+
+def read_sample_numbers(path: Path, n_samples: int) -> np.ndarray:
     """Map the number of each sample in the acquisition's count.
 
     Parameters
     ----------
-    folder : Path
-        The stream's folder.
-
-    Returns
-    -------
-    ndarray of int or None
-        Memory-mapped; from `sample_numbers.npy`, or `timestamps.npy` of versions before 0.6.
-        None where neither can be read: the samples can without them.
-    """
-    for name in ("sample_numbers.npy", "timestamps.npy"):
-        if not (folder / name).is_file():
-            continue
-        try:
-            numbers = np.load(folder / name, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError):
-            return None
-        if np.issubdtype(numbers.dtype, np.integer) and numbers.ndim == 1:
-            return np.asarray(numbers) if numbers.size == 0 else numbers
-    return None
-
-
-def span_of_numbers(folder: Path, n_samples: int) -> tuple[int | None, int]:
-    """Compare the first and the last sample number, and how many there are, with the data.
-
-    Parameters
-    ----------
-    folder : Path
-        The stream's folder.
+    path : Path
+        `sample_numbers.npy`, or `timestamps.npy` of versions before 0.6.
     n_samples : int
-        Samples in its data file.
+        Samples in the data file.
 
     Returns
     -------
-    first : int or None
-        Number of the first sample; None without sample numbers.
-    n_missing : int
-        Samples that the numbers jump over.
+    ndarray of int, shape (n_samples,)
+        Memory-mapped.
 
     Raises
     ------
     Broken
-        `truncated`, or `sample_numbers` when they do not rise.
+        `sample_numbers` when it is damaged, empty or holds seconds; `truncated` when it numbers
+        more or fewer samples than there are.
+    TransientFailure
+        When the disk does not answer.
     """
-    numbers = read_sample_numbers(folder)
-    if numbers is None or not len(numbers):
-        return None, 0
+    try:
+        numbers = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise _no_numbers(path.name, "is missing") from None
+    except PermissionError:
+        raise Broken("unreadable", f"no permission to read {path}; grant it") from None
+    except OSError as error:
+        raise TransientFailure(f"cannot read {path} ({error.strerror or error})") from error
+    except Exception as error:
+        # NumPy's reader of headers raises whatever a damaged one makes it meet.
+        raise _no_numbers(path.name, f"is damaged ({short(error)})") from error
+    if not np.issubdtype(numbers.dtype, np.integer) or numbers.ndim != 1:
+        if path.name == SAMPLE_NUMBERS[0]:
+            raise _no_numbers(path.name, f"holds {numbers.dtype} and no numbers of samples")
+        raise _no_numbers(SAMPLE_NUMBERS[0], f"is missing ({path.name} holds seconds)")
     if len(numbers) != n_samples:
         raise Broken(
             "truncated",
             f"the data file has {n_samples} samples but there are {len(numbers)} sample numbers; "
             "copy the folder again from the rig",
         )
+    return numbers
+
+
+def _no_numbers(name: str, what: str) -> Broken:
+    return Broken(
+        "sample_numbers",
+        f"{name} {what}, so nobody knows where the rig lost data: copy it again from the rig (or "
+        "describe the data with a reader entry in lab.yaml, which takes them as gapless)",
+    )
+
+
+def span_of_numbers(path: Path, n_samples: int) -> tuple[int, int]:
+    """Compare the first and the last sample number, and how many there are, with the data.
+
+    Parameters
+    ----------
+    path : Path
+        The file with the numbers.
+    n_samples : int
+        Samples in the data file, at least one.
+
+    Returns
+    -------
+    first : int
+        Number of the first sample.
+    n_missing : int
+        Samples that the numbers jump over.
+
+    Raises
+    ------
+    Broken
+        As `read_sample_numbers`, or `sample_numbers` when they do not rise.
+    """
+    numbers = read_sample_numbers(path, n_samples)
     # Rising numbers that jump end later than they would; opening the stream reads them all.
     n_missing = int(numbers[-1]) - int(numbers[0]) + 1 - n_samples
     if n_missing < 0:

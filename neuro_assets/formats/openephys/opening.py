@@ -21,6 +21,7 @@ from neuro_assets.formats.openephys.files import (
     probe_of,
     read_oebin,
     read_sample_numbers,
+    sample_numbers_file,
 )
 from neuro_assets.formats.stream import RawStream
 from neuro_assets.formats.timeline import timeline_of_numbers
@@ -66,9 +67,11 @@ def open_stream(recording: RawRecording, stream: Stream, folder: Path) -> RawStr
         num_channels=stream.n_channels,
         channel_ids=[str(channel["channel_name"]) for channel in channels],
     )
-    numbers = read_sample_numbers(data.parent)
-    if numbers is not None:
-        timeline_of_numbers(numbers).annotate(whole)
+    # Recordings that were described before it was named there have it beside the data.
+    there = {str(path) for path in data.parent.iterdir()}
+    numbered = stream.sample_numbers or (sample_numbers_file(str(data.parent), there),)
+    numbers = read_sample_numbers(folder / numbered[0], int(whole.get_num_samples()))
+    timeline_of_numbers(numbers).annotate(whole)
     # Open Ephys counts volts on analogue boards and microvolts on probes.
     to_uv = 1e6 if stream.name == "nidq" else 1.0
     gains = np.array([float(channel["bit_volts"]) * to_uv for channel in channels])

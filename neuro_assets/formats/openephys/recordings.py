@@ -1,8 +1,7 @@
 """Open Ephys binary: experiments, recordings, record nodes and streams of a folder.
 
 One recording is one probe in one `experiment<E>/recording<R>`. Each `structure.oebin` is read by
-itself; settings come from the `settings.xml` of its own experiment. Nothing here reads samples
-(see `openephys_open`).
+itself; settings come from the `settings.xml` of its own experiment. Samples are read elsewhere.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from neuro_assets.formats.openephys.files import (
     created_at,
     probe_of,
     read_oebin,
+    sample_numbers_file,
     span_of_numbers,
 )
 from neuro_assets.formats.walk import FoundFile, Listing, natural_key
@@ -57,8 +57,8 @@ class Continuous:
         Numbers from the folder names.
     data : FoundFile
         `continuous.dat`.
-    oebin, settings : str
-        Relative paths of `structure.oebin` and of the experiment's settings.
+    oebin, settings, sample_numbers : str
+        Relative paths of `structure.oebin`, the experiment's settings, and the numbers of samples.
     entry : dict
         The stream in `structure.oebin`.
     """
@@ -70,9 +70,10 @@ class Continuous:
     data: FoundFile
     oebin: str
     settings: str
+    sample_numbers: str
     entry: dict[str, Any]
     n_samples: int = 0
-    first_sample: int | None = None
+    first_sample: int = 0
     n_missing: int = 0
     serial: str | None = None
     model: str = ""
@@ -182,7 +183,8 @@ def _read_structure(
     found = []
     for entry in read_oebin(folder / path)["continuous"]:
         name = str(entry.get("folder_name", "")).strip("/")
-        data = f"{'/'.join(parts[:-1])}/continuous/{name}/continuous.dat".lstrip("/")
+        stream_folder = f"{'/'.join(parts[:-1])}/continuous/{name}".lstrip("/")
+        data = f"{stream_folder}/continuous.dat"
         if data not in by_path:
             problems.append(
                 Problem(
@@ -202,6 +204,7 @@ def _read_structure(
                 data=by_path[data],
                 oebin=path,
                 settings=settings,
+                sample_numbers=sample_numbers_file(stream_folder, by_path),
                 entry=entry,
             )
         )
@@ -246,8 +249,6 @@ def _check(folder: Path, stream: Continuous) -> None:
     if not 0 < stream.rate <= _MOST_HZ:
         raise Broken("meta_broken", f"sample_rate {short(stream.rate)} Hz in structure.oebin")
     stream.n_samples = size // (n_channels * BYTES)
-    numbers = span_of_numbers(folder / stream.data.parent, stream.n_samples)
-    stream.first_sample, stream.n_missing = numbers
     if not all(_is_gain(channel.get("bit_volts")) for channel in stream.entry["channels"]):
         raise Broken("bad_gain", "structure.oebin has a bit_volts that is no gain; correct it")
     if stream.band != "nidq":
@@ -256,6 +257,8 @@ def _check(folder: Path, stream: Continuous) -> None:
         stream.serial = str(probe.annotations.get("serial_number") or "") or None
         stream.created = created_at(folder / stream.settings)
         stream.model = str(probe.annotations.get("part_number") or probe.model_name or "")
+    numbers = span_of_numbers(folder / stream.sample_numbers, stream.n_samples)
+    stream.first_sample, stream.n_missing = numbers
 
 
 def _report_gaps(stream: Continuous, problems: list[Problem]) -> None:
@@ -391,6 +394,7 @@ def _stream(name: str, stream: Continuous) -> Stream:
         n_samples=stream.n_samples,
         sampling_frequency=stream.rate,
         sizes=(stream.data.size,),
-        first_samples=() if stream.first_sample is None else (stream.first_sample,),
+        first_samples=(stream.first_sample,),
+        sample_numbers=(stream.sample_numbers,),
         n_missing=stream.n_missing,
     )
