@@ -123,6 +123,11 @@ class Stream(Frozen):
     n_missing: int = 0
     sample_numbers: tuple[str, ...] = ()
 
+    def ratio_to(self, leader: Stream) -> float:
+        """Count the samples of a faster stream of the same probe to one of this stream."""
+        rate = leader.sampling_frequency
+        return rate / shared_clock_rate(rate, self.sampling_frequency)
+
 
 class Wiring(Frozen):
     """Where the contacts of a probe are that the format does not describe.
@@ -228,9 +233,7 @@ class RawRecording(Frozen):
         lf = self.streams.get("lf")
         if lf is None or not lf.first_samples or not self.main.first_samples:
             return 0.0
-        rate = self.main.sampling_frequency
-        ratio = rate / shared_clock_rate(rate, lf.sampling_frequency)
-        offset = lf.first_samples[0] - self.main.first_samples[0] / ratio
+        offset = lf.first_samples[0] - self.main.first_samples[0] / lf.ratio_to(self.main)
         return offset if abs(offset) >= 1 else 0.0
 
     @property

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from neuro_assets.formats.broken import Broken, file_failure
-from neuro_assets.formats.model import RawRecording, Stream
-from neuro_assets.formats.spikeglx.meta import SpikeGLXMeta
+from neuro_assets.formats import registry
+from neuro_assets.formats.broken import file_failure
+from neuro_assets.formats.model import RawRecording
 from neuro_assets.formats.walk import Listing
 
 FLAG = "raw_session.flag"
@@ -71,9 +71,9 @@ def what_is_missing(recording: RawRecording, folder: Path) -> tuple[str, ...]:
         One line each; empty when sizes, metas and the ends of the files agree.
     """
     reasons: list[str] = []
+    check = registry.length_check(recording.format)
     for name, stream in recording.streams.items():
-        if recording.format in ("spikeglx", "cbin"):
-            reasons += _disagreements(recording, stream, folder)
+        reasons += check(stream, folder)
         if name in ("ap", "lf", "wideband"):
             reasons += [
                 f"{file} ends in zeros: space was reserved but the copy is not finished"
@@ -81,31 +81,6 @@ def what_is_missing(recording: RawRecording, folder: Path) -> tuple[str, ...]:
                 if _ends_in_zeros(folder / file)
             ]
     return tuple(reasons)
-
-
-def _disagreements(recording: RawRecording, stream: Stream, folder: Path) -> list[str]:
-    """`fileSizeBytes`, `fileTimeSecs` and the samples found must tell the same length."""
-    reasons = []
-    n_samples = 0
-    for meta_name in stream.metas:
-        try:
-            meta = SpikeGLXMeta.read(folder / meta_name)
-        except Broken as broken:
-            return [f"{meta_name}: {broken.detail}"]
-        if meta.file_size is None or meta.file_time is None:
-            return [f"{meta_name} has no fileSizeBytes and fileTimeSecs: still acquiring"]
-        expected = meta.file_size // (2 * meta.n_channels)
-        n_samples += expected
-        by_time = meta.file_time * meta.sampling_frequency
-        if abs(expected - by_time) > max(2.0, 1e-5 * expected):
-            reasons.append(
-                f"{meta_name}: fileSizeBytes means {expected} samples, fileTimeSecs {by_time:.0f}"
-            )
-    if n_samples != stream.n_samples:
-        reasons.append(
-            f"{stream.files[0]}: {stream.n_samples} samples are there, the meta says {n_samples}"
-        )
-    return reasons
 
 
 def _ends_in_zeros(path: Path) -> bool:

@@ -8,14 +8,22 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from neuro_assets.formats.model import Scan
+from neuro_assets.formats.model import Scan, Stream
 from neuro_assets.formats.nwb import scan_nwb
 from neuro_assets.formats.openephys.recordings import scan_openephys
+from neuro_assets.formats.spikeglx.lengths import compare_lengths
 from neuro_assets.formats.spikeglx.recordings import scan_spikeglx
 from neuro_assets.formats.walk import Listing
 
 GENERIC = "neuro_assets.formats.generic_open"
 """Opens what a SpikeInterface reader reads."""
+
+
+LengthCheck = Callable[[Stream, Path], list[str]]
+
+
+def _says_no_length(stream: Stream, folder: Path) -> list[str]:
+    return []
 
 
 @dataclass(frozen=True)
@@ -32,16 +40,25 @@ class FileFormat:
         Module with `open_stream(recording, stream, folder)`, imported when it is needed.
     acquired : bool
         Whether a rig writes it; others may be copies of what a rig wrote.
+    length_check : callable
+        `length_check(stream, folder) -> list of str`: where the files of a stream are not as long
+        as their metadata say, one line each; nothing for formats that say no length.
     """
 
     names: tuple[str, ...]
     scan: Callable[[Path, Listing], Scan]
     opener: str
     acquired: bool = True
+    length_check: LengthCheck = _says_no_length
 
 
 FORMATS = (
-    FileFormat(("spikeglx", "cbin"), scan_spikeglx, "neuro_assets.formats.spikeglx.opening"),
+    FileFormat(
+        ("spikeglx", "cbin"),
+        scan_spikeglx,
+        "neuro_assets.formats.spikeglx.opening",
+        length_check=compare_lengths,
+    ),
     FileFormat(("openephys",), scan_openephys, "neuro_assets.formats.openephys.opening"),
     FileFormat(("nwb",), scan_nwb, GENERIC, acquired=False),
 )
@@ -63,3 +80,19 @@ def opener(name: str) -> Callable[..., Any]:
     modules = (each.opener for each in FORMATS if name in each.names)
     found: Callable[..., Any] = import_module(next(modules, GENERIC)).open_stream
     return found
+
+
+def length_check(name: str) -> LengthCheck:
+    """Give what compares the files of a stream with their metadata.
+
+    Parameters
+    ----------
+    name : str
+        As in `RawRecording.format`.
+
+    Returns
+    -------
+    callable
+        As in `FileFormat`.
+    """
+    return next((each.length_check for each in FORMATS if name in each.names), _says_no_length)

@@ -61,8 +61,8 @@ class Timeline:
 
     @property
     def missing(self) -> np.ndarray:
-        """Length of each gap in samples, int64."""
-        return np.diff(self.clock) - np.diff(self.starts)
+        """Length of each gap in samples, int64; 0 where a rounded count takes a sample back."""
+        return (np.diff(self.clock) - np.diff(self.starts)).clip(0)
 
     @property
     def dropped(self) -> np.ndarray:
@@ -152,7 +152,13 @@ def timeline_of(extractor: Any) -> Timeline:
     return Timeline(*(tuple(pieces[name]) for name in _COLUMNS))
 
 
-def timeline_of_files(first_samples: Sequence[int], lengths: Sequence[int]) -> Timeline:
+def timeline_of_files(
+    first_samples: Sequence[int],
+    lengths: Sequence[int],
+    *,
+    leader: Sequence[int] = (),
+    ratio: float = 1.0,
+) -> Timeline:
     """Pieces of files that were joined.
 
     Parameters
@@ -161,19 +167,36 @@ def timeline_of_files(first_samples: Sequence[int], lengths: Sequence[int]) -> T
         Number of each file's first sample in the acquisition's count; empty where unknown.
     lengths : sequence of int
         Samples in each file.
+    leader : sequence of int
+        The same numbers of the faster stream of which this one is counted (AP of LF), where there
+        is one: its own are rounded, and its time must follow the other's.
+    ratio : float
+        Samples of the leader to one of this stream.
 
     Returns
     -------
     Timeline
-        Files that follow each other without a gap are one piece.
+        Files that follow each other without a gap are one piece. With a leader no file lies a
+        sample or more from where the leader's does, unless its own count says so.
     """
-    if len(first_samples) != len(lengths):
+    if len(leader) == len(lengths):
+        places = (np.asarray(leader, np.float64) - leader[0]) / ratio
+        if len(first_samples) == len(lengths):
+            own = np.asarray(first_samples, np.float64) - first_samples[0]
+            places = np.where(np.abs(own - places) <= 1, places, own)
+    elif len(first_samples) == len(lengths):
+        places = np.asarray(first_samples, np.int64) - first_samples[0]
+    else:
         return Timeline()
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
-    gaps = np.diff(np.asarray(first_samples, dtype=np.int64)) - np.asarray(lengths[:-1], np.int64)
-    # Streams of a lower rate round where they begin: one sample too early is no overlap.
-    clock = starts + np.concatenate([[0], np.cumsum(gaps.clip(0))])
-    return _timeline(starts, clock, np.arange(len(lengths)))
+    clock = [0]
+    for place, length in zip(places[1:].tolist(), lengths, strict=False):
+        follows = clock[-1] + length
+        # Against the first file, not the one before: rounding must not add up. A count without
+        # a leader that begins a sample too early is rounded too, and no overlap.
+        apart = abs(place - follows) if len(leader) else place - follows
+        clock.append(round(place) if apart >= 1 else follows)
+    return _timeline(starts, np.asarray(clock, np.int64), np.arange(len(lengths)))
 
 
 def timeline_of_numbers(numbers: np.ndarray) -> Timeline:

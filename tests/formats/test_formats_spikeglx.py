@@ -240,6 +240,32 @@ def test_a_broken_trigger_holds_its_recording_back(tmp_path):
     assert_details_help(scan)
 
 
+@pytest.mark.parametrize("unplaced", [0, 1, 2])
+def test_triggers_of_which_one_has_no_first_sample_are_not_joined_without_gaps(tmp_path, unplaced):
+    for trigger in range(3):
+        extra = {"firstSample": None} if trigger == unplaced else {}
+        path = tmp_path / f"run_g0_t{trigger}.imec0.ap.bin"
+        write(path, 100, first_sample=1000 + trigger * 5000, seed=trigger, extra=extra)
+    write(tmp_path / "run_g0_t0.imec1.ap.bin", serial="2", extra={"firstSample": None})
+    scan = scan_session(tmp_path)
+    assert labels(scan) == ["probe01"]  # a single file has no pauses
+    assert kinds(scan) == ["first_sample_missing"] * 3
+    assert f"t{unplaced}.imec0.ap.bin has no firstSample" in scan.problems[0].detail
+    assert_details_help(scan)
+
+
+def test_a_board_of_which_one_trigger_has_no_first_sample_is_left_out(tmp_path):
+    for trigger in range(2):
+        first = 1000 + trigger * 5000
+        write(tmp_path / f"run_g0_t{trigger}.imec0.ap.bin", 100, first_sample=first, seed=trigger)
+        board = write_board(tmp_path / f"run_g0_t{trigger}.nidq.bin", 80, first_sample=first)
+    meta = board.with_suffix(".meta")
+    meta.write_text(meta.read_text().replace("firstSample", "firstSimple"))
+    scan = scan_session(tmp_path)
+    assert set(by_label(scan).streams) == {"ap"}
+    assert kinds(scan) == ["first_sample_missing", "first_sample_missing", "trigger_gap"]
+
+
 def test_lf_files_of_some_triggers_only_are_not_used(tmp_path):
     for trigger in range(2):
         write(tmp_path / f"r_g0_t{trigger}.imec0.ap.bin", 100, first_sample=1000 + trigger * 100)

@@ -11,6 +11,7 @@ from spikeglx_files import write
 from neuro_assets.formats import registry, scan_session
 from neuro_assets.formats.model import Identity, RawRecording, Scan, Stream
 from neuro_assets.formats.opening import open_raw
+from neuro_assets.formats.readiness import what_is_missing
 
 
 def scan(folder, listing):
@@ -38,7 +39,9 @@ def test_one_line_makes_a_format_known(tmp_path, monkeypatch):
         folder / stream.files[0], dtype=np.uint8
     )
     monkeypatch.setitem(sys.modules, "toy_format", module)
-    toy = registry.FileFormat(("toy",), scan, "toy_format")
+    toy = registry.FileFormat(
+        ("toy",), scan, "toy_format", length_check=lambda stream, folder: ["it is too short"]
+    )
     monkeypatch.setattr(registry, "FORMATS", (*registry.FORMATS, toy))
     write(tmp_path / "a_g0_t0.imec0.ap.bin")
     (tmp_path / "x.toy").write_bytes(b"123")
@@ -46,3 +49,5 @@ def test_one_line_makes_a_format_known(tmp_path, monkeypatch):
     assert found.keys() == {"probe00", "probe07"}
     opened = open_raw(found["probe07"], tmp_path)["wideband"]
     assert opened.tolist() == [49, 50, 51]
+    assert what_is_missing(found["probe07"], tmp_path) == ("it is too short",)
+    assert what_is_missing(found["probe00"], tmp_path) == ()

@@ -99,6 +99,71 @@ def test_places_on_the_clock_and_back():
     assert timeline.from_clock([200.0, 300.5]).tolist() == [150.0, 150.5]  # in the gap; after it
 
 
+def counts_of_lf(first, length):
+    """An LF stream that has every twelfth sample of the acquisition's count."""
+    begin = -(-first // 12)
+    return begin, -(-(first + length) // 12) - begin
+
+
+def rounded(first, length):
+    """One whose beginnings and lengths are rounded each by itself."""
+    return first // 12, round(length / 12)
+
+
+def cut_off(first, length):
+    """One that loses the rest of each file."""
+    return first // 12, length // 12
+
+
+def begun_anew(first, length):
+    """One that has a sample more in each file."""
+    return first // 12, -(-length // 12)
+
+
+@pytest.mark.parametrize("counting", [counts_of_lf, rounded, cut_off, begun_anew])
+@pytest.mark.parametrize("pause", [0, 7, 9000])
+def test_the_lf_band_stays_within_a_sample_of_the_ap_band_over_many_triggers(counting, pause):
+    rng = np.random.default_rng(3)
+    lengths = rng.integers(3000, 4000, 400)
+    firsts = 12_345 + np.concatenate([[0], np.cumsum(lengths + pause)[:-1]])
+    lf = [counting(int(f), int(n)) for f, n in zip(firsts, lengths, strict=True)]
+    lf_firsts, lf_lengths = zip(*lf, strict=True)
+    timeline = timeline_of_files(lf_firsts, lf_lengths, leader=firsts.tolist(), ratio=12.0)
+    begins = np.cumsum((0, *lf_lengths))[:-1]
+    apart = timeline.on_clock(begins) - (firsts - firsts[0]) / 12
+    assert np.abs(apart).max() < 1
+    if counting is counts_of_lf and not pause:
+        assert not timeline.has_gaps
+    assert np.all(np.diff(timeline.clock) > 0)
+    assert timeline.missing.min(initial=0) >= 0
+
+
+def test_rounded_counts_without_a_leader_do_not_add_up():
+    lengths = [100] * 300
+    firsts = [100 * i + i % 2 for i in range(300)]  # a sample late every other time
+    timeline = timeline_of_files(firsts, lengths)
+    assert timeline.on_clock(299 * 100) <= firsts[-1]
+
+
+def test_an_lf_stream_opens_on_the_time_of_its_ap_stream(tmp_path):
+    first = 12_000
+    for trigger in range(60):
+        n = 1201 + trigger % 11
+        write(tmp_path / f"r_g0_t{trigger}.imec0.ap.bin", n, first_sample=first, seed=trigger)
+        lf = tmp_path / f"r_g0_t{trigger}.imec0.lf.bin"
+        extra = {"firstSample": None} if trigger == 5 else {}
+        write(lf, n // 12, first_sample=first // 12, seed=trigger, extra=extra)
+        first += n
+    (recording,) = scan_session(tmp_path).recordings
+    streams = open_raw(recording, tmp_path)
+    assert not timeline_of(streams["ap"].recording).has_gaps
+    timeline = timeline_of(streams["lf"].recording)
+    n_lf = streams["lf"].recording.get_num_samples()
+    ap_end = streams["ap"].recording.get_num_samples() / 12
+    assert abs(timeline.on_clock(n_lf - 1) + 1 - ap_end) < 2
+    assert recording.streams["lf"].n_missing == timeline.missing.sum() > 20
+
+
 def test_stretches_are_moved_out_of_gaps():
     timeline = Timeline((0, 100, 130), (0, 500, 1000), (0, 0, 0))
     assert timeline.inside(20, 40, 1000) == 20

@@ -467,3 +467,15 @@ def test_an_lf_stream_that_begins_after_its_ap_stream_keeps_its_time(tmp_path, l
     lfp = open_lfp(tmp_path / "lfp")
     trace = lfp.get_traces(return_in_uV=True)[:, 3]
     assert lfp.get_times()[np.argmax(trace)] == pytest.approx(1.5, abs=0.0015)
+
+
+def test_an_lf_file_that_begins_a_sample_early_makes_no_output_twice(tmp_path):
+    """Rounded counts of joined LF files: the second begins on the last sample of the first."""
+    recording = si.NumpyRecording([np.ones((5000, 4), np.int16)], 1000.0)
+    recording.set_channel_gains(1.0)
+    recording.set_channel_offsets(0.0)
+    Timeline((0, 2500), (0, 2499), (0, 1)).annotate(recording)
+    extract_lfp(None, recording, None, tmp_path, LfpParameters.resolve())
+    times = open_lfp(tmp_path).get_times()
+    np.testing.assert_allclose(np.diff(times), 1e-3)
+    assert len(times) == 4999

@@ -18,8 +18,8 @@ from neuro_assets.formats.model import RawRecording, Stream
 from neuro_assets.formats.names import parse_spikeglx_name
 from neuro_assets.formats.neuropixels import describe_probe
 from neuro_assets.formats.spikeglx.meta import SpikeGLXMeta
+from neuro_assets.formats.spikeglx.triggers import timeline_of_stream
 from neuro_assets.formats.stream import RawStream
-from neuro_assets.formats.timeline import timeline_of_files
 
 
 def open_stream(recording: RawRecording, stream: Stream, folder: Path) -> RawStream:
@@ -52,7 +52,8 @@ def open_stream(recording: RawRecording, stream: Stream, folder: Path) -> RawStr
             f"{folder / stream.metas[0]} was changed: it says {meta.n_channels} channels and "
             f"said {stream.n_channels} when it was registered; restore it, or discover it again",
         )
-    whole = _read(stream, folder, _channel_ids(stream, meta))
+    leader = recording.main if stream.name == "lf" else None
+    whole = _read(stream, folder, _channel_ids(stream, meta), leader)
     if whole.get_num_samples() != stream.n_samples:
         raise Broken(
             "changed",
@@ -84,7 +85,7 @@ def _channel_ids(stream: Stream, meta: SpikeGLXMeta) -> list[str]:
     return [f"{prefix}#{channel}" for channel in meta.channel_names()]
 
 
-def _read(stream: Stream, folder: Path, channel_ids: list[str]) -> Any:
+def _read(stream: Stream, folder: Path, channel_ids: list[str], leader: Stream | None) -> Any:
     """All channels of all files as one segment, which knows the gaps between them."""
     from spikeinterface.core import BinaryRecordingExtractor, concatenate_recordings
 
@@ -109,7 +110,7 @@ def _read(stream: Stream, folder: Path, channel_ids: list[str]) -> Any:
             )
     whole = pieces[0] if len(pieces) == 1 else concatenate_recordings(pieces)
     lengths = [int(piece.get_num_samples()) for piece in pieces]
-    timeline_of_files(stream.first_samples, lengths).annotate(whole)
+    timeline_of_stream(stream, lengths, leader).annotate(whole)
     return whole
 
 

@@ -22,8 +22,11 @@ from neuro_assets.formats.spikeglx.files import (
     check_all,
     pair_files,
 )
-from neuro_assets.formats.spikeglx.triggers import order_triggers
-from neuro_assets.formats.timeline import timeline_of_files
+from neuro_assets.formats.spikeglx.triggers import (
+    order_triggers,
+    places_known,
+    timeline_of_stream,
+)
 from neuro_assets.formats.walk import Listing, natural_key
 
 
@@ -249,13 +252,16 @@ def _recordings(
     run, gate, probe = group
     main = [_one_of(same, problems) for same in _by_trigger(_of_band(files, "ap"))]
     recordings: list[RawRecording] = []
+    if not places_known(main, files, problems):
+        return recordings
     for piece in order_triggers(main, problems):
         streams = {"ap": _stream("ap", piece)}
         wanted = {file.trigger for file in piece}
         lf = [_one_of(same, problems) for same in _by_trigger(_of_band(files, "lf"))]
         lf = [file for file in lf if file.trigger in wanted]
         if lf and {file.trigger for file in lf} == wanted:
-            streams["lf"] = _stream("lf", sorted(lf, key=lambda file: file.trigger))
+            lf = sorted(lf, key=lambda file: file.trigger)
+            streams["lf"] = _stream("lf", lf, leader=streams["ap"])
         elif lf:
             problems.append(
                 Problem(
@@ -267,7 +273,7 @@ def _recordings(
             )
         for kind in ("nidq", "obx"):
             board = _board(kind, run, gate, wanted, boards)
-            if board:
+            if board and places_known(board, board, problems):
                 streams[kind] = _stream(kind, board)
         overlap = f"t{piece[0].trigger}" if recordings else ""
         recordings.append(_recording(probe, qualifier + overlap, piece, streams))
@@ -325,12 +331,11 @@ def _board(
     return one_each if {file.trigger for file in one_each} == triggers else []
 
 
-def _stream(name: str, files: Sequence[DataFile]) -> Stream:
+def _stream(name: str, files: Sequence[DataFile], leader: Stream | None = None) -> Stream:
     sha1 = [file.meta.sha1 for file in files]
     first = [file.meta.first_sample for file in files if file.meta.first_sample is not None]
     lengths = [file.n_samples for file in files]
-    timeline = timeline_of_files(first, lengths)
-    return Stream(
+    stream = Stream(
         name=name,
         files=tuple(file.path for file in files),
         metas=tuple(file.meta_path for file in files if file.meta_path),
@@ -340,8 +345,9 @@ def _stream(name: str, files: Sequence[DataFile]) -> Stream:
         sha1=tuple(value for value in sha1 if value) if all(sha1) else (),
         sizes=tuple(file.found.size for file in files),
         first_samples=tuple(first) if len(first) == len(files) else (),
-        n_missing=int(timeline.missing.sum()),
     )
+    missing = timeline_of_stream(stream, lengths, leader).missing
+    return stream.model_copy(update={"n_missing": int(missing.sum())})
 
 
 def _recording(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from neuro_assets.formats.model import Problem
+from neuro_assets.formats.model import Problem, Stream
 from neuro_assets.formats.spikeglx.files import DataFile
+from neuro_assets.formats.timeline import Timeline, timeline_of_files
 
 _CLOCKS_AGREE_S = 60.0
 """Files are made a few seconds late when the disk is busy; two starts are minutes apart."""
@@ -22,7 +23,7 @@ def order_triggers(files: Sequence[DataFile], problems: list[Problem]) -> list[l
     Parameters
     ----------
     files : sequence of DataFile
-        One for each trigger.
+        One for each trigger; `places_known`.
     problems : list of Problem
         Reports are added here: `trigger_gap`, `trigger_overlap`, `trigger_mismatch`.
 
@@ -55,8 +56,6 @@ def _joins(before: DataFile, file: DataFile, problems: list[Problem]) -> bool:
             )
         )
         return False
-    if before.meta.first_sample is None or file.meta.first_sample is None:
-        return True
     if _of_another_start(before, file):
         problems.append(
             Problem(
@@ -88,6 +87,69 @@ def _joins(before: DataFile, file: DataFile, problems: list[Problem]) -> bool:
             )
         )
     return True
+
+
+def timeline_of_stream(
+    stream: Stream, lengths: Sequence[int], leader: Stream | None = None
+) -> Timeline:
+    """Pieces of a stream without gaps inside.
+
+    Parameters
+    ----------
+    stream : Stream
+        Of one file a trigger.
+    lengths : sequence of int
+        Samples in each file.
+    leader : Stream, optional
+        The AP stream of an LF stream.
+
+    Returns
+    -------
+    Timeline
+        On the stream's own samples.
+    """
+    if leader is None:
+        return timeline_of_files(stream.first_samples, lengths)
+    return timeline_of_files(
+        stream.first_samples,
+        lengths,
+        leader=leader.first_samples,
+        ratio=stream.ratio_to(leader),
+    )
+
+
+def places_known(
+    triggers: Sequence[DataFile], files: Sequence[DataFile], problems: list[Problem]
+) -> bool:
+    """Tell whether each of several triggers says where it lies in time.
+
+    Joined all the same they would seem to follow each other without a pause.
+
+    Parameters
+    ----------
+    triggers : sequence of DataFile
+        One for each trigger of a stream.
+    files : sequence of DataFile
+        What is left out when one does not say it.
+    problems : list of Problem
+        Reports are added here: `first_sample_missing`, one for each file that is left out.
+
+    Returns
+    -------
+    bool
+        Also True for a single file, which has no pauses.
+    """
+    unplaced = [file for file in triggers if file.meta.first_sample is None]
+    if len(triggers) < 2 or not unplaced:
+        return True
+    detail = (
+        f"the meta of {unplaced[0].path} has no firstSample, so nobody knows the pauses between "
+        f"the {len(triggers)} triggers, and none is used: restore the meta from the rig, or put "
+        "each trigger into a session folder of its own"
+    )
+    kind = "first_sample_missing"
+    problems += [Problem(kind=kind, path=file.path, detail=detail) for file in files]
+    return False
 
 
 def _of_another_start(before: DataFile, file: DataFile) -> bool:

@@ -157,11 +157,14 @@ class _Piece:
 
 
 def _pieces(source: Source, up: int, down: int) -> list[_Piece]:
-    timeline, pieces = timeline_of(source.recording), []
+    timeline = timeline_of(source.recording)
+    pieces: list[_Piece] = []
     spans = timeline.spans(source.recording.get_num_samples())
     for (start, stop), place, file in zip(spans, timeline.clock, timeline.files, strict=True):
         # Outputs lie at multiples of down / up: the first one that is not before the piece.
         first = math.ceil((place + source.delay) * up / down - 1e-9) if place else 0
+        if pieces:  # the counts of an LF file may begin a sample before the last one's end
+            first = max(first, pieces[-1].first_output + pieces[-1].n_out)
         delay = source.delay + (place * up - first * down) / up
         n_out = count_outputs(stop - start, delay, up, down)
         if n_out or not place:
