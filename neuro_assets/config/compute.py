@@ -39,6 +39,6 @@ class ProcessingConfig(Strict):
 
     reprocess_changed: bool = False
     """Start a run when the raw data of a processed recording changed; when false it is shown as out
-    of date and a person decides"""
+    of date and a person decides, unless a step failed or the data grew"""
     runs_per_tick: int = Field(20, ge=1, le=100)
     """Runs that one tick of the sensor may request, newest first"""

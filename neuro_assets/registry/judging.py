@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from neuro_assets.formats.model import RawRecording
 from neuro_assets.registry.actions import ActionKind, Seen
+from neuro_assets.registry.index import RecordIndex
 from neuro_assets.registry.records import RawData, RecordingRecord, SessionInfo, State
 
 SHOWN = ("missing", "hold", "state", "problems", "eid", "pid", "metadata")
@@ -59,6 +62,54 @@ def what_happened(found: RecordingRecord, record: RecordingRecord) -> tuple[Acti
     if found.state == "vanished":
         return ActionKind.RETURN, f"raw data of {record.key} are back"
     return ActionKind.KEEP, f"{record.key} is known"
+
+
+def is_other_data(kind: ActionKind, found: RecordingRecord, record: RecordingRecord) -> bool:
+    """Tell whether there are other raw data than the last run was asked for.
+
+    Asked again when they became ready: a step that read them while they changed may have failed
+    after the change was seen.
+    """
+    is_ready_now = found.state == "not_ready" and not record.missing
+    differs = found.requested not in (None, record.raw_version)
+    return kind is ActionKind.CHANGE or (is_ready_now and differs)
+
+
+def grew(found: RecordingRecord, record: RecordingRecord) -> bool:
+    """Tell whether raw data are longer than before: they were no complete copy then."""
+    old, new = found.identity, record.identity
+    return old is not None and new is not None and new.size_bytes > old.size_bytes
+
+
+def is_displaced(
+    found: RecordingRecord,
+    seen: Mapping[tuple[str, str], Sequence[RawRecording]],
+    index: RecordIndex,
+) -> bool:
+    """Tell whether the folder of a recording holds another one instead: people swap folders.
+
+    Parameters
+    ----------
+    found : RecordingRecord
+        As it is registered.
+    seen : mapping
+        By source and session id, the recordings of the folders that were looked at.
+    index : RecordIndex
+        The registry: another recording may have taken the place before.
+
+    Returns
+    -------
+    bool
+        False where nothing is known of its folder.
+    """
+    place, known = (found.session.source, found.session.session_id), found.recording
+    if known is None:
+        return False
+    if place in seen:
+        return all(each.identity.origin != known.identity.origin for each in seen[place])
+    others = [r for r in index.at(*place) if r.key != found.key and r.state != "vanished"]
+    same = [r.recording for r in others if r.recording and r.label == found.label]
+    return any(other.main.files == known.main.files for other in same)
 
 
 def place_of(session: SessionInfo) -> str:

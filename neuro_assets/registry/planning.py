@@ -16,6 +16,9 @@ from neuro_assets.registry.descriptions import SessionDescription
 from neuro_assets.registry.index import RecordIndex
 from neuro_assets.registry.judging import (
     changed_modalities,
+    grew,
+    is_displaced,
+    is_other_data,
     is_shown_differently,
     metadata_version,
     modalities_of,
@@ -61,7 +64,7 @@ def plan(
         Whether changed raw data starts a run.
     is_unfinished : callable
         Tells whether results of a key failed or were never made: its raw data were repaired when
-        they change, and it runs again whatever `reprocess_changed` says.
+        they change, and it runs again whatever `reprocess_changed` says. So does one that grew.
     requests : Requests
         Which runs to request.
 
@@ -72,7 +75,7 @@ def plan(
         gives the same actions: carrying them out twice does no harm.
     """
     index = known if isinstance(known, RecordIndex) else RecordIndex(known)
-    planner = _Planner(index, now, reprocess_changed, is_unfinished)
+    planner = _Planner(index, now, reprocess_changed, is_unfinished, seen)
     for place in dict.fromkeys(vanished):
         planner.vanish(*place)
     for place, reason in (excluded or {}).items():
@@ -107,7 +110,11 @@ class _Planner:
         now: datetime,
         reprocess_changed: bool,
         is_unfinished: Callable[[str], bool],
+        seen: Sequence[Seen],
     ) -> None:
+        self.here = {
+            (s.description.source, s.description.session_id): s.description.recordings for s in seen
+        }
         self.is_unfinished = is_unfinished
         self.index = index
         self.now = now
@@ -243,9 +250,10 @@ class _Planner:
 
     def _is_elsewhere(self, found: RecordingRecord, description: SessionDescription) -> bool:
         """Tell whether the recording is registered at another place, and still there."""
-        here = (description.source, description.session_id)
         there = (found.session.source, found.session.session_id)
-        if here == there or found.state == "vanished":
+        if there == (description.source, description.session_id) or found.state == "vanished":
+            return False
+        if is_displaced(found, self.here, self.index):
             return False
         # Announced only, and the files are with this source: they are the recording.
         return found.recording is not None or description.eid is not None
@@ -306,7 +314,8 @@ class _Planner:
             new["aliases"] = [*found.aliases, before]
         record = found.model_copy(update=new)
         kind, message = what_happened(found, record)
-        if kind is ActionKind.CHANGE and (self.reprocess_changed or self.is_unfinished(found.key)):
+        again = self.reprocess_changed or grew(found, record)
+        if is_other_data(kind, found, record) and (again or self.is_unfinished(found.key)):
             record = record.model_copy(update={"requested": None})
         self._judge(kind, found, record, message)
 

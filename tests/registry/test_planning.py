@@ -85,6 +85,70 @@ def test_changed_raw_data_are_reported_and_run_only_where_the_lab_says_so(known)
     ]
 
 
+def test_what_grew_was_no_complete_copy_and_runs_again(known):
+    longer = session(recording(size=77000), ready=False, settled=False)
+    waits = plan(known, [seen(longer, "v2")], [], NOW)
+    assert kinds(waits) == [(ActionKind.NOT_READY, False)]
+    done = plan(after(waits, known), [seen(session(recording(size=77000)), "v3")], [], NOW)
+    assert kinds(done) == [(ActionKind.CHANGE, True)]
+    cut = [seen(session(recording(size=770)), "v2")]
+    assert kinds(plan(known, cut, [], NOW)) == [(ActionKind.CHANGE, False)]
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_a_failure_after_the_change_was_seen_runs_again_when_the_data_are_ready(known, failed):
+    waits = plan(known, [seen(session(ready=False, settled=False), "v2")], [], NOW)
+    records = after(waits, known)
+    assert records["M1_20260115_1_probe00"].requested == "v1"
+    ready = plan(records, [seen(session(), "v2")], [], NOW, is_unfinished=lambda key: failed)
+    assert [action.run for action in ready] == [failed]
+
+
+def two_sessions():
+    one = session(recording(), subject="M1", folder="/data/M1/1")
+    other = session(recording(serial="20001"), subject="M2", folder="/data/M2/1")
+    return one, other
+
+
+def swapped():
+    one = session(recording(serial="20001"), subject="M1", folder="/data/M1/1")
+    other = session(recording(), subject="M2", folder="/data/M2/1")
+    return one, other
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_folders_that_changed_places_are_found_where_they_are_now(order):
+    known = after(plan({}, [seen(each) for each in two_sessions()], [], NOW))
+    actions = plan(known, [seen(each) for each in swapped()][::order], [], NOW)
+    assert {kind for kind, _ in kinds(actions)} == {ActionKind.MOVE}
+    places = {key: record.session.place for key, record in after(actions, known).items()}
+    assert places == {
+        "M1_20260115_1_probe00": "/data/M2/1",
+        "M2_20260115_1_probe00": "/data/M1/1",
+    }
+    later = plan(after(actions, known), [seen(each) for each in swapped()], [], NOW)
+    assert {kind for kind, _ in kinds(later)} == {ActionKind.KEEP}
+
+
+def test_folders_that_change_places_while_the_sensor_looks_are_found_too():
+    first, second = two_sessions()
+    known = after(plan({}, [seen(first), seen(second)], [], NOW))
+    one, other = swapped()
+    # M1 is away for a moment, and M2's folder stands in its place.
+    halfway = after(plan(known, [seen(one)], [("local", "M2/1")], NOW), known)
+    actions = plan(halfway, [seen(other)], [], NOW)
+    assert [kind for kind, _ in kinds(actions)] == [ActionKind.MOVE]
+    assert actions[0].record.key == "M1_20260115_1_probe00"
+
+
+def test_a_copy_is_left_alone_when_its_original_is_seen_with_it(known):
+    both = [seen(session(folder="/data/backup/1")), seen(session())]
+    assert [kind for kind, _ in kinds(plan(known, both, [], NOW))] == [
+        ActionKind.COPY,
+        ActionKind.KEEP,
+    ]
+
+
 def test_an_unready_session_is_registered_and_runs_when_it_became_ready():
     waits = plan({}, [seen(session(ready=False, settled=False))], [], NOW)
     assert kinds(waits) == [(ActionKind.NOT_READY, False)]
