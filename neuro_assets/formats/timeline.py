@@ -185,7 +185,7 @@ def timeline_of_files(
             own = np.asarray(first_samples, np.float64) - first_samples[0]
             places = np.where(np.abs(own - places) <= 1, places, own)
     elif len(first_samples) == len(lengths):
-        places = np.asarray(first_samples, np.int64) - first_samples[0]
+        places = np.asarray(first_samples, np.float64) - first_samples[0]
     else:
         return Timeline()
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)

@@ -66,7 +66,7 @@ def _joins(before: DataFile, file: DataFile, problems: list[Problem]) -> bool:
             )
         )
         return False
-    gap = file.meta.first_sample - (before.meta.first_sample + before.n_samples)
+    gap = (file.meta.first_sample or 0) - ((before.meta.first_sample or 0) + before.n_samples)
     if gap < 0:
         problems.append(
             Problem(
