@@ -1,6 +1,8 @@
 """Tables over all recordings of the lab, in parquet: one row an insertion, one row a unit."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Container, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,12 +14,14 @@ from neuro_assets.assets.runner import UNRESOLVED, record_failure
 from neuro_assets.assets.shown import output, stored_metadata
 from neuro_assets.assets.step import StepSpec
 from neuro_assets.config import LabConfig
-from neuro_assets.outcomes import Outcome
+from neuro_assets.outcomes import NeuroAssetsError, Outcome
+from neuro_assets.registry.index import Records
 from neuro_assets.registry.registry import Registry
 from neuro_assets.registry.turns import take_turn
 from neuro_assets.resources.io_managers import PARQUET, REQUIRED
 from neuro_assets.resources.store import StoreResource
 from neuro_assets.science.result import StepResult
+from neuro_assets.science.table_rows import KEY_COLUMNS, row_of_record
 from neuro_assets.store import (
     WHOLE_LAB,
     InputRef,
@@ -30,6 +34,9 @@ from neuro_assets.store.formats import commit_result
 from neuro_assets.store.packages import installed_packages
 
 CODE_VERSION = "1"
+
+Made = tuple[StepResult, list[InputRef], dict[str, str]]
+"""Table, inputs, and digests of what it takes from the registry."""
 
 
 def table_assets(config: LabConfig, steps: Sequence[StepSpec]) -> list[dg.AssetsDefinition]:
@@ -52,7 +59,7 @@ def table_assets(config: LabConfig, steps: Sequence[StepSpec]) -> list[dg.Assets
 
 def _units_table() -> dg.AssetsDefinition:
     @_table(names.UNITS_TABLE, deps=[names.UNITS])
-    def units_table(store: Store) -> tuple[StepResult, list[InputRef]]:
+    def units_table(store: Store) -> Made:
         """Units of all recordings with their metrics, one row a unit."""
         from neuro_assets.science.tables import units_table as build
 
@@ -62,15 +69,15 @@ def _units_table() -> dg.AssetsDefinition:
         frames = {key: each.table("units") for key, each in made.items()}
         table = build(frames, {k: r.model_dump(mode="json") for k, r in records.items()})
         metrics = {"n_recordings": len(made), "n_units": len(table)}
-        refs = _keyed(made)
-        return StepResult(metrics=metrics, tables={names.UNITS_TABLE: table}), refs
+        taken = _taken(names.UNITS_TABLE, records, made)
+        return StepResult(metrics=metrics, tables={names.UNITS_TABLE: table}), _keyed(made), taken
 
     return units_table
 
 
 def _insertions(steps: Sequence[StepSpec]) -> dg.AssetsDefinition:
     @_table(names.INSERTIONS, deps=[step.name for step in steps])
-    def insertions(store: Store) -> tuple[StepResult, list[InputRef]]:
+    def insertions(store: Store) -> Made:
         """List the recordings of the lab: what was made, skipped or failed, and key figures."""
         from neuro_assets.science.tables import insertions as build
 
@@ -89,9 +96,55 @@ def _insertions(steps: Sequence[StepSpec]) -> dg.AssetsDefinition:
         table = build(plain, outcomes, metrics, [step.name for step in steps])
         failed = sum(state.outcome is Outcome.FAILED for state in states)
         numbers = {"n_insertions": len(table), "n_outputs_failed": failed}
-        return StepResult(metrics=numbers, tables={names.INSERTIONS: table}), _keyed(used)
+        taken = _taken(names.INSERTIONS, records, records)
+        return StepResult(metrics=numbers, tables={names.INSERTIONS: table}), _keyed(used), taken
 
     return insertions
+
+
+def tables_out_of_date(store: Store, records: Records) -> dict[str, str]:
+    """Say which tables hold something of the registry that is no longer so.
+
+    Parameters
+    ----------
+    store : Store
+        The lab's store.
+    records : Records
+        The registry.
+
+    Returns
+    -------
+    dict of str to str
+        By table, what changed, or why it cannot be read; nothing for one that was never made.
+    """
+    found = {}
+    for name in (names.INSERTIONS, names.UNITS_TABLE):
+        try:
+            stored = store.current(name, WHOLE_LAB)
+        except NeuroAssetsError as error:
+            found[name] = str(error)
+            continue
+        if stored is None:
+            continue
+        used = {ref.asset.removeprefix(f"{names.UNITS}:") for ref in stored.manifest.inputs}
+        before = stored.manifest.parameters
+        after = _taken(name, records, used if name == names.UNITS_TABLE else records)
+        changed = [column for column in after if before.get(column) != after[column]]
+        if changed:
+            fields = "other recordings" if "key" in changed else ", ".join(changed)
+            found[name] = f"{fields} in the registry"
+    return found
+
+
+def _taken(table: str, records: Records, keys: Container[str]) -> dict[str, str]:
+    """Digest each column that a table takes from the registry."""
+    digests: dict[str, Any] = {name: hashlib.sha256() for name in KEY_COLUMNS}
+    for key in sorted(each for each in records if each in keys):
+        # As text: to make objects of all recordings of a large lab would take longer than the rest.
+        row = row_of_record(key, json.loads(records.lines[key]))
+        for name in row if table == names.INSERTIONS else KEY_COLUMNS:
+            digests.setdefault(name, hashlib.sha256()).update(f"{key}={row[name]!r};".encode())
+    return {name: digest.hexdigest() for name, digest in digests.items()}
 
 
 def _keyed(stored: dict[str, Stored]) -> list[InputRef]:
@@ -124,12 +177,13 @@ def _table(name: str, deps: Sequence[str]) -> Any:
                 # Before anything is read: a later refresh has read at least as much.
                 turn = take_turn(opened, WHOLE_LAB, context.run_id)
                 manifest = manifest.model_copy(update={"turn": turn})
-                result, refs = compute(opened)
+                result, refs, taken = compute(opened)
                 # Outcomes can change without any output changing: every refresh is a version.
-                stamp = {"at": began.isoformat()}
+                stamp = {"at": began.isoformat(), **taken}
                 changes = {
                     "version": version_of(name, CODE_VERSION, stamp, refs, key=WHOLE_LAB),
                     "outcome": Outcome.COMPLETE,
+                    "parameters": taken,
                     "inputs": refs,
                     "metrics": result.metrics,
                     "duration_s": (datetime.now(UTC) - began).total_seconds(),

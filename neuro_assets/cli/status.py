@@ -137,8 +137,19 @@ def _show_overview(lab: Lab, wanted: Filter) -> bool:
     for line in lines:
         shown = typer.style(f"{line.state.replace('_', ' '):<16}", fg=COLOURS.get(line.state))
         typer.echo(f"{line.key:<{width}}  {shown}  {line.detail}")
+    _print_tables(lab, records)
     typer.echo("`neuro-assets status KEY` shows the outputs of one recording.")
     return any(line.state in (RecordingState.FAILED, RecordingState.DAMAGED) for line in lines)
+
+
+def _print_tables(lab: Lab, records: Records) -> None:
+    from neuro_assets.assets.tables import tables_out_of_date
+
+    for name, changed in tables_out_of_date(lab.store(), records).items():
+        typer.echo(
+            f"{name} is out of date: {changed}; it is made again after the next `publish`, or by "
+            "the job `tables`"
+        )
 
 
 def _print_configuration(lab: Lab) -> None:

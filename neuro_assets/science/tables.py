@@ -13,15 +13,7 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import pandas_dtype
 
-KEY_COLUMNS = {
-    "key": "string",
-    "lab": "string",
-    "subject": "string",
-    "date": "datetime64[us]",
-    "number": "string",
-    "probe": "string",
-}
-"""What every row of every cohort table begins with."""
+from neuro_assets.science.table_rows import KEY_COLUMNS, identity_of, row_of_record
 
 UNIT_COLUMNS = {
     "unit_id": "string",
@@ -84,7 +76,7 @@ def units_table(
     """
     parts = []
     for key in sorted(frames):
-        identity = _identity(key, records.get(key, {}))
+        identity = identity_of(key, records.get(key, {}))
         parts.append(frames[key].reset_index(drop=True).assign(**identity))
     types = KEY_COLUMNS | UNIT_COLUMNS
     types |= _other_types(parts, types)
@@ -132,28 +124,12 @@ def insertions(
     return pd.concat([_empty(types), _typed(table, types)], ignore_index=True)
 
 
-def _identity(key: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    session, recording = record.get("session", {}), record.get("recording") or {}
-    named = {name: session.get(name) for name in ("lab", "subject", "date", "number")}
-    return {"key": key, **named, "probe": recording.get("probe")}
-
-
 def _insertion(
     key: str, record: Mapping[str, Any], outcomes: Mapping[str, Outcome], names: Iterable[str]
 ) -> dict[str, Any]:
-    recording = record.get("recording") or {}
-    streams = recording.get("streams") or {}
-    main = streams.get("ap") or streams.get("wideband") or {}
     states = [outcomes.get(name, {}).get("outcome") for name in names]
-    rate = main.get("sampling_frequency")
     return {
-        **_identity(key, record),
-        **{name: record.get(name) for name in ("state", "raw_version", "eid", "pid", "first_seen")},
-        **{name: recording.get(name) for name in ("qualifier", "probe_model")},
-        "probe_serial": (recording.get("identity") or {}).get("probe_serial"),
-        "duration_s": main["n_samples"] / rate if rate else None,
-        "n_channels": main.get("n_channels"),
-        "sampling_frequency": rate,
+        **row_of_record(key, record),
         **{f"n_{state}": states.count(state) for state in DONE},
         "n_missing": sum(state not in DONE for state in states),
     }

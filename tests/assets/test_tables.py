@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 from labs import SmallLab
 from spikeglx_files import write
+from typer.testing import CliRunner
 
 from neuro_assets import names
+from neuro_assets.assets.tables import tables_out_of_date
+from neuro_assets.cli import app
+from neuro_assets.registry.index import Records
 from neuro_assets.science import tables
-from neuro_assets.store import WHOLE_LAB
+from neuro_assets.store import WHOLE_LAB, Manifest
+from neuro_assets.store.formats import commit_result
 
 TEXT = "lab: l\nstore: {url: store}"
 
@@ -48,3 +56,48 @@ def test_a_refresh_that_fails_is_recorded_until_one_succeeds(lab, monkeypatch):
     monkeypatch.undo()
     assert lab.run("tables", only=[names.INSERTIONS]).success
     assert lab.store.failure(names.INSERTIONS, WHOLE_LAB) is None
+
+
+def test_a_table_with_names_that_changed_in_the_registry_is_out_of_date(lab, monkeypatch):
+    (key,) = lab.registry.all()
+    assert tables_out_of_date(lab.store, lab.registry.all()) == {}, "none was made yet"
+    assert lab.run("tables").success
+    assert tables_out_of_date(lab.store, lab.registry.all()) == {}
+    session = lab.registry.get(key).session
+    renamed = session.model_copy(update={"subject": "M2", "lab": "other"})
+    lab.registry.update(key, lambda record: {"session": renamed})
+    # No recording has units: their table has no row with the old name.
+    assert tables_out_of_date(lab.store, lab.registry.all()) == {
+        names.INSERTIONS: "lab, subject in the registry"
+    }
+    (lab.folder / "lab.yaml").write_text(TEXT)
+    monkeypatch.setenv("NEURO_ASSETS_LAB", str(lab.folder))
+    shown = CliRunner().invoke(app, ["status"]).output
+    assert "insertions is out of date: lab, subject in the registry" in shown
+    assert lab.run("tables").success
+    assert tables_out_of_date(lab.store, lab.registry.all()) == {}
+    (line,) = lab.registry.all().lines.values()
+    records = Records({key: line, "x": line})
+    assert tables_out_of_date(lab.store, records) == {
+        names.INSERTIONS: "other recordings in the registry"
+    }
+    Path(lab.config.store.url, names.INSERTIONS, WHOLE_LAB, "current.json").write_text("{")
+    assert "current.json" in tables_out_of_date(lab.store, records)[names.INSERTIONS]
+
+
+def test_units_of_a_renamed_subject_are_out_of_date_in_the_units_table(lab):
+    (key,) = lab.registry.all()
+    manifest = Manifest(
+        asset="units", key=key, version="v" * 16, outcome="complete", code_version="1-a",
+        parameters={}, packages={}, clock="probe", turn=1,
+    )  # fmt: skip
+    with lab.store.attempt("units", key, manifest.version) as attempt:
+        table = pd.DataFrame({"unit_id": ["1"], "uuid": ["u"]})
+        commit_result(attempt, manifest, ".parquet", {"units": table})
+    assert lab.run("tables", only=[names.UNITS_TABLE]).success
+    assert tables_out_of_date(lab.store, lab.registry.all()) == {}
+    session = lab.registry.get(key).session.model_copy(update={"subject": "M2"})
+    lab.registry.update(key, lambda record: {"session": session})
+    assert tables_out_of_date(lab.store, lab.registry.all()) == {
+        names.UNITS_TABLE: "subject in the registry"
+    }
