@@ -137,7 +137,8 @@ def _show_overview(lab: Lab, wanted: Filter) -> bool:
     for line in lines:
         shown = typer.style(f"{line.state.replace('_', ' '):<16}", fg=COLOURS.get(line.state))
         typer.echo(f"{line.key:<{width}}  {shown}  {line.detail}")
-    _print_tables(lab, records)
+    if wanted == Filter():
+        _print_tables(lab, records)
     typer.echo("`neuro-assets status KEY` shows the outputs of one recording.")
     return any(line.state in (RecordingState.FAILED, RecordingState.DAMAGED) for line in lines)
 
