@@ -134,6 +134,11 @@ def other_steps(overview: Overview) -> None:
     overview.steps = all_steps(parse_config(text, base=overview.lab.folder))
 
 
+def other_parameters(overview: Overview) -> None:
+    text = SHORT.replace("steps:\n", "steps:\n  compressed_recording: {parameters: {level: 3}}\n")
+    overview.steps = all_steps(parse_config(text, base=overview.lab.folder))
+
+
 def other_algorithm(overview: Overview) -> None:
     old = overview.steps[0]
     parameters = type(old.parameters)
@@ -167,6 +172,7 @@ CHANGES = {
         KEY, lambda r: {"state": "held", "hold": "look"}
     ),
     "another step": other_steps,
+    "other parameters": other_parameters,
     "another algorithm": other_algorithm,
     "other settings": other_settings,
     "other packages": other_packages,
