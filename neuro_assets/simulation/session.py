@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date as Date  # noqa: N812 - `date` is the argument's name
 from datetime import datetime, time, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -230,20 +231,17 @@ def _write_probe(setup: _Setup, simulation: ProbeSimulation, edges: IntArray) ->
     folder = setup.folder / "raw_ephys_data" / f"probe{plan.number:02d}"
     folder.mkdir(parents=True)
     bands = ["ap", "lf"] if plan.probe.kind.has_lf else ["ap"]
-    with ExitStack() as stack:
-        sinks = {band: _GateFiles(setup, simulation, folder, band, stack) for band in bands}
-        start = 0
-        for ap, lf in simulation.chunks():
-            stop = start + len(ap)
-            sync = levels_at(edges, start, stop) << rig.IMEC_SYNC_BIT
-            sinks["ap"].write(ap, sync)
-            if lf is not None:
-                sinks["lf"].write(lf, sync[::LF_STEP])
-            start = stop
-            share = (plan.number + start / plan.clock.n_samples) / setup.n_probes
-            setup.progress(0.8 * share, f"probe{plan.number:02d}: {start} samples")
-    for sink in sinks.values():
-        sink.write_metas()
+    sinks = {band: _GateFiles(setup, plan, folder, band) for band in bands}
+    start = 0
+    for ap, lf in simulation.chunks():
+        stop = start + len(ap)
+        sync = levels_at(edges, start, stop) << rig.IMEC_SYNC_BIT
+        sinks["ap"].write(ap, sync)
+        if lf is not None:
+            sinks["lf"].write(lf, sync[::LF_STEP])
+        start = stop
+        share = (plan.number + start / plan.clock.n_samples) / setup.n_probes
+        setup.progress(0.8 * share, f"probe{plan.number:02d}: {start} samples")
     wiring = json.dumps(rig.PROBE_WIRING, indent=1) + "\n"
     for gate in range(len(timeline.starts)):
         identity = sinks["ap"].identity(gate, 0)
@@ -252,66 +250,47 @@ def _write_probe(setup: _Setup, simulation: ProbeSimulation, edges: IntArray) ->
 
 
 class _GateFiles:
-    """All files of one band of one probe, cut at gates and triggers."""
+    """All files of one band of one probe, one after another, cut at gates and triggers."""
 
-    def __init__(
-        self,
-        setup: _Setup,
-        simulation: ProbeSimulation,
-        folder: Path,
-        band: str,
-        stack: ExitStack,
-    ) -> None:
-        self._setup, self._plan, self._band = setup, simulation.plan, band
+    def __init__(self, setup: _Setup, plan: ProbePlan, folder: Path, band: str) -> None:
+        self._setup, self._plan, self._folder, self._band = setup, plan, folder, band
         self._step = LF_STEP if band == "lf" else 1
-        self._names = [
-            (gate, trigger)
-            for gate in range(len(setup.timeline.starts))
-            for trigger in range(setup.timeline.triggers)
-        ]
-        bounds = setup.timeline.trigger_bounds(self._plan.clock.samples_per_gate, LF_STEP)
-        self._lengths = np.diff(bounds) // self._step
-        self._starts = bounds
-        stream = f"imec{self._plan.number}.{band}"
-        self._writers = [
-            stack.enter_context(
-                BinaryWriter(
-                    folder / f"{self.identity(gate, trigger).stem(stream)}.bin",
-                    self._plan.probe.n_channels + 1,
-                )
-            )
-            for gate, trigger in self._names
-        ]
-        self._current = 0
+        self._bounds = setup.timeline.trigger_bounds(plan.clock.samples_per_gate, LF_STEP)
+        gates, triggers = len(setup.timeline.starts), setup.timeline.triggers
+        self._places = product(range(gates), range(triggers))
+        self._writer: BinaryWriter | None = None
 
     def identity(self, gate: int, trigger: int) -> FileIdentity:
         """Names, count and time of one file."""
-        clock, start = self._plan.clock, self._starts[trigger]
+        clock, start = self._plan.clock, self._bounds[trigger]
         running = np.array([gate * clock.samples_per_gate + start])
         first_sample = (clock.first_samples[gate] + start) // self._step
         return self._setup.identity(gate, trigger, first_sample, float(clock.times(running)[0]))
 
     def write(self, traces: np.ndarray, sync: IntArray) -> None:
-        """Append samples, going on to the next file where one is full."""
-        block = np.column_stack([traces, sync.astype(np.int16)])
+        """Append samples, going on to the next file where one is full; a full one gets its meta."""
+        plan, block = self._plan, np.column_stack([traces, sync.astype(np.int16)])
         while len(block):
-            writer = self._writers[self._current]
-            room = self._lengths[self._current % len(self._lengths)] - writer.n_samples
-            if room:
-                writer.write(block[:room])
+            if self._writer is None:
+                self._gate, self._trigger = next(self._places)
+                name = self.identity(self._gate, self._trigger).stem(
+                    f"imec{plan.number}.{self._band}"
+                )
+                self._writer = BinaryWriter(self._folder / f"{name}.bin", plan.probe.n_channels + 1)
+            start, stop = self._bounds[self._trigger : self._trigger + 2]
+            room = (stop - start) // self._step - self._writer.n_samples
+            self._writer.write(block[:room])
+            if len(block) >= room:
+                self._finish(self._writer)
             block = block[room:]
-            if len(block):
-                self._current += 1
 
-    def write_metas(self) -> None:
-        """Write the metas, once the files are closed."""
-        plan = self._plan
-        for (gate, trigger), writer in zip(self._names, self._writers, strict=True):
-            serial = FIRST_SERIAL + 37 * self._setup.seed + plan.number
-            fields = imec_meta(
-                writer, self.identity(gate, trigger), plan.probe, self._band, serial, plan.number
-            )
-            write_meta(writer.path.with_suffix(".meta"), fields)
+    def _finish(self, writer: BinaryWriter) -> None:
+        writer.close()
+        plan, identity = self._plan, self.identity(self._gate, self._trigger)
+        serial = FIRST_SERIAL + 37 * plan.seed + plan.number
+        fields = imec_meta(writer, identity, plan.probe, self._band, serial, plan.number)
+        write_meta(writer.path.with_suffix(".meta"), fields)
+        self._writer = None
 
 
 def _write_nidq(setup: _Setup, edges: dict[str, FloatArray]) -> None:
@@ -326,7 +305,7 @@ def _write_nidq(setup: _Setup, edges: dict[str, FloatArray]) -> None:
             first_sample = start + round(NIDQ_FIRST_SAMPLE_S * NIDQ_HZ)
             identity = setup.identity(gate, trigger, first_sample, start / NIDQ_HZ)
             path = folder / f"{identity.stem('nidq')}.bin"
-            with BinaryWriter(path, 3) as writer:
+            with closing(BinaryWriter(path, 3)) as writer:
                 for low in range(start, stop, NIDQ_CHUNK):
                     writer.write(maker.samples(low, min(low + NIDQ_CHUNK, stop)))
             write_meta(path.with_suffix(".meta"), nidq_meta(writer, identity, rig.SYNC))

@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any
 
 import numpy as np
 
@@ -43,13 +43,10 @@ class BinaryWriter:
     def __init__(self, path: Path, n_channels: int) -> None:
         self.path, self.n_channels, self.n_bytes = path, n_channels, 0
         self._hash = hashlib.sha1(usedforsecurity=False)
-        self._file: BinaryIO
+        self._file = path.open("wb")
 
-    def __enter__(self) -> Self:
-        self._file = self.path.open("wb")
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the file; size and SHA-1 stay."""
         self._file.close()
 
     def write(self, samples: np.ndarray) -> None:
