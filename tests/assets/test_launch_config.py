@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -23,13 +22,21 @@ LAUNCHES: list[dict[str, Any]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> LabConfig:
+    return LabConfig(store=StoreConfig(url=str(tmp_path_factory.mktemp("store"))))
+
+
+@pytest.fixture(scope="module")
+def job(config: LabConfig) -> dg.JobDefinition:
+    return build_defs(config=config).resolve_job_def("process")
+
+
 @pytest.mark.parametrize("launch", LAUNCHES, ids=str)
 def test_a_launch_changes_neither_store_nor_executor(
-    tmp_path: Path, launch: dict[str, Any]
+    config: LabConfig, job: dg.JobDefinition, launch: dict[str, Any]
 ) -> None:
     """Either the configuration is refused, or the objects behind it are the lab's all the same."""
-    config = LabConfig(store=StoreConfig(url=str(tmp_path / "store")))
-    job = build_defs(config=config).resolve_job_def("process")
     try:
         resolved = dg.validate_run_config(job, launch)
     except dg.DagsterInvalidConfigError:
