@@ -146,7 +146,7 @@ class _Supervisor:
         self._daemon = None if read_only else daemon
         self._config = ConfigWatch(config, home, location, self._socket, log)
         self._overview = None if read_only else OverviewTimer(home)
-        self._lost_code_polls = 0
+        self._has_inner_code, self._lost_code_polls = False, 0
         self._signals = 0
         self._wake = threading.Event()
 
@@ -192,6 +192,7 @@ class _Supervisor:
 
     def _start(self, child: ChildProcess) -> None:
         if child is self._code:
+            self._has_inner_code = False
             self._socket.unlink(missing_ok=True)
         child.start()
         # Kept for the case that we are killed: the next `up` ends what is left.
@@ -247,10 +248,13 @@ class _Supervisor:
         `dagster code-server` is a shell around the process that holds the definitions, and does
         not notice its death.
         """
-        if self._code.pid is None or living(psutil.Process(self._code.pid).children()):
-            self._lost_code_polls = 0
+        if self._code.pid is None:
             return
-        self._lost_code_polls += 1
+        if living(psutil.Process(self._code.pid).children()):
+            self._has_inner_code, self._lost_code_polls = True, 0
+            return
+        # Before it has one it imports, on a busy machine for longer than this waits.
+        self._lost_code_polls += self._has_inner_code
         if self._lost_code_polls >= _LOST_CODE_POLLS:
             self._lost_code_polls = 0
             self._code.signal(signal.SIGKILL)

@@ -14,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -232,6 +233,31 @@ def test_definitions_that_end_their_process_are_reported_with_its_last_words(
     with pytest.raises(PermanentFailure, match="code-server ended at its start(?s:.*)no such lib"):
         up(tools.free_port(), workdir=tmp_path)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_code_server_without_its_inner_process_is_ended_and_one_that_still_imports_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    signals: list[int] = []
+    inner: list[str] = []
+    monkeypatch.setattr(supervisor, "living", lambda _: inner)
+    watched: Any = object.__new__(supervisor._Supervisor)
+    watched._code = SimpleNamespace(pid=os.getpid(), signal=signals.append)
+    watched._has_inner_code, watched._lost_code_polls = False, 0
+
+    def look(times: int) -> None:
+        for _ in range(times):
+            watched._watch_code()
+
+    look(10 * supervisor._LOST_CODE_POLLS)
+    assert signals == []
+    inner.append("it")
+    look(1)
+    inner.clear()
+    look(supervisor._LOST_CODE_POLLS - 1)
+    assert signals == []
+    look(1)
+    assert signals == [signal.SIGKILL]
 
 
 def test_what_a_killed_up_left_behind_is_ended_and_a_stranger_is_not(tmp_path: Path) -> None:
