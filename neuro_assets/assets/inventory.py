@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from neuro_assets.assets.step import StepSpec
-from neuro_assets.outcomes import Outcome
+from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.registry.registry import RecordingRecord
 from neuro_assets.sources.raw_input import externals
 from neuro_assets.store import InputRef, Manifest, Store, Stored
@@ -37,6 +37,8 @@ class OutputState:
         The output that counts at present, if any.
     repaired : bool
         Whether it failed on raw data that changed since.
+    damaged : bool
+        Whether what the store holds of it cannot be used; `detail` says why.
     """
 
     key: str
@@ -46,6 +48,16 @@ class OutputState:
     out_of_date: tuple[str, ...] = ()
     stored: Stored | None = None
     repaired: bool = False
+    damaged: bool = False
+
+    def readable(self) -> OutputState:
+        """Read the manifest; where that fails, give the state of a damaged output."""
+        try:
+            if self.stored is not None:
+                _ = self.stored.manifest
+        except PermanentFailure as error:
+            return _damaged(self.key, self.asset, error)
+        return self
 
     def row(self) -> dict[str, Any]:
         """Flat form for tables and JSON."""
@@ -93,9 +105,17 @@ def inventory(
     for key, record in records.items():
         done: dict[str, OutputState] = {}
         for step in steps:
-            done[step.name] = _state(store, record, step, done, (running or {}).get(key, ()))
+            try:
+                done[step.name] = _state(store, record, step, done, (running or {}).get(key, ()))
+            except PermanentFailure as error:
+                store.backend.require()
+                done[step.name] = _damaged(key, step.name, error)
         states += done.values()
     return states
+
+
+def _damaged(key: str, asset: str, error: PermanentFailure) -> OutputState:
+    return OutputState(key, asset, Outcome.FAILED, str(error), damaged=True)
 
 
 def _state(

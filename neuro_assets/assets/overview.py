@@ -85,6 +85,8 @@ class Line:
 
 def line_of(record: RecordingRecord, states: Sequence[OutputState]) -> Line:
     """Summarise the outputs of one recording."""
+    if damage := [each.detail for each in states if each.damaged]:
+        return Line(record.key, RecordingState.DAMAGED, "; ".join(damage))
     by_outcome: dict[Outcome, list[str]] = {}
     for each in states:
         by_outcome.setdefault(each.outcome, []).append(each.asset)

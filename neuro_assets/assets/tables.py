@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Container, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,7 @@ from neuro_assets.assets.runner import UNRESOLVED, record_failure
 from neuro_assets.assets.shown import output, stored_metadata
 from neuro_assets.assets.step import StepSpec
 from neuro_assets.config import LabConfig
-from neuro_assets.outcomes import NeuroAssetsError, Outcome
+from neuro_assets.outcomes import NeuroAssetsError, Outcome, PermanentFailure
 from neuro_assets.registry.index import Records
 from neuro_assets.registry.registry import Registry
 from neuro_assets.registry.turns import take_turn
@@ -37,6 +38,8 @@ CODE_VERSION = "1"
 
 Made = tuple[StepResult, list[InputRef], dict[str, str]]
 """Table, inputs, and digests of what it takes from the registry."""
+
+log = logging.getLogger(__name__)
 
 
 def table_assets(config: LabConfig, steps: Sequence[StepSpec]) -> list[dg.AssetsDefinition]:
@@ -64,9 +67,16 @@ def _units_table() -> dg.AssetsDefinition:
         from neuro_assets.science.tables import units_table as build
 
         records = Registry(store).all()
-        stored = {key: store.current(names.UNITS, key) for key in records}
-        made = {k: s for k, s in stored.items() if s and s.outcome is Outcome.COMPLETE}
-        frames = {key: each.table("units") for key, each in made.items()}
+        made, frames = {}, {}
+        for key in records:
+            try:
+                stored = store.current(names.UNITS, key)
+                if stored is not None and stored.outcome is Outcome.COMPLETE:
+                    frames[key] = stored.table("units")
+                    made[key] = stored
+            except PermanentFailure as error:
+                store.backend.require()
+                log.warning("the units of %s are left out: %s", key, error)
         table = build(frames, {k: r.model_dump(mode="json") for k, r in records.items()})
         metrics = {"n_recordings": len(made), "n_units": len(table)}
         taken = _taken(names.UNITS_TABLE, records, made)
@@ -82,7 +92,7 @@ def _insertions(steps: Sequence[StepSpec]) -> dg.AssetsDefinition:
         from neuro_assets.science.tables import insertions as build
 
         records = Registry(store).all()
-        states = inventory(store, records, steps)
+        states = [each.readable() for each in inventory(store, records, steps)]
         outcomes: dict[str, dict[str, Any]] = {key: {} for key in records}
         metrics: dict[str, dict[str, Any]] = {key: {} for key in records}
         used: dict[str, Stored] = {}

@@ -80,7 +80,8 @@ def output_states(lab: Lab, key: str) -> list[OutputState]:
     record = lab.registry().get(key)
     if record is None:
         raise _unknown(key)
-    return inventory(lab.store(), {key: record}, lab.steps(), _running(lab))
+    states = inventory(lab.store(), {key: record}, lab.steps(), _running(lab))
+    return [each.readable() for each in states]
 
 
 def _unknown(key: str) -> PermanentFailure:
@@ -110,7 +111,8 @@ def _lines(lab: Lab, records: Records, wanted: Filter) -> Iterator[Line]:
 def _show_outputs(lab: Lab, records: Mapping[str, RecordingRecord], *, as_json: bool) -> bool:
     from neuro_assets.assets.inventory import inventory
 
-    states = inventory(lab.store(), records, lab.steps(), _running(lab))
+    found = inventory(lab.store(), records, lab.steps(), _running(lab))
+    states = [each.readable() for each in found]
     if as_json:
         print(json.dumps([each.row() for each in states], default=str, indent=1))
     else:

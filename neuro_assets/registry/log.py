@@ -21,7 +21,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from neuro_assets.store import Store
-from neuro_assets.store.json_values import pretty
+from neuro_assets.store.errors import NotAFileError
+from neuro_assets.store.json_values import parsed, pretty
 from neuro_assets.store.model import checked_name, now
 
 FOLDER = "registry"
@@ -71,7 +72,7 @@ class Document:
         """Read one; damage is noted in it and not raised."""
         first, *rest = data.split(b"\n")
         try:
-            head = json.loads(first + b"]}")
+            head = parsed(first + b"]}")
             keys, found = [str(key) for key in head["keys"]], int(head["number"])
             identity = str(head["id"])
         except (ValueError, KeyError, TypeError):
@@ -135,7 +136,7 @@ class TransactionLog:
         """Give the number up to which the derived records are complete."""
         data = self._bytes(_HEAD)
         try:
-            return int(json.loads(data or b"{}").get("number", 0))
+            return int(parsed(data or b"{}").get("number", 0))
         except (ValueError, AttributeError, TypeError):
             return 0
 
@@ -162,6 +163,8 @@ class TransactionLog:
             return self.store.backend.read(path)
         except FileNotFoundError:
             return None
+        except NotAFileError:
+            return b""  # damaged, as an empty file is
 
 
 def merged(documents: Iterable[Document]) -> dict[str, bytes]:
@@ -174,7 +177,7 @@ def merged(documents: Iterable[Document]) -> dict[str, bytes]:
 
 def _is_json(line: bytes) -> bool:
     try:
-        json.loads(line)
+        parsed(line)
     except ValueError:
         return False
     return True

@@ -15,6 +15,7 @@ import dagster as dg
 from neuro_assets import names
 from neuro_assets.config import LabConfig
 from neuro_assets.executors.launcher import counts_as_run
+from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.registry.descriptions import Known
 from neuro_assets.registry.recheck_queue import write_recheck_queue
 from neuro_assets.registry.registry import RecordingRecord, Registry
@@ -167,9 +168,11 @@ def _may_be_lost(registry: Registry, record: RecordingRecord, now: datetime) -> 
     # Without a version but with a time: found to be lost before, and nobody has looked since.
     if record.requested_at is None or now - record.requested_at < LOST_AFTER:
         return False
-    store = registry.store
-    first = names.COMPRESSED_RECORDING
-    return store.current(first, record.key) is None and store.failure(first, record.key) is None
+    store, first = registry.store, names.COMPRESSED_RECORDING
+    try:
+        return store.current(first, record.key) is None and store.failure(first, record.key) is None
+    except PermanentFailure:  # damaged, as `status` shows: it did leave a trace
+        return False
 
 
 def _has_run(instance: dg.DagsterInstance, record: RecordingRecord) -> bool:

@@ -16,7 +16,7 @@ import dagster as dg
 from neuro_assets.config import LabConfig, SourceConfig
 from neuro_assets.formats.modalities import MODALITIES, RECORDING, Item
 from neuro_assets.formats.model import Problem
-from neuro_assets.outcomes import NeuroAssetsError
+from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure
 from neuro_assets.partitions import SET_NAME
 from neuro_assets.registry.actions import Action, ActionKind, Requests, Seen
 from neuro_assets.registry.descriptions import SessionDescription
@@ -153,8 +153,11 @@ def register_sessions(
 def _is_unfinished(store: Store, key: str) -> bool:
     """Tell whether a step of a recording failed last, or nothing of it was ever made."""
     assets = store.assets()
-    failed = any(store.failure(asset, key) is not None for asset in assets)
-    return failed or not any(store.current(asset, key) is not None for asset in assets)
+    try:
+        failed = any(store.failure(asset, key) is not None for asset in assets)
+        return failed or not any(store.current(asset, key) is not None for asset in assets)
+    except PermanentFailure:  # damaged: the run says so
+        return True
 
 
 def register_folder(

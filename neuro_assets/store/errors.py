@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure, TransientFailure
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_ODD = {errno.EISDIR, errno.ELOOP}
 _DENIED = {errno.EACCES, errno.EPERM}
 _GONE = {
     errno.EIO,
@@ -33,6 +34,12 @@ WRITE_ERRORS = _FULL | {errno.EFBIG, errno.EROFS}
 """Numbers that only a write can give."""
 
 _WRONG_KEY = {"SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidToken", "ExpiredToken"}
+
+
+class NotAFileError(PermanentFailure):
+    """Where a file of the store should be there is a folder, a pipe or a device."""
+
+
 _HDF5_ERRNO = re.compile(r"errno = (\d+)")
 
 
@@ -191,6 +198,10 @@ def _explain_number(number: int | None, where: str) -> NeuroAssetsError | None:
         return PermanentFailure(
             f"{where} is a file, or holds a file where a folder should be: give the store a "
             "folder of its own"
+        )
+    if number in _ODD:
+        return PermanentFailure(
+            f"{where} holds a folder, or a link to itself, where a file should be: move it away"
         )
     if number in _GONE:
         return TransientFailure(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from pydantic import ValidationError
 
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.store.backend import Backend
-from neuro_assets.store.json_values import pretty
+from neuro_assets.store.json_values import parsed, pretty
 from neuro_assets.store.local import LocalBackend
 from neuro_assets.store.model import MANIFEST, Manifest, Pointer, checked_name
 
@@ -129,7 +128,7 @@ class StoreFiles:
             When the file is damaged.
         """
         try:
-            return json.loads(self.backend.read(path))
+            return parsed(self.backend.read(path))
         except FileNotFoundError:
             return None
         except ValueError as error:

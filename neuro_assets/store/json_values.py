@@ -64,6 +64,30 @@ def _jsonable_object(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be kept as JSON: {value!r:.80}")
 
 
+def parsed(data: bytes) -> Any:
+    """Read JSON that somebody may have damaged.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole text.
+
+    Returns
+    -------
+    Any
+        Plain values.
+
+    Raises
+    ------
+    ValueError
+        Where it is no JSON, or nested deeper than can be read.
+    """
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+
+
 def canonical(value: Any) -> bytes:
     """Render the one JSON text of a value: sorted keys, no spaces, UTF-8.
 

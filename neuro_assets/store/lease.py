@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import socket
@@ -12,8 +11,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from neuro_assets.outcomes import NeuroAssetsError, TransientFailure
+from neuro_assets.store.errors import NotAFileError
 from neuro_assets.store.files import StoreFiles
-from neuro_assets.store.json_values import pretty
+from neuro_assets.store.json_values import parsed, pretty
 from neuro_assets.store.model import checked_name
 
 _LONGEST_S = 3600.0
@@ -146,8 +146,8 @@ class Lease:
     def _read(self, number: int) -> dict[str, Any]:
         """Read what a holder wrote; nothing where the file is gone or damaged."""
         try:
-            found = json.loads(self._store.backend.read(self._path(number)))
-        except (FileNotFoundError, ValueError):
+            found = parsed(self._store.backend.read(self._path(number)))
+        except (FileNotFoundError, NotAFileError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
 

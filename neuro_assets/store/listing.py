@@ -7,6 +7,7 @@ import stat
 
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.store.backend import Backend
+from neuro_assets.store.regular import open_regular
 
 FileState = tuple[int, int, int, int]
 """Modification, change of the entry, inode, size: another one after every write."""
@@ -82,7 +83,7 @@ class TracedBackend:
                 "remove it and run the recording again"
             )
         try:
-            with open(f"{self._root}/{path}", "rb") as file:  # noqa: PTH123
+            with open_regular(f"{self._root}/{path}") as file:
                 return file.read()
         except FileNotFoundError:
             raise

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.store.backend import Entry
 from neuro_assets.store.errors import explained
+from neuro_assets.store.regular import open_regular
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -28,6 +29,9 @@ IDENTITY_FILE = "store.json"
 
 TEMPORARY = ".tmp"
 """Ending of files that are being written; `gc` removes what a killed process left."""
+
+_NO_FOLDER = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+"""Nothing can lie behind a name; ELOOP is a link to itself."""
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
@@ -227,6 +231,11 @@ class LocalBackend:
                 "it, then run the step again"
             )
 
+    def _require_folder(self) -> None:
+        """Pass on that the store itself is a file; a file within it only holds nothing."""
+        if not self._root.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(self._root))
+
     def _path(self, path: str) -> Path:
         return self._root / path if path else self._root
 
@@ -234,10 +243,14 @@ class LocalBackend:
         """See `Backend.read`."""
         with explained(self.url):
             try:
-                return self._path(path).read_bytes()
+                with open_regular(self._path(path)) as file:
+                    return file.read()
             except FileNotFoundError:
                 self.require()
                 raise
+            except NotADirectoryError:
+                self._require_folder()
+                raise FileNotFoundError(path) from None
 
     def write(self, path: str, data: bytes) -> None:
         """See `Backend.write`."""
@@ -265,6 +278,11 @@ class LocalBackend:
             except FileNotFoundError:
                 self.require()
                 return []
+            except OSError as error:
+                if error.errno not in _NO_FOLDER:
+                    raise
+                self._require_folder()
+                return []
             return sorted(name for name in found if not name.startswith("."))
 
     def entries(self, folder: str) -> dict[str, Entry]:
@@ -279,7 +297,9 @@ class LocalBackend:
         with explained(self.url):
             try:
                 status = self._path(path).stat()
-            except FileNotFoundError:
+            except OSError as error:
+                if error.errno not in _NO_FOLDER:
+                    raise
                 return None
             return _as_entry(status)
 
@@ -306,7 +326,7 @@ class LocalBackend:
     def open(self, path: str) -> BinaryIO:
         """See `Backend.open`."""
         with explained(self.url):
-            return self._path(path).open("rb")
+            return open_regular(self._path(path))
 
     @contextmanager
     def lock(self, folder: str) -> Iterator[bool]:

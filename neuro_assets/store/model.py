@@ -51,13 +51,30 @@ def checked_name(name: str, what: str) -> str:
     PermanentFailure
         When it could leave its folder, hide itself, or be too long for a file system.
     """
-    if _NAME.fullmatch(name) and ".." not in name and len(name) <= _MOST_CHARACTERS:
+    if is_safe_name(name):
         return name
     raise PermanentFailure(
         f"{name[:80]!r} is not a safe {what}: letters, digits, '_', '.' and '-' only, no leading "
         f"'.', no '..', at most {_MOST_CHARACTERS} characters "
         "(neuro_assets.recording_key.safe_name makes one)"
     )
+
+
+def is_safe_name(name: str) -> bool:
+    """Tell whether `checked_name` takes a name.
+
+    Parameters
+    ----------
+    name : str
+        As found in the store.
+
+    Returns
+    -------
+    bool
+        False for what the store never made.
+    """
+    fits = len(name) <= _MOST_CHARACTERS and ".." not in name
+    return fits and _NAME.fullmatch(name) is not None
 
 
 def checked_path(path: str) -> str:
@@ -273,6 +290,8 @@ class Pointer(_Record):
         Of its manifest.
     key : str
         Under which key the attempt stands, where that is not the pointer's own: the session's.
+    owner : str
+        `<asset>/<key>` that it was written for; empty in pointers of older releases.
     at : datetime
         When the pointer was written, UTC.
     """
@@ -283,6 +302,7 @@ class Pointer(_Record):
     digest: str = ""
     turn: int = 0
     key: str = ""
+    owner: str = ""
     at: datetime = Field(default_factory=now)
 
     def to_json(self) -> bytes:

@@ -5,19 +5,26 @@ Of two writers the one with the higher turn wins, whenever it writes; no clock i
 
 from __future__ import annotations
 
+import re
 import secrets
 
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store.files import StoreFiles
 from neuro_assets.store.model import MANIFEST, Manifest, Pointer, checked_name, now
-from neuro_assets.store.stored import Stored
+from neuro_assets.store.stored import Stored, is_copied
 
 CURRENT, FAILURE = "current.json", "failure.json"
+_ATTEMPT = re.compile(r"[0-9]{8}T[0-9]{12}-[0-9a-f]{8}")
 
 
 def new_attempt_id() -> str:
     """Make a name that sorts by time and that no other try has."""
     return f"{now():%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}"
+
+
+def is_attempt_id(name: str) -> bool:
+    """Tell whether `new_attempt_id` may have made a name."""
+    return _ATTEMPT.fullmatch(name) is not None
 
 
 def adopt(
@@ -32,13 +39,14 @@ def adopt(
         digest=stored.digest,
         turn=turn,
         key=stored.key if counts_for else "",
+        owner=f"{asset}/{key}",
     )
     if run_id:
         path = f"{asset}/{key}/runs/{checked_name(run_id, 'run id')}.json"
         store.backend.write(path, pointer.to_json())
     with store.backend.lock(f"{asset}/{key}") as locked:
         failed = store.read_pointer(asset, key, FAILURE)
-        if failed is not None and failed.turn <= turn:
+        if failed is not None and (failed.turn <= turn or _is_copied(store, asset, key, failed)):
             store.backend.remove(f"{asset}/{key}/{FAILURE}")
         _advance(store, asset, key, pointer)
     if not locked:
@@ -55,7 +63,11 @@ def fail(store: StoreFiles, manifest: Manifest) -> None:
     path = f"{asset}/{key}/{manifest.version}/{attempt}/{MANIFEST}"
     store.backend.write(path, filled.to_json())
     pointer = Pointer(
-        version=manifest.version, attempt=attempt, outcome=Outcome.FAILED, turn=manifest.turn
+        version=manifest.version,
+        attempt=attempt,
+        outcome=Outcome.FAILED,
+        turn=manifest.turn,
+        owner=f"{asset}/{key}",
     )
     with store.backend.lock(f"{asset}/{key}"):
         before = store.read_pointer(asset, key, FAILURE)
@@ -66,8 +78,18 @@ def fail(store: StoreFiles, manifest: Manifest) -> None:
 def _advance(store: StoreFiles, asset: str, key: str, pointer: Pointer) -> None:
     """Let a pointer count unless one of a higher turn does."""
     current = store.read_pointer(asset, key, CURRENT)
-    if current is None or current.turn <= pointer.turn:
+    higher = current is not None and current.turn > pointer.turn
+    if not higher or _is_copied(store, asset, key, current):
         store.backend.write(f"{asset}/{key}/{CURRENT}", pointer.to_json())
+
+
+def _is_copied(store: StoreFiles, asset: str, key: str, pointer: Pointer | None) -> bool:
+    """Tell whether a pointer lies in a folder that somebody copied or renamed; its turn is void."""
+    if pointer is None or pointer.owner:
+        return pointer is not None and pointer.owner != f"{asset}/{key}"
+    place = (asset, pointer.key or key, pointer.version, pointer.attempt)
+    manifest = store.read_manifest(*place)
+    return manifest is not None and is_copied(manifest, *place)
 
 
 def _settle(store: StoreFiles, asset: str, key: str) -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.store.files import StoreFiles
-from neuro_assets.store.model import MANIFEST, Manifest, checked_name
-from neuro_assets.store.stored import Stored
+from neuro_assets.store.model import MANIFEST, Manifest, checked_name, is_safe_name
+from neuro_assets.store.stored import Stored, is_copied
 
 RESERVED = frozenset(
     {"store.json", "registry", "registry.parquet", "revisits", "leases", "tables", "lost+found"}
@@ -93,7 +93,9 @@ class StoreReader(StoreFiles):
         current = self.read_pointer(asset, key, "current.json")
         if current is not None and current.turn > failed.turn:
             return None
-        return self.read_manifest(asset, key, failed.version, failed.attempt)
+        found = self.read_manifest(asset, key, failed.version, failed.attempt)
+        copied = found and is_copied(found, asset, key, failed.version, failed.attempt)
+        return None if copied else found
 
     def assets(self) -> list[str]:
         """List the assets that have anything stored.
@@ -103,7 +105,8 @@ class StoreReader(StoreFiles):
         list of str
             Sorted names.
         """
-        return [name for name in self.backend.names("") if name not in RESERVED]
+        names = self.backend.names("")
+        return [name for name in names if name not in RESERVED and is_safe_name(name)]
 
     def keys(self, asset: str) -> list[str]:
         """List the keys of which an asset has anything stored, failures included.
@@ -118,7 +121,24 @@ class StoreReader(StoreFiles):
         list of str
             Sorted keys.
         """
-        return self.backend.names(checked_name(asset, "asset name"))
+        names = self.backend.names(checked_name(asset, "asset name"))
+        return [name for name in names if is_safe_name(name)]
+
+    def versions(self, asset: str, key: str) -> list[str]:
+        """List the versions of an output of which anything is stored.
+
+        Parameters
+        ----------
+        asset, key : str
+            Which output.
+
+        Returns
+        -------
+        list of str
+            Sorted.
+        """
+        names = [name for name in self.backend.names(f"{asset}/{key}") if is_safe_name(name)]
+        return [name for name in names if name != "runs" and not name.endswith(".json")]
 
     def attempts(self, asset: str, key: str, version: str) -> list[str]:
         """List the attempts with a manifest, oldest first, failures included.
@@ -137,7 +157,7 @@ class StoreReader(StoreFiles):
         return [
             name
             for name in self.backend.names(folder)
-            if self.backend.entry(f"{folder}/{name}/{MANIFEST}") is not None
+            if is_safe_name(name) and self.backend.entry(f"{folder}/{name}/{MANIFEST}") is not None
         ]
 
     def stored(
@@ -167,7 +187,10 @@ class StoreReader(StoreFiles):
             return None
         checked_name(found.version, "version")
         home = checked_name(found.key or key, "key")
-        return Stored(self, asset, home, found.version, found.attempt, pointer=found)
+        owner = found.owner if found.owner != f"{asset}/{key}" else ""
+        return Stored(
+            self, asset, home, found.version, found.attempt, pointer=found, copied_from=owner
+        )
 
 
 def check_names(asset: str, key: str, version: str) -> None:

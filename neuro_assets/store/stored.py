@@ -42,6 +42,8 @@ class Stored:
         Where it is at hand; else it is read at the first use.
     pointer : Pointer, optional
         Where one led here: outcome and digest are known without the manifest.
+    copied_from : str
+        `<asset>/<key>` whose pointer led here, where it lies in another output's folder.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Stored:
         attempt: str,
         manifest: Manifest | None = None,
         pointer: Pointer | None = None,
+        copied_from: str = "",
     ) -> None:
         self.store = store
         self.asset = asset
@@ -60,7 +63,8 @@ class Stored:
         self.version = version
         self.attempt = attempt
         self._manifest = manifest
-        known = manifest or pointer
+        self._copied_from = copied_from
+        known = manifest or (None if copied_from else pointer)
         self._outcome = known.outcome if known else None
         self._digest = known.digest if known else ""
 
@@ -105,12 +109,16 @@ class Stored:
         Raises
         ------
         PermanentFailure
-            When the manifest was removed or is damaged.
+            When the manifest was removed, is damaged or another output's.
         """
+        if self._copied_from:
+            raise self._copied(self._copied_from)
         if self._manifest is None:
             found = self.store.read_manifest(self.asset, self.key, self.version, self.attempt)
             if found is None:
                 raise self._deleted(MANIFEST)
+            if is_copied(found, self.asset, self.key, self.version, self.attempt):
+                raise self._copied(f"{found.asset}/{found.key}/{found.version}/{found.attempt}")
             self._manifest, self._outcome = found, found.outcome
         return self._manifest
 
@@ -127,6 +135,8 @@ class Stored:
             log.warning("%s is not used: %s", self.path, error)
             return False
         if found is None or found.outcome not in (Outcome.COMPLETE, Outcome.SKIPPED):
+            return False
+        if is_copied(found, self.asset, self.key, self.version, self.attempt):
             return False
         self._manifest, self._outcome = found, found.outcome
         return self._first_fault(found.files) is None
@@ -298,6 +308,12 @@ class Stored:
                 return entry.path, f"has {size} bytes instead of {entry.size}"
         return None
 
+    def _copied(self, origin: str) -> PermanentFailure:
+        return PermanentFailure(
+            f"{self.path} in the store {self.store.url} is a copy of {origin}, or that was "
+            f"renamed: move it away, then run `neuro-assets run {self.key} --only {self.asset}`"
+        )
+
     def _deleted(self, name: str, what: str = "is missing") -> PermanentFailure:
         return PermanentFailure(
             f"{self.asset} of {self.key}: the file {self.path}/{name} {what} in the store "
@@ -324,6 +340,25 @@ class Stored:
                 self._require_same(entry, hashlib.file_digest(file, "sha256").hexdigest())
         (part / MANIFEST).write_bytes(self.manifest.to_json())
         part.replace(target)
+
+
+def is_copied(manifest: Manifest, asset: str, key: str, version: str, attempt: str) -> bool:
+    """Tell whether a manifest was committed for another output than the one it is found in.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        As found.
+    asset, key, version, attempt : str
+        Names of the folders that hold it.
+
+    Returns
+    -------
+    bool
+        True where somebody copied or renamed a folder.
+    """
+    own = (manifest.asset, manifest.key, manifest.version, manifest.attempt)
+    return own != (asset, key, version, attempt)
 
 
 def _common_folder(paths: Iterable[str]) -> str:

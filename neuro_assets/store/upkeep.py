@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import time
 from collections import defaultdict
@@ -14,10 +15,14 @@ from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store.backend import Entry
 from neuro_assets.store.local import TEMPORARY, is_held
 from neuro_assets.store.model import MANIFEST, WHOLE_LAB, Manifest
+from neuro_assets.store.pointers import is_attempt_id
 from neuro_assets.store.reader import RESERVED, StoreReader
 from neuro_assets.store.scratch import abandoned_folders
-from neuro_assets.store.verify import is_complete, versions
+from neuro_assets.store.stored import is_copied
+from neuro_assets.store.verify import is_complete
 
+_VERSION = re.compile(r"[0-9a-f]+|unresolved")
+_TEMPORARY = re.compile(rf"\..+\.[0-9a-f]{{12}}{re.escape(TEMPORARY)}")
 _RUN_S = 30 * 86_400.0
 """How long what a run made or reused is kept for its later steps and retries."""
 
@@ -55,12 +60,14 @@ class _Folder:
     count: int = 0
     modified: float = 0.0
     committed: bool = False
+    holds_others: bool = False
 
     def add(self, path: str, entry: Entry) -> None:
         self.size += entry.size
         self.count += 1
         self.modified = max(self.modified, entry.modified)
         self.committed |= path == MANIFEST
+        self.holds_others |= path.endswith(f"/{MANIFEST}")
 
 
 def collect_garbage(
@@ -96,10 +103,10 @@ def collect_garbage(
     seen = {path for path, folder in folders.items() if folder.committed}
     snapshots = _snapshots(store, folders, now - 86_400 * _checked_age(snapshots_d, "days"))
     for path, folder in sorted(folders.items()):
-        if folder.modified >= before:
+        if folder.modified >= before or not _is_named_by_us(path) or _is_linked(store, path):
             continue
         if not folder.committed:
-            if _is_in_use(store, path, before):
+            if folder.holds_others or _is_in_use(store, path, before):
                 continue
             found.append(Garbage(path, "uncommitted", folder.size, folder.count))
         elif path in duplicates:
@@ -126,9 +133,11 @@ def _survey(store: StoreReader, before: float) -> tuple[dict[str, _Folder], list
     folders: dict[str, _Folder] = {}
     temporary: list[Garbage] = []
     for top in store.backend.names(""):
+        if _is_linked(store, top):
+            continue
         for path, entry in store.backend.entries(top).items():
             parts = path.split("/")
-            if parts[-1].endswith(TEMPORARY) and parts[-1].startswith("."):
+            if _TEMPORARY.fullmatch(parts[-1]):
                 if entry.modified < before:
                     temporary.append(Garbage(f"{top}/{path}", "temporary", entry.size, 1))
             elif len(parts) > 3 and top not in RESERVED:
@@ -149,10 +158,25 @@ def _empty_attempts(
     for asset in store.assets():
         for path in root.glob(f"{asset}/*/*/*"):
             name = path.relative_to(root).as_posix()
-            if name in folders or path.is_symlink() or not path.is_dir():
+            if name in folders or not _is_named_by_us(name) or _is_linked(store, name):
+                continue
+            if not path.is_dir():
                 continue
             if path.stat().st_mtime < before:
                 yield name
+
+
+def _is_named_by_us(path: str) -> bool:
+    """Tell whether a folder is named as an attempt's is; a backup or notes may lie as deep."""
+    version, attempt = path.split("/")[2:]
+    return _VERSION.fullmatch(version) is not None and is_attempt_id(attempt)
+
+
+def _is_linked(store: StoreReader, path: str) -> bool:
+    """Tell whether any part of a path is a link: what is behind it is not ours to remove."""
+    root = store.backend.local_root
+    places = [] if root is None else [root / path, *(root / path).parents]
+    return any(place.is_symlink() for place in places[: path.count("/") + 1])
 
 
 def _duplicates(store: StoreReader, folders: dict[str, _Folder]) -> set[str]:
@@ -178,12 +202,19 @@ def _redundant(store: StoreReader, group: list[str]) -> list[str]:
     kept = store.committed(asset, key, version)
     if kept is None or not is_complete(kept):
         return []  # another one of them may be the intact copy: `verify --repair` finds out
-    return [path for path in group if path != kept.path and _is_done(store, path)]
+    others = (path for path in group if path != kept.path)
+    return [path for path in others if _is_done(store, path) and _is_own(store, path)]
 
 
 def _is_done(store: StoreReader, path: str) -> bool:
     manifest = _manifest(store, path)
     return manifest is not None and manifest.outcome is not Outcome.FAILED
+
+
+def _is_own(store: StoreReader, path: str) -> bool:
+    """Tell whether a manifest was committed where it lies; a copy is somebody's."""
+    manifest = _manifest(store, path)
+    return manifest is not None and not is_copied(manifest, *path.split("/"))
 
 
 def _referenced(store: StoreReader, folders: dict[str, _Folder]) -> set[str]:
@@ -231,7 +262,7 @@ def _is_used(store: StoreReader, path: str, seen: set[str]) -> bool:
 def _is_cited(store: StoreReader, folder: str, attempt: str, seen: set[str]) -> bool:
     manifests = (
         _manifest(store, path)
-        for version in versions(store, *folder.split("/"))
+        for version in store.versions(*folder.split("/"))
         for name in store.backend.names(f"{folder}/{version}")
         if (path := f"{folder}/{version}/{name}") not in seen
     )
@@ -266,11 +297,14 @@ def _snapshots(store: StoreReader, folders: dict[str, _Folder], before: float) -
     if not old:
         return set()
     used = _referenced(store, folders)
-    return {path for path in old if path.rsplit("/", 1)[1] not in used}
+    unused = {path for path in old if path.rsplit("/", 1)[1] not in used}
+    return {path for path in unused if _is_own(store, path)}
 
 
 def _remove(store: StoreReader, item: Garbage, before: float, seen: set[str]) -> bool:
     """Remove what is still garbage now; manifest first, so that half a removal is invisible."""
+    if _is_linked(store, item.path):
+        return False
     if item.kind == "temporary":
         store.backend.remove(item.path)
         return True
@@ -280,7 +314,9 @@ def _remove(store: StoreReader, item: Garbage, before: float, seen: set[str]) ->
         if any(entry.modified >= before for entry in entries.values()):
             return False
         if item.kind == "uncommitted":
-            if MANIFEST in entries or _is_in_use(store, item.path, before):
+            if any(f"/{name}".endswith(f"/{MANIFEST}") for name in entries):
+                return False
+            if _is_in_use(store, item.path, before):
                 return False
         elif _is_used(store, item.path, seen):
             return False

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -13,7 +12,8 @@ from pydantic import ValidationError
 from neuro_assets.config.base import nearest
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store.backend import Entry
-from neuro_assets.store.errors import explained
+from neuro_assets.store.errors import NotAFileError, explained
+from neuro_assets.store.json_values import parsed
 from neuro_assets.store.local import TEMPORARY
 from neuro_assets.store.model import (
     MANIFEST,
@@ -22,12 +22,17 @@ from neuro_assets.store.model import (
     InputRef,
     Manifest,
     Pointer,
+    is_safe_name,
     is_sealed,
 )
-from neuro_assets.store.reader import StoreReader
-from neuro_assets.store.stored import Stored
+from neuro_assets.store.reader import RESERVED, StoreReader
+from neuro_assets.store.stored import Stored, is_copied
 
 CURRENT = "current.json"
+_SOUND = {"input", "copy"}
+"""Kinds of defects that leave the attempt of that id intact where it was made."""
+
+_OF_A_KEY = {"runs", CURRENT, "failure.json", "judgement.json"}
 _PIECE = 4 << 20
 _REPORT_S = 5.0
 
@@ -46,7 +51,8 @@ class Defect:
         The file, relative to the attempt, or to the key for a pointer.
     kind : str
         `missing`, `size`, `checksum`, `extra` (nobody committed it), `manifest`, `pointer`,
-        `input` (what it was made from is gone) or `registry`.
+        `input` (what it was made from is gone), `copy` (of another output), `unreadable` or
+        `registry`.
     detail : str
         One line.
     """
@@ -111,7 +117,10 @@ def find_defects(
         report.fraction = index / len(homes)
         report(f"{name} {each}")
         defects += _defects_of_key(store, name, each, report)
+    for name in sorted({name for name, _ in homes} if key is None else ()):
+        defects += _odd_entries(store, (name, "", "", ""))
     if asset is None and key is None:
+        defects += _odd_entries(store, ("", "", "", ""), RESERVED)
         defects += _defects_of_registry(store)
     if progress:
         progress(1.0, f"{len(homes)} outputs, {len(defects)} defects")
@@ -133,7 +142,7 @@ def repair(store: StoreReader, defects: list[Defect]) -> list[Repair]:
     list of Repair
         One for each output whose counting attempt is damaged.
     """
-    damaged = {each.attempt for each in defects if each.attempt and each.kind != "input"}
+    damaged = {each.attempt for each in defects if each.attempt and each.kind not in _SOUND}
     homes = {(each.asset, each.key) for each in defects if each.kind == "pointer"}
     for asset in {each.asset for each in defects if each.attempt in damaged}:
         # The output of a session stands under a key of its own and counts for its recordings.
@@ -166,15 +175,15 @@ def _pointer(store: StoreReader, path: str) -> Pointer | None:
     """Read a pointer; None where it is missing or damaged."""
     try:
         return Pointer.model_validate_json(store.backend.read(path))
-    except (FileNotFoundError, ValidationError):
+    except (FileNotFoundError, ValidationError, NotAFileError):
         return None
 
 
 def _is_outdated(store: StoreReader, asset: str, key: str, pointer: Pointer) -> bool:
     """Tell whether a pointer's digest is not that of what it points at."""
-    home = pointer.key or key
+    place = (asset, pointer.key or key, pointer.version, pointer.attempt)
     try:
-        manifest = store.read_manifest(asset, home, pointer.version, pointer.attempt)
+        manifest = store.read_manifest(*place)
     except PermanentFailure:
         return False
     return manifest is not None and manifest.digest != pointer.digest
@@ -192,12 +201,13 @@ def _candidates(store: StoreReader, asset: str, key: str, pointer: Pointer | Non
                 outcome=stored.outcome,
                 turn=pointer.turn if pointer else stored.manifest.turn,
                 key=pointer.key if pointer else "",
+                owner=f"{asset}/{key}",
             )
             found.append(made)
     if pointer is None:
         runs = store.backend.names(f"{asset}/{key}/runs")
         pointers = (_pointer(store, f"{asset}/{key}/runs/{name}") for name in runs)
-        found += [each for each in pointers if each is not None]
+        found += [each for each in pointers if each and each.owner in ("", f"{asset}/{key}")]
     same = pointer.attempt if pointer else ""
     return sorted(found, key=lambda one: (one.attempt == same, one.turn, one.attempt), reverse=True)
 
@@ -229,27 +239,8 @@ class _Reporter:
             self._progress(self.fraction, message)
 
 
-def versions(store: StoreReader, asset: str, key: str) -> list[str]:
-    """List the versions of an output of which anything is stored.
-
-    Parameters
-    ----------
-    store : StoreReader
-        The store.
-    asset, key : str
-        Which output.
-
-    Returns
-    -------
-    list of str
-        Sorted.
-    """
-    names = store.backend.names(f"{asset}/{key}")
-    return [name for name in names if name != "runs" and not name.endswith(".json")]
-
-
 def _attempts(store: StoreReader, asset: str, key: str, only: str = "") -> Iterator[Stored]:
-    for version in [only] if only else versions(store, asset, key):
+    for version in [only] if only else store.versions(asset, key):
         for attempt in store.attempts(asset, key, version):
             yield store.stored(asset, key, version, attempt)
 
@@ -257,29 +248,70 @@ def _attempts(store: StoreReader, asset: str, key: str, only: str = "") -> Itera
 def _defects_of_key(
     store: StoreReader, asset: str, key: str, report: _Reporter
 ) -> Iterator[Defect]:
+    yield from _odd_entries(store, (asset, key, "", ""), _OF_A_KEY)
+    for version in store.versions(asset, key):
+        yield from _odd_entries(store, (asset, key, version, ""))
     for stored in _attempts(store, asset, key):
         report(stored.path)
-        path = f"{stored.path}/{MANIFEST}"
-        try:
-            content = json.loads(store.backend.read(path))
-            manifest = Manifest.model_validate(content)
-        except (ValueError, FileNotFoundError) as error:
-            yield _defect(stored, MANIFEST, "manifest", f"cannot be read: {type(error).__name__}")
-            continue
-        if not is_sealed(content):
-            yield _defect(stored, MANIFEST, "manifest", "is not as it was written")
-        sizes = store.backend.entries(manifest.stored_in or stored.path)
-        for entry in manifest.files:
-            report(f"{stored.path}/{entry.path}")
-            yield from _defects_of_file(stored, entry, sizes.pop(entry.path, None))
-        sizes.pop(MANIFEST, None)
-        for name in sizes:
-            if not name.endswith(TEMPORARY):
-                yield _defect(stored, name, "extra", "nobody committed this file")
-        for ref in manifest.inputs:
-            yield from _defects_of_input(store, stored, ref)
+        where = (asset, key, stored.version, stored.attempt)
+        yield from _contained(store, where, MANIFEST, _defects_of_attempt(store, stored, report))
     for name in (CURRENT, "failure.json"):
-        yield from _defects_of_pointer(store, asset, key, name)
+        found = _defects_of_pointer(store, asset, key, name)
+        yield from _contained(store, (asset, key, "", ""), name, found)
+
+
+def _contained(
+    store: StoreReader, where: tuple[str, str, str, str], path: str, found: Iterable[Defect]
+) -> Iterator[Defect]:
+    """Go on behind one entry that cannot be read, unless the whole store is gone."""
+    try:
+        yield from found
+    except (PermanentFailure, OSError, ValueError) as error:
+        store.backend.require()
+        detail = str(error).partition("\n")[0]
+        yield Defect(*where, path, "unreadable", detail or type(error).__name__)
+
+
+def _odd_entries(
+    store: StoreReader, where: tuple[str, str, str, str], own: Iterable[str] = ()
+) -> Iterator[Defect]:
+    """Find what the store never makes in one of its folders: files, and names that it refuses."""
+    folder = "/".join(part for part in where if part)
+    root = store.backend.local_root
+    for name in store.backend.names(folder):
+        if name in own:
+            continue
+        path = f"{folder}/{name}" if folder else name
+        is_folder = root is None or (root / path).is_dir()
+        if not is_folder or not is_safe_name(name):
+            shown = path.encode("utf-8", "backslashreplace").decode()
+            yield Defect(*where, shown, "extra", "no folder of the store's: move it away")
+
+
+def _defects_of_attempt(store: StoreReader, stored: Stored, report: _Reporter) -> Iterator[Defect]:
+    try:
+        content = parsed(store.backend.read(f"{stored.path}/{MANIFEST}"))
+        manifest = Manifest.model_validate(content)
+    except (ValueError, FileNotFoundError, NotAFileError) as error:
+        yield _defect(stored, MANIFEST, "manifest", f"cannot be read: {type(error).__name__}")
+        return
+    if is_copied(manifest, *stored.path.split("/")):
+        origin = f"{manifest.asset}/{manifest.key}/{manifest.version}/{manifest.attempt}"
+        detail = f"is a copy of {origin}, or that was renamed: move it away"
+        yield _defect(stored, MANIFEST, "copy", detail)
+        return
+    if not is_sealed(content):
+        yield _defect(stored, MANIFEST, "manifest", "is not as it was written")
+    sizes = store.backend.entries(manifest.stored_in or stored.path)
+    for entry in manifest.files:
+        report(f"{stored.path}/{entry.path}")
+        yield from _defects_of_file(stored, entry, sizes.pop(entry.path, None))
+    sizes.pop(MANIFEST, None)
+    for name in sizes:
+        if not name.endswith(TEMPORARY):
+            yield _defect(stored, name, "extra", "nobody committed this file")
+    for ref in manifest.inputs:
+        yield from _defects_of_input(store, stored, ref)
 
 
 def _defects_of_file(stored: Stored, entry: FileEntry, found: Entry | None) -> Iterator[Defect]:
@@ -319,8 +351,11 @@ def _defects_of_pointer(store: StoreReader, asset: str, key: str, name: str) -> 
         pointer = Pointer.model_validate_json(store.backend.read(path))
     except FileNotFoundError:
         return
-    except ValidationError:
+    except (ValidationError, NotAFileError):
         yield Defect(asset, key, "", "", name, "pointer", "cannot be read")
+        return
+    if pointer.owner not in ("", f"{asset}/{key}"):
+        yield Defect(asset, key, "", "", name, "copy", f"is a copy of {pointer.owner}'s")
         return
     target = f"{asset}/{pointer.key or key}/{pointer.version}/{pointer.attempt}"
     if _is_outdated(store, asset, key, pointer):
@@ -331,11 +366,13 @@ def _defects_of_pointer(store: StoreReader, asset: str, key: str, name: str) -> 
 
 
 def _defects_of_registry(store: StoreReader) -> Iterator[Defect]:
-    for name in store.backend.entries("registry"):
+    places = {f"log/{name}" for name in store.backend.names("registry/log")}
+    places |= set(store.backend.names("registry")) | set(store.backend.entries("registry"))
+    for name in sorted(places):
         if name.endswith(".json"):
             try:
-                json.loads(store.backend.read(f"registry/{name}"))
-            except (ValueError, FileNotFoundError):
+                parsed(store.backend.read(f"registry/{name}"))
+            except (ValueError, FileNotFoundError, NotAFileError):
                 key = name.rpartition("/")[2].removesuffix(".json")
                 yield Defect("registry", key, "", "", name, "registry", "is not JSON")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from datetime import date
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from neuro_assets.formats.model import Identity, RawRecording, Stream
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.registry.metadata import RecordingMetadata, SessionMetadata
 from neuro_assets.registry.registry import RecordingRecord, SessionInfo
+from neuro_assets.store import Manifest
 
 N = 60
 
@@ -102,6 +105,48 @@ def test_a_damaged_output_costs_its_recording_only(lab):
     path.write_text("{")
     output = call().output
     assert output.splitlines()[0] == f"{N} recordings: 1 damaged, 1 held, {N - 2} waiting"
+
+
+def put(lab: SmallLab, key: str):
+    made = Manifest(asset="lfp", key=key, version="aa", outcome=Outcome.COMPLETE)
+    with lab.store.attempt("lfp", key, "aa") as attempt:
+        return attempt.commit(made)
+
+
+def as_folder(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [os.mkfifo, as_folder, lambda p: p.write_bytes(b"[" * 200_000)])
+@pytest.mark.parametrize("name", ["current.json", "failure.json", "manifest.json"])
+def test_what_is_no_file_costs_its_output_only(lab, damage, name):
+    key, other = record(8).key, record(9).key
+    stored, top = put(lab, key), Path(lab.config.store.url)
+    put(lab, other)
+    path = top / (stored.path if name == "manifest.json" else f"lfp/{key}") / name
+    path.unlink(missing_ok=True)
+    damage(path)
+    for stray in ("Thumbs.db", "lfp/Thumbs.db", f"lfp/{key}/Thumbs.db", "lfp/.DS_Store"):
+        (top / stray).write_bytes(b"x")
+    lines = call().output.splitlines()
+    assert len(lines) == N + 2
+    for arguments in ((key,), ("--all",)):
+        done = call(*arguments, "--json")
+        states = {(each["key"], each["asset"]): each for each in json.loads(done.output)}
+        assert states[key, "lfp"]["outcome"] == "failed"
+        assert name in states[key, "lfp"]["detail"]
+        assert states[key, "compressed_recording"]["outcome"] == "waiting"
+    assert states[other, "lfp"]["outcome"] == "complete"
+    assert call(key).exit_code == 1
+
+
+def test_a_copied_output_is_shown_as_damaged(lab):
+    key, other = record(8).key, record(9).key
+    put(lab, key)
+    top = Path(lab.config.store.url) / "lfp"
+    shutil.copytree(top / key, top / other)
+    [line] = [line for line in call().output.splitlines() if f" {other} " in f" {line} "]
+    assert "damaged" in line and "is a copy of" in line
 
 
 def test_a_recording_has_the_state_that_matters_most():

@@ -294,7 +294,12 @@ def test_without_exclusive_creation_another_lab_may_read_and_not_register(rclone
 
 def test_gc_removes_a_broken_off_upload_and_nothing_else(server, store):
     kept = put(store, {"f": b"1"})
-    overwrite(server, store, f"{ASSET}/{KEY}/{VERSIONS[1]}/20200101T0-dead/half.zarr/0", b"123")
+    overwrite(
+        server,
+        store,
+        f"{ASSET}/{KEY}/{VERSIONS[1]}/20200101T000000000000-deadbeef/half.zarr/0",
+        b"123",
+    )
     assert store.gc(older_than_h=1) == [], "too young"
     garbage = store.gc(older_than_h=0, dry_run=False)
     assert [(g.kind, g.size_bytes, g.n_files) for g in garbage] == [("uncommitted", 3, 1)]

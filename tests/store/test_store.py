@@ -503,7 +503,7 @@ def age(path: Path, hours: float = 48) -> None:
 
 def abandon(store: Store, asset="units", version=V1, files=("x.zarr/0", "y")) -> Path:
     """What a killed process leaves."""
-    folder = Path(store.url) / asset / KEY / version / "20200101T000000000000-dead"
+    folder = Path(store.url) / asset / KEY / version / "20200101T000000000000-deadbeef"
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"12")
@@ -518,7 +518,7 @@ def test_gc_removes_old_broken_off_tries_and_nothing_else(store):
     dead = abandon(store)
     empty = abandon(store, asset="lfp", files=())
     young = abandon(store, asset="motion")
-    leftover = Path(store.url) / "registry" / ".x.json.abc.tmp"
+    leftover = Path(store.url) / "registry" / ".x.json.0123456789ab.tmp"
     leftover.parent.mkdir()
     leftover.write_bytes(b"12345")
     for path in (dead, empty, leftover, Path(store.url) / kept.path, Path(store.url) / older.path):

@@ -31,6 +31,7 @@ from store_writer import (
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.store import Manifest, Store, Stored
 from neuro_assets.store import attempt as store_attempt
+from neuro_assets.store import local as local_module
 
 KILLS = 30
 
@@ -393,7 +394,7 @@ def test_a_mount_that_stops_answering_is_transient(store, monkeypatch):
     def stale(*_):
         raise OSError(errno.ESTALE, "Stale file handle")
 
-    monkeypatch.setattr(Path, "read_bytes", stale)
+    monkeypatch.setattr(local_module, "open_regular", stale)
     with pytest.raises(TransientFailure, match="does not answer") as caught:
         store.current(ASSET, KEY)
     one_line(caught.value)

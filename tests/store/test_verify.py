@@ -314,13 +314,14 @@ def test_gc_follows_no_link(store: Store, tmp_path: Path) -> None:
     home = Path(store.url) / ASSET / KEY / "bb"
     home.mkdir()
     (home / "linked").symlink_to(precious)
-    (home / "broken_off").mkdir()
-    (home / "broken_off" / "inner").symlink_to(precious)
+    broken_off = home / "20200101T000000000000-deadbeef"
+    broken_off.mkdir()
+    (broken_off / "inner").symlink_to(precious)
     age(home)
     age(precious)
     store.gc(dry_run=False)
     assert (precious / "data").read_bytes() == b"1"
-    assert not (home / "broken_off").exists()
+    assert not broken_off.exists()
 
 
 def test_old_snapshots_of_a_table_go_and_the_one_that_counts_stays(store: Store) -> None:

@@ -1,0 +1,39 @@
+"""Opening what should be a file of a local store, and nothing that only looks like one."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from neuro_assets.store.errors import NotAFileError
+
+
+def open_regular(path: Path | str) -> BinaryIO:
+    """Open a file for reading; a pipe, which would wait for its writer for ever, is refused.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file.
+
+    Returns
+    -------
+    file
+        Open for reading.
+
+    Raises
+    ------
+    NotAFileError
+        When there is anything but a file.
+    """
+    return open(path, "rb", opener=_regular)  # noqa: PTH123  a path object has no opener
+
+
+def _regular(path: str, flags: int) -> int:
+    handle = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return handle
+    os.close(handle)
+    raise NotAFileError(f"{path} is no file: move it away, and restore the file from a backup")
