@@ -7,6 +7,7 @@ random ids, keys, versions, where something came from, and how bytes are compres
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,25 @@ def _parquet_digest(path: Path) -> str:
             if field.name not in NOT_CONTENT
         }
         order = [name for name in file.schema_arrow.names if name not in NOT_CONTENT]
-        parts = {"rows": file.metadata.num_rows, "order": order, "columns": columns}
+        parts: dict[str, Any] = {
+            "rows": file.metadata.num_rows, "order": order, "columns": columns
+        }  # fmt: skip
+        # Said where it is another one only: so most tables keep the digest of earlier releases.
+        if index := _other_range(file.schema_arrow, file.metadata.num_rows):
+            parts["index"] = index
     return hashlib.sha256(canonical(parts)).hexdigest()
+
+
+def _other_range(schema: Any, rows: int) -> list[Any]:
+    """Find row labels that pandas keeps as a range, other than 0, 1, 2 and so on."""
+    kept = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+    ranges = [each for each in kept if isinstance(each, dict) and each.get("kind") == "range"]
+    # Of no or one row, start and step say nothing.
+    return [
+        [each["name"], each["start"] if rows else 0, each["step"] if rows > 1 else 1]
+        for each in ranges
+        if each["name"] is not None or (rows and each["start"]) or (rows > 1 and each["step"] != 1)
+    ]
 
 
 def _column_digest(file: Any, field: Any) -> str:
@@ -129,7 +147,7 @@ def _column_digest(file: Any, field: Any) -> str:
             filled = pc.fill_null(values, 0) if values.null_count else values
             total.update(np.ascontiguousarray(filled.to_numpy(zero_copy_only=False)).tobytes())
         else:
-            total.update(canonical(values.to_pylist()))
+            total.update(canonical(values.to_pylist(), exact=True))
     return total.hexdigest()
 
 
@@ -160,7 +178,7 @@ def _zarr_digest(path: Path, name: str, key: str, known: Mapping[str, str]) -> s
                 done = known.get(f"{name}/{place}")
                 values = done or _zarr_array_digest(node, child, rate, readable)
                 nodes[place]["values"] = values
-    return hashlib.sha256(canonical(nodes)).hexdigest()
+    return hashlib.sha256(canonical(nodes, exact=True)).hexdigest()
 
 
 def _zarr_array_digest(array: Any, name: str, rate: float, readable: Callable[[Any], Any]) -> str:
@@ -207,7 +225,7 @@ def _hdf5_digest(path: Path, key: str) -> str:
                         "attributes": _attributes({k: readable(v) for k, v in data.attrs.items()}),
                         "values": _values_digest(data, data.shape, data.dtype, readable),
                     }
-    return hashlib.sha256(canonical(nodes)).hexdigest()
+    return hashlib.sha256(canonical(nodes, exact=True)).hexdigest()
 
 
 def _text(value: Any, key: str) -> Any:
@@ -230,7 +248,7 @@ def _values_digest(
         if dtype.hasobject:
             plain = np.asarray(values, dtype=object).tolist()
             items = plain if isinstance(plain, list) else [plain]
-            total.update(canonical([readable(item) for item in items]))
+            total.update(canonical([readable(item) for item in items], exact=True))
         else:
             total.update(np.ascontiguousarray(values).tobytes())
     return total.hexdigest()

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from enum import Enum
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel
 
-_CANONICAL = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-)
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def jsonable(value: Any) -> Any:
+def jsonable(value: Any, *, exact: bool = False) -> Any:
     """Turn a value into what JSON can hold, the same on every machine.
 
     Parameters
     ----------
     value : Any
         Numbers (numpy's too), text, dates, enums, models, and containers of them.
+    exact : bool
+        Keep NaN and infinities.
 
     Returns
     -------
     Any
-        Plain values; NaN and infinities become None, because JSON has no word for them.
+        Plain values; else NaN and infinities become None, because JSON has no word for them.
 
     Raises
     ------
@@ -38,29 +39,29 @@ def jsonable(value: Any) -> Any:
     if type(value) is str:  # by far the most frequent
         return value
     if isinstance(value, Enum):
-        return jsonable(value.value)
+        return jsonable(value.value, exact=exact)
     if value is None or isinstance(value, bool | str | int):
         return value
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    return _jsonable_object(value)
+        return float(value) if exact or math.isfinite(value) else None
+    return _jsonable_object(value, partial(jsonable, exact=True) if exact else jsonable)
 
 
-def _jsonable_object(value: Any) -> Any:
+def _jsonable_object(value: Any, plain: Callable[[Any], Any]) -> Any:
     if isinstance(value, BaseModel):
-        return jsonable(value.model_dump(mode="json"))
+        return plain(value.model_dump(mode="json"))
     if isinstance(value, Mapping):
-        return {str(jsonable(name)): jsonable(item) for name, item in value.items()}
+        return {str(plain(name)): plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [jsonable(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, set | frozenset):
-        return sorted((jsonable(item) for item in value), key=repr)
+        return sorted((plain(item) for item in value), key=repr)
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, Path | PurePosixPath):
         return value.as_posix()
     if hasattr(value, "tolist"):  # numpy scalars and arrays, without importing numpy
-        return jsonable(value.tolist())
+        return plain(value.tolist())
     raise TypeError(f"{type(value).__name__} cannot be kept as JSON: {value!r:.80}")
 
 
@@ -88,20 +89,22 @@ def parsed(data: bytes) -> Any:
         raise ValueError("is nested too deeply") from None
 
 
-def canonical(value: Any) -> bytes:
+def canonical(value: Any, *, exact: bool = False) -> bytes:
     """Render the one JSON text of a value: sorted keys, no spaces, UTF-8.
 
     Parameters
     ----------
     value : Any
         See `jsonable`.
+    exact : bool
+        Tell NaN, the infinities and null apart: for hashing, since no JSON knows these words.
 
     Returns
     -------
     bytes
         JSON.
     """
-    return _CANONICAL.encode(jsonable(value)).encode()
+    return _CANONICAL.encode(jsonable(value, exact=exact)).encode()
 
 
 def of_strings(value: str | list[list[str]]) -> bytes:

@@ -67,6 +67,72 @@ def test_any_change_of_a_table_shows(tmp_path, change):
     assert table(tmp_path, "b", change(FRAME).reset_index(drop=True)) != base
 
 
+ODD_NUMBERS = [float("nan"), float("inf"), float("-inf"), None, 0.0]
+
+
+def differ(digests) -> None:
+    found = list(digests)
+    assert len(set(found)) == len(found)
+
+
+def test_each_number_that_is_none_is_another_content_in_a_list_of_a_table(tmp_path):
+    kind = pa.list_(pa.float64())
+    differ(
+        parquet(tmp_path / str(n), pa.table({"l": pa.array([[1.0, value]], kind)}))
+        for n, value in enumerate(ODD_NUMBERS)
+    )
+
+
+def test_each_number_that_is_none_is_another_content_in_an_attribute(tmp_path):
+    import zarr
+
+    def attributes(folder: Path, **values) -> str:
+        zarr.open_group(str(folder / "x.zarr"), mode="w").attrs.update(values)
+        return digest(folder)
+
+    values = [*({"v": v} for v in ODD_NUMBERS), *({"v": [{"w": v}]} for v in ODD_NUMBERS)]
+    words = [{"v": "NaN"}, {"v": "Infinity"}]
+    differ(attributes(tmp_path / str(n), **each) for n, each in enumerate([*values, *words]))
+
+
+def parquet(folder: Path, written: pa.Table) -> str:
+    folder.mkdir()
+    pq.write_table(written, folder / "t.parquet")
+    return digest(folder)
+
+
+def test_the_labels_of_rows_are_content_also_where_pandas_keeps_them_as_a_range(tmp_path):
+    names = iter("abcdefghij")
+
+    def labelled(index: pd.Index, rows: int = 3) -> str:
+        frame = pd.DataFrame({"a": np.arange(rows)}, index=index)
+        return parquet(tmp_path / next(names), pa.Table.from_pandas(frame))
+
+    plain = parquet(tmp_path / "plain", pa.table({"a": np.arange(3)}))
+    assert labelled(pd.RangeIndex(3)) == plain, "as in stores of earlier releases"
+    differ(
+        [
+            plain,
+            labelled(pd.RangeIndex(5, 8)),
+            labelled(pd.RangeIndex(0, 6, 2)),
+            labelled(pd.RangeIndex(3, name="unit")),
+            labelled(pd.Index([0, 1, 2])),
+        ]
+    )
+    assert labelled(pd.RangeIndex(0, 5, 2)) == digest(tmp_path / "c"), "the same labels"
+    assert labelled(pd.RangeIndex(0, 1, 7), 1) == labelled(pd.RangeIndex(1), 1)
+
+
+def test_digests_of_earlier_releases_stay(tmp_path):
+    """Else a forced rerun would show everything after an unchanged output as out of date."""
+    import zarr
+
+    root = zarr.open_group(str(tmp_path / "x.zarr"), mode="w")
+    root.attrs.update({"rate": 30000.0, "name": None, "list": [1, 2.5, "a"]})
+    pq.write_table(pa.table({"a": [[1.0], None], "b": [1.5, None]}), tmp_path / "t.parquet")
+    assert digest(tmp_path) == "7d97cea7663d2c7a7bf3bdaaa265598f"
+
+
 def test_run_times_and_sizes_are_no_content_and_other_metrics_are(tmp_path):
     base = digest(tmp_path, metrics={"n_units": 3, "sorter_cpu_s": 1.0, "ap_stored_bytes": 5})
     same = {"n_units": 3, "sorter_cpu_s": 9.0, "ap_stored_bytes": 6}
