@@ -21,6 +21,7 @@ from typing import Any, TextIO
 
 from neuro_assets.config.machine import usable_cores
 from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.service.storage import make_databases, preparing
 
 HOME_NAME = ".dagster_home"
 HOME_VARIABLE = "DAGSTER_HOME"
@@ -81,7 +82,7 @@ def home_path(workdir: Path) -> Path:
 
 
 def prepare_home(workdir: Path, *, cores: int | None = None) -> Path:
-    """Make the home folder of a lab's Dagster, and its `dagster.yaml`.
+    """Make the home folder of a lab's Dagster, its `dagster.yaml` and its databases.
 
     A new home is closed to other users unless `store.private` of `lab.yaml` is false. An existing
     file that a person has written or changed is left alone; one that we wrote and nobody
@@ -98,14 +99,21 @@ def prepare_home(workdir: Path, *, cores: int | None = None) -> Path:
     -------
     Path
         The home, absolute.
+
+    Raises
+    ------
+    PermanentFailure
+        When Dagster cannot make its databases there.
     """
     home = home_path(workdir)
     if not home.exists():
         home.parent.mkdir(parents=True, exist_ok=True)
         home.mkdir(mode=0o700 if _is_private(workdir) else 0o777, exist_ok=True)
     path = home / "dagster.yaml"
-    if not path.exists() or _is_ours(path.read_text(encoding="utf-8")):
-        write_text(path, _signed(instance_yaml(cores or usable_cores())))
+    with preparing(home):
+        if not path.exists() or _is_ours(path.read_text(encoding="utf-8")):
+            write_text(path, _signed(instance_yaml(cores or usable_cores())))
+        make_databases(home)
     return home
 
 

@@ -104,6 +104,46 @@ def test_a_file_that_a_person_wrote_is_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == "telemetry: {enabled: false}\n"
 
 
+def test_several_first_commands_of_a_lab_make_its_databases_once(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+if sys.argv[2] == "dagster":
+    import dagster
+from neuro_assets.service import prepare_home
+print("ready", flush=True)
+sys.stdin.readline()
+home = prepare_home(Path(sys.argv[1]))
+assert ("dagster" in sys.modules) == (sys.argv[2] == "dagster"), "it stays small"
+from dagster import DagsterInstance
+with DagsterInstance.from_config(str(home)) as instance:
+    instance.get_runs(limit=1)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    kinds = ("dagster", "dagster", "small")
+    children = [subprocess.Popen([*command, kind], text=True, **pipes) for kind in kinds]
+    assert [child.stdout.readline() for child in children] == ["ready\n"] * 3
+    for child in children:
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    assert [child.communicate()[1] for child in children if child.wait()] == []
+
+
+def test_a_home_that_dagster_cannot_open_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / ".dagster_home" / "dagster.yaml"
+    path.parent.mkdir()
+    path.write_text("no_such_field: 1\n")
+    code = (
+        "import sys, pathlib, neuro_assets.service as s; s.prepare_home(pathlib.Path(sys.argv[1]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True
+    )
+    last = done.stderr.splitlines()[-1]
+    assert "cannot be made" in last and "correct dagster.yaml" in last
+
+
 @pytest.mark.parametrize("name", ["short", "x" * 120])
 def test_the_socket_of_the_code_server_has_a_path_that_the_system_takes(
     tmp_path: Path, name: str
