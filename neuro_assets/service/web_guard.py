@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -99,8 +98,8 @@ class GuardedApp:
 
     def _is_ours(self, origin: str) -> bool:
         """Whether an Origin is one of our hosts; `null` (a file, a sandbox) never is."""
-        parts = urlsplit(origin.lower())
-        return parts.scheme in ("http", "https") and parts.netloc in self._hosts
+        scheme, _, host = origin.lower().partition("://")
+        return scheme in ("http", "https") and host in self._hosts
 
 
 def _wrong_use(scope: Message, headers: dict[str, list[str]]) -> Refusal | None:

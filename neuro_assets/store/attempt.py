@@ -83,6 +83,8 @@ class Attempt:
 
     def __enter__(self) -> Self:
         backend = self._store.backend
+        with explained(backend.url):
+            backend.require()
         self._before = set(self._store.attempts(self.asset, self.key, self.version))
         self.scratch = temporary_folder(self._store.scratch, "scratch")
         if backend.local_root is None:
@@ -91,7 +93,6 @@ class Attempt:
         self.folder = backend.local_root / self.path
         try:
             with explained(backend.url):
-                backend.require()
                 make_folders(self.folder)
                 self._held = hold_folder(self.folder)
         except BaseException:
@@ -208,6 +209,7 @@ class Attempt:
         """Write the manifest, unless somebody was faster."""
         backend = self._store.backend
         if backend.local_root is None:
+            backend.require()
             if rival := self._rival():
                 return rival
             backend.upload(self.folder, [entry.path for entry in manifest.files], self.path)

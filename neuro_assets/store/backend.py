@@ -12,8 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.store.json_values import parsed
+
 if TYPE_CHECKING:
     from upath import UPath
+
+IDENTITY_FILE = "store.json"
+"""Identity of the store, at its top."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +50,11 @@ class Backend(Protocol):
 
     url: str
     local_root: Path | None
-    guarded: bool
+    guarded: str
+    """Identity of the store that this place must be; empty before it is known."""
 
     def require(self) -> None:
-        """Refuse to go on, where it is guarded, once the store is not there any more."""
+        """Refuse to go on once the guarded store, or the right one, is not there any more."""
 
     def read(self, path: str) -> bytes:
         """Read a small file whole."""
@@ -93,3 +100,29 @@ class Backend(Protocol):
 
     def abandoned_uploads(self, older_than_s: float, *, remove: bool) -> list[str]:
         """Paths of transfers that were never finished and that the place still keeps."""
+
+
+def require_identity(data: bytes, expected: str, url: str) -> None:
+    """Refuse a place that is by now another store than the one that this process works with.
+
+    Parameters
+    ----------
+    data : bytes
+        Content of the identity file.
+    expected, url : str
+        The store's identity and address.
+
+    Raises
+    ------
+    PermanentFailure
+        When it is another one's, or damaged.
+    """
+    try:
+        found = parsed(data).get("id")
+    except (ValueError, AttributeError):
+        found = None
+    if found != expected:
+        raise PermanentFailure(
+            f"{url} was the store {expected} and is {found or 'damaged'} now: mount the right one, "
+            "then run the step again"
+        )

@@ -56,7 +56,7 @@ class StoreFiles:
         *,
         storage_options: dict[str, Any] | None = None,
         scratch: Path | None = None,
-        guarded: bool = False,
+        guarded: str = "",
     ) -> None:
         self._options = storage_options
         self.scratch = Path(scratch) if scratch is not None else None

@@ -21,9 +21,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure
+from neuro_assets.store.backend import IDENTITY_FILE
 from neuro_assets.store.files import StoreFiles
 from neuro_assets.store.json_values import pretty
-from neuro_assets.store.local import IDENTITY_FILE, LocalBackend
+from neuro_assets.store.local import LocalBackend
 from neuro_assets.store.model import now
 
 FORMAT = 2
@@ -197,7 +198,7 @@ def admit(
         )
     if not any_format:
         _check_format(store, identity)
-    store.backend.guarded = True
+    store.backend.guarded = identity.id
     if memory is not None and memory.expected(store.url) != identity.id:
         _remember(store, identity, memory)
     return identity

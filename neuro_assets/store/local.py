@@ -17,15 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from neuro_assets.outcomes import PermanentFailure
-from neuro_assets.store.backend import Entry
+from neuro_assets.store.backend import IDENTITY_FILE, Entry, require_identity
 from neuro_assets.store.errors import explained
 from neuro_assets.store.regular import open_regular
 
 if TYPE_CHECKING:
     from upath import UPath
-
-IDENTITY_FILE = "store.json"
-"""Identity of the store, at its top."""
 
 TEMPORARY = ".tmp"
 """Ending of files that are being written; `gc` removes what a killed process left."""
@@ -213,7 +210,8 @@ class LocalBackend:
         self.local_root: Path | None = root.expanduser().absolute()
         self._root = self.local_root
         self.url = str(self._root)
-        self.guarded = False
+        self.guarded = ""
+        self._seen: tuple[int, ...] = ()
         self.private = False
 
     def _make(self, folder: Path) -> None:
@@ -225,11 +223,22 @@ class LocalBackend:
 
     def require(self) -> None:
         """See `Backend.require`."""
-        if self.guarded and not (self._root / IDENTITY_FILE).is_file():
+        if not self.guarded:
+            return
+        path = self._root / IDENTITY_FILE
+        try:
+            status = path.stat()
+            seen = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+            if seen == self._seen:  # the file is read only once it is another one
+                return
+            with open_regular(path) as file:
+                require_identity(file.read(), self.guarded, self.url)
+        except (FileNotFoundError, NotADirectoryError):
             raise PermanentFailure(
                 f"the store {self.url} is not there any more ({IDENTITY_FILE} is missing): mount "
                 "it, then run the step again"
-            )
+            ) from None
+        self._seen = seen
 
     def _require_folder(self) -> None:
         """Pass on that the store itself is a file; a file within it only holds nothing."""
@@ -306,12 +315,14 @@ class LocalBackend:
     def remove(self, path: str) -> None:
         """See `Backend.remove`."""
         with explained(self.url):
+            self.require()
             self._path(path).unlink(missing_ok=True)
 
     def remove_tree(self, folder: str) -> None:
         """See `Backend.remove_tree`."""
         top = self._path(folder)
         with explained(self.url):
+            self.require()
             while top.is_dir():
                 # Somebody else who removes the same tree makes files vanish under our hands.
                 with suppress(FileNotFoundError):

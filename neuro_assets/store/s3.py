@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
-from neuro_assets.store.backend import Entry
+from neuro_assets.store.backend import IDENTITY_FILE, Entry, require_identity
 from neuro_assets.store.errors import explained, server_code
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class S3Backend:
     """
 
     local_root: Path | None = None
-    guarded = False
+    guarded = ""
 
     def __init__(self, url: str, options: dict[str, Any]) -> None:
         parts = url.removeprefix("s3://").rstrip("/").split("/")
@@ -111,7 +111,17 @@ class S3Backend:
         self._options = full_options(rest)
 
     def require(self) -> None:
-        """See `Backend.require`: a bucket that is gone answers every request with an error."""
+        """See `Backend.require`: a bucket that is gone answers every request with an error.
+
+        But another one may stand behind the same address by now.
+        """
+        if self.guarded:
+            try:
+                require_identity(self.read(IDENTITY_FILE), self.guarded, self.url)
+            except FileNotFoundError:
+                raise PermanentFailure(
+                    f"the store {self.url} is not there any more ({IDENTITY_FILE} is missing)"
+                ) from None
 
     def __repr__(self) -> str:
         return f"S3Backend({self.url!r})"

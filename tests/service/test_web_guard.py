@@ -115,6 +115,28 @@ def test_the_own_page_reads_and_changes(app: Any) -> None:
     assert post(app, content_type="application/json; charset=utf-8")[0] == 200
 
 
+MALFORMED = [
+    "http://[::1", "http://[", "http://]", "http://[v1.x]", "http://127.0.0.1:x", "http://", "://",
+    "http:", "", " ", "null", "[", "http://\u2100@", "http://a\xe9\x00", "http://::1:3999",
+    f"http://{HOST}/", f"http://{HOST}@evil.example", f"http://evil.example#{HOST}",
+    f" http://{HOST}", "http://" + "9" * 10_000, "http://[fe80::1%25eth0]:3999",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", MALFORMED)
+def test_a_malformed_origin_or_host_is_refused_and_no_error(app: Any, value: str) -> None:
+    assert post(app, origin=value)[0] == 403
+    assert post(app, host=value)[0] == 421
+    assert not socket_accepted(app, origin=value)
+    assert not socket_accepted(app, host=value)
+
+
+@pytest.mark.parametrize("name", ["accept", "content_type", "sec_fetch_site", "sec_fetch_mode"])
+def test_a_malformed_other_header_is_no_error(app: Any, name: str) -> None:
+    for value in ("", ";", "\xff", ",,", "a" * 10_000):
+        assert post(app, **{name: value})[0] in (200, 403, 415)
+
+
 @pytest.mark.parametrize("host", ["localhost:3999", "[::1]:3999", "LOCALHOST:3999"])
 def test_other_names_of_this_machine_are_served(app: Any, host: str) -> None:
     assert post(app, host=host)[0] == 200

@@ -11,7 +11,7 @@ import pytest
 
 from neuro_assets.config import StoreConfig
 from neuro_assets.outcomes import PermanentFailure
-from neuro_assets.store import Store, identity
+from neuro_assets.store import Manifest, Store, identity
 from neuro_assets.store.identity import (
     FORMAT,
     LabMemory,
@@ -81,6 +81,66 @@ def test_an_unmounted_store_is_refused_and_never_made_anew(store, memory):
         with pytest.raises(PermanentFailure, match="is not this lab's store .*Mount it"):
             admit(Store(store.url), memory=memory)
     assert list(Path(store.url).iterdir()) == []
+
+
+def test_another_store_that_is_mounted_under_a_running_platform_is_not_written_to(
+    store, memory, tmp_path
+):
+    admit(store, memory=memory)
+    other = Store(tmp_path / "other")
+    admit(other)
+    later = pickle.loads(pickle.dumps(store))
+    later.write_json_atomic("a.json", 1)
+    with pytest.raises(PermanentFailure, match="was the store"), begun(later) as attempt:
+        exchange(store, other, tmp_path)
+        # Even where the step finds its folder again.
+        attempt.folder.mkdir(parents=True)
+        (attempt.folder / "f").write_bytes(b"1")
+        before = files_of(store)
+        attempt.commit(made("k"))
+    for use in (
+        lambda: later.write_json_atomic("a.json", 2),
+        lambda: later.create_json("b.json", 1),
+        lambda: later.backend.remove("store.json"),
+        lambda: later.backend.remove_tree("leases"),
+        lambda: begun(later).__enter__(),
+        lambda: later.fail(made("k", outcome="failed")),
+        lambda: later.gc(dry_run=False),
+    ):
+        with pytest.raises(PermanentFailure, match="was the store .* mount the right one"):
+            use()
+    assert files_of(store) < before
+    exchange(store, other, tmp_path)
+    with begun(later) as attempt:
+        attempt.commit(made("k"))
+    assert later.read_json("a.json") == 1, "as soon as the right one is back"
+
+
+def test_the_identity_is_read_again_only_when_its_file_is_another_one(store, memory, monkeypatch):
+    from neuro_assets.store import local
+
+    admit(store, memory=memory)
+    store.write_json_atomic("a.json", 1)
+    monkeypatch.setattr(local, "require_identity", None)
+    store.write_json_atomic("a.json", 2)
+
+
+def made(key: str, outcome: str = "complete") -> Manifest:
+    return Manifest(asset="units", key=key, version="aa", outcome=outcome)
+
+
+def begun(store: Store):
+    return store.attempt("units", "k", "aa")
+
+
+def files_of(store: Store) -> set[Path]:
+    return {path for path in Path(store.url).rglob("*") if path.is_file()}
+
+
+def exchange(one: Store, other: Store, tmp_path: Path) -> None:
+    Path(one.url).rename(tmp_path / "away")
+    Path(other.url).rename(one.url)
+    Path(tmp_path / "away").rename(other.url)
 
 
 def test_a_store_that_goes_away_under_a_running_platform_is_not_written_to(store, memory, tmp_path):

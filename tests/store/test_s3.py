@@ -279,6 +279,20 @@ def test_exclusive_creation_is_tried_and_noted(server, store):
         admit(store, expected="other")
 
 
+def test_another_store_behind_the_same_address_is_not_written_to(server, store):
+    made = admit(store)
+    other = made.model_copy(update={"id": "another"}).model_dump_json().encode()
+    attempt = store.attempt(ASSET, KEY, VERSIONS[0])
+    with pytest.raises(PermanentFailure, match="was the store"), attempt:
+        (attempt.folder / "f").write_bytes(b"1")
+        overwrite(server, store, "store.json", other)
+        outcome = "complete"
+        attempt.commit(Manifest(asset=ASSET, key=KEY, version=VERSIONS[0], outcome=outcome))
+    with pytest.raises(PermanentFailure, match="was the store"):
+        put(store, {"f": b"1"})
+    assert sorted(objects(server, store)) == ["store.json"]
+
+
 def test_processes_that_race_give_each_recording_one_key_on_servers_of_both_kinds(server, url):
     race_for_keys(url, server.options())
 
