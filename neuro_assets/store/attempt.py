@@ -26,7 +26,8 @@ from neuro_assets.store.errors import (
     explain,
     explained,
 )
-from neuro_assets.store.local import hold_folder, make_folders, sync_path
+from neuro_assets.store.local import make_folders, sync_path
+from neuro_assets.store.locks import hold_folder
 from neuro_assets.store.model import MANIFEST, FileEntry, Manifest, checked_path
 from neuro_assets.store.pointers import adopt, new_attempt_id
 from neuro_assets.store.reader import StoreReader

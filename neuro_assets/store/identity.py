@@ -1,7 +1,6 @@
 """Which store this is: its identity file `store.json`, and the refusal of every other place.
 
-An unmounted, wrong or foreign folder is refused and never made into a store. A lab remembers the
-identity of its stores beside its `lab.yaml`.
+No unmounted or foreign folder is made into a store. A lab remembers its stores beside `lab.yaml`.
 """
 
 from __future__ import annotations
@@ -100,10 +99,10 @@ class LabMemory:
             return str(content["home"])
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other processes of this lab waiting."""
-        with self._files.lock(""):
-            yield
+    def lock(self) -> Iterator[bool]:
+        """Keep other processes of this lab waiting; False where the folder has no locks."""
+        with self._files.lock("") as locked:
+            yield locked
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -335,8 +334,10 @@ def only_writer(
             f"the server of {store.url} cannot keep two writers apart, so only "
             f"{identity.writer} may register recordings there: run this in that lab"
         )
-    folder = Path(tempfile.gettempdir()) / f"neuro_assets-{os.getuid()}"
-    with (memory or LabMemory(folder)).lock():
+    own = Path(tempfile.gettempdir()) / f"neuro_assets-{os.getuid()}"
+    with (memory or LabMemory(own)).lock() as locked:
+        if not locked:
+            raise PermanentFailure("put lab.yaml on a disk with locks: its store has none either")
         yield
 
 

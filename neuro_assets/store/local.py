@@ -7,7 +7,6 @@ or the new one is there, never a half.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import secrets
 import shutil
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.store.backend import IDENTITY_FILE, Entry, require_identity
 from neuro_assets.store.errors import explained
+from neuro_assets.store.locks import NO_FOLDER, try_lock
 from neuro_assets.store.regular import open_regular
 
 if TYPE_CHECKING:
@@ -27,11 +27,7 @@ if TYPE_CHECKING:
 TEMPORARY = ".tmp"
 """Ending of files that are being written; `gc` removes what a killed process left."""
 
-_NO_FOLDER = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
-"""Nothing can lie behind a name; ELOOP is a link to itself."""
-
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
-_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 def sync_path(path: Path) -> None:
@@ -140,7 +136,11 @@ def _create_without_links(temporary: Path, path: Path) -> bool:
     # The name appears with the whole content; a lock of its own, `LocalBackend.lock` may be held.
     handle = os.open(path.with_name(".create.lock"), os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not try_lock(handle):
+            raise PermanentFailure(
+                f"{path.parent} lies on a file system without hard links and locks, which cannot "
+                "keep two writers apart: keep the store on another one"
+            )
         if path.exists():
             return False
         temporary.replace(path)
@@ -148,53 +148,6 @@ def _create_without_links(temporary: Path, path: Path) -> bool:
         os.close(handle)
     sync_path(path.parent)
     return True
-
-
-def hold_folder(folder: Path) -> int:
-    """Mark a folder as in use until the handle is closed or the process ends.
-
-    Parameters
-    ----------
-    folder : Path
-        Exists.
-
-    Returns
-    -------
-    int
-        An open handle.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    with suppress(OSError):  # without locks its age alone protects it
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    return handle
-
-
-def is_held(folder: Path) -> bool:
-    """Tell whether a living process holds a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        May be missing.
-
-    Returns
-    -------
-    bool
-        False also where the file system has no locks.
-    """
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
-    return False
 
 
 class LocalBackend:
@@ -288,7 +241,7 @@ class LocalBackend:
                 self.require()
                 return []
             except OSError as error:
-                if error.errno not in _NO_FOLDER:
+                if error.errno not in NO_FOLDER:
                     raise
                 self._require_folder()
                 return []
@@ -307,7 +260,7 @@ class LocalBackend:
             try:
                 status = self._path(path).stat()
             except OSError as error:
-                if error.errno not in _NO_FOLDER:
+                if error.errno not in NO_FOLDER:
                     raise
                 return None
             return _as_entry(status)
@@ -347,19 +300,11 @@ class LocalBackend:
             self._make(self._path(folder))
             handle = os.open(self._path(folder) / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            yield self._try_lock(handle)
+            with explained(self.url):
+                locked = try_lock(handle)
+            yield locked
         finally:
             os.close(handle)
-
-    def _try_lock(self, handle: int) -> bool:
-        with explained(self.url):
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            except OSError as error:
-                if error.errno in _NO_LOCKS:
-                    return False
-                raise
-            return True
 
     def upload(self, source: Path, names: Sequence[str], folder: str) -> None:
         """Not needed: an attempt is written in its final place."""

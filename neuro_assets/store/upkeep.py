@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store.backend import Entry
-from neuro_assets.store.local import TEMPORARY, is_held
+from neuro_assets.store.local import TEMPORARY
+from neuro_assets.store.locks import is_held
 from neuro_assets.store.model import MANIFEST, WHOLE_LAB, Manifest
 from neuro_assets.store.pointers import is_attempt_id
 from neuro_assets.store.reader import RESERVED, StoreReader
@@ -25,6 +26,8 @@ _VERSION = re.compile(r"[0-9a-f]+|unresolved")
 _TEMPORARY = re.compile(rf"\..+\.[0-9a-f]{{12}}{re.escape(TEMPORARY)}")
 _RUN_S = 30 * 86_400.0
 """How long what a run made or reused is kept for its later steps and retries."""
+_LONGEST_RUN_S = 4 * 86_400.0
+"""Age of a try that surely is dead, where no lock tells: a day more than a run may take."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,10 @@ def collect_garbage(
     seen = {path for path, folder in folders.items() if folder.committed}
     snapshots = _snapshots(store, folders, now - 86_400 * _checked_age(snapshots_d, "days"))
     for path, folder in sorted(folders.items()):
-        if folder.modified >= before or not _is_named_by_us(path) or _is_linked(store, path):
+        if folder.modified >= before or _is_linked(store, path):
             continue
         if not folder.committed:
-            if folder.holds_others or _is_in_use(store, path, before):
+            if folder.holds_others or not _is_named_by_us(path) or _is_in_use(store, path, before):
                 continue
             found.append(Garbage(path, "uncommitted", folder.size, folder.count))
         elif path in duplicates:
@@ -272,8 +275,11 @@ def _is_cited(store: StoreReader, folder: str, attempt: str, seen: set[str]) -> 
 def _is_in_use(store: StoreReader, path: str, before: float) -> bool:
     """Tell whether a try lives: its process holds its folder, or by its name it is young."""
     root = store.backend.local_root
-    if root is not None and is_held(root / path):
+    held = is_held(root / path) if root is not None else False
+    if held:
         return True
+    if held is None:
+        before = min(before, time.time() - _LONGEST_RUN_S)
     begun = path.rpartition("/")[2].partition("-")[0]
     try:
         when = datetime.strptime(begun, "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)

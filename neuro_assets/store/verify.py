@@ -142,7 +142,7 @@ def repair(store: StoreReader, defects: list[Defect]) -> list[Repair]:
     list of Repair
         One for each output whose counting attempt is damaged.
     """
-    damaged = {each.attempt for each in defects if each.attempt and each.kind not in _SOUND}
+    damaged = {each.attempt for each in defects if each.kind not in _SOUND} - {""}
     homes = {(each.asset, each.key) for each in defects if each.kind == "pointer"}
     for asset in {each.asset for each in defects if each.attempt in damaged}:
         # The output of a session stands under a key of its own and counts for its recordings.
@@ -268,24 +268,22 @@ def _contained(
         yield from found
     except (PermanentFailure, OSError, ValueError) as error:
         store.backend.require()
-        detail = str(error).partition("\n")[0]
-        yield Defect(*where, path, "unreadable", detail or type(error).__name__)
+        detail = str(error) or type(error).__name__
+        yield Defect(*where, path, "unreadable", detail.partition("\n")[0])
 
 
 def _odd_entries(
     store: StoreReader, where: tuple[str, str, str, str], own: Iterable[str] = ()
 ) -> Iterator[Defect]:
     """Find what the store never makes in one of its folders: files, and names that it refuses."""
-    folder = "/".join(part for part in where if part)
+    folder = "/".join(filter(None, where))
     root = store.backend.local_root
     for name in store.backend.names(folder):
-        if name in own:
-            continue
         path = f"{folder}/{name}" if folder else name
         is_folder = root is None or (root / path).is_dir()
-        if not is_folder or not is_safe_name(name):
+        if name not in own and not (is_folder and is_safe_name(name)):
             shown = path.encode("utf-8", "backslashreplace").decode()
-            yield Defect(*where, shown, "extra", "no folder of the store's: move it away")
+            yield Defect(*where, shown, "extra", "nothing of the store's: move it away")
 
 
 def _defects_of_attempt(store: StoreReader, stored: Stored, report: _Reporter) -> Iterator[Defect]:
@@ -361,8 +359,8 @@ def _defects_of_pointer(store: StoreReader, asset: str, key: str, name: str) -> 
     if _is_outdated(store, asset, key, pointer):
         yield Defect(asset, key, "", "", name, "pointer", "its digest is not the output's")
     if store.backend.entry(f"{target}/{MANIFEST}") is None:
-        values = (asset, key, pointer.version, pointer.attempt)
-        yield Defect(*values, name, "pointer", "points at a removed output")
+        where = (asset, key, pointer.version, pointer.attempt)
+        yield Defect(*where, name, "pointer", "points at a removed output")
 
 
 def _defects_of_registry(store: StoreReader) -> Iterator[Defect]:

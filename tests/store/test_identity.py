@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import pickle
 import shutil
@@ -123,6 +125,27 @@ def test_the_identity_is_read_again_only_when_its_file_is_another_one(store, mem
     store.write_json_atomic("a.json", 1)
     monkeypatch.setattr(local, "require_identity", None)
     store.write_json_atomic("a.json", 2)
+
+
+def test_a_lab_without_locks_writes_no_store_that_cannot_keep_two_writers_apart(
+    store, memory, monkeypatch
+):
+    admitted = admit(store, memory=memory)
+    alone = admitted.model_copy(
+        update={"exclusive_creation": False, "writer": identity.writer_name(memory)}
+    )
+    with only_writer(store, alone, memory):
+        pass
+
+    def no_lock(*_):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_lock)
+    with (
+        pytest.raises(PermanentFailure, match=r"put lab\.yaml on a disk with locks"),
+        only_writer(store, alone, memory),
+    ):
+        pass
 
 
 def made(key: str, outcome: str = "complete") -> Manifest:

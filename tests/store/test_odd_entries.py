@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -173,6 +176,40 @@ def test_gc_goes_on_beside_odd_entries(store: Store, stored: Stored) -> None:
     assert [each.kind for each in store.gc(dry_run=False)] == ["uncommitted"]
     assert not dead.exists()
     assert (top(store) / ASSET / "Thumbs.db").is_file()
+
+
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_lock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_lock)
+
+
+@pytest.mark.parametrize(("days", "found"), [(2, []), (5, ["uncommitted"])])
+def test_gc_leaves_a_try_that_may_still_run_where_no_lock_tells(
+    store: Store, monkeypatch: pytest.MonkeyPatch, days: int, found: list[str]
+) -> None:
+    begun = datetime.now(UTC) - timedelta(days=days)
+    folder = top(store) / ASSET / KEY / VERSION / f"{begun:%Y%m%dT%H%M%S%f}-deadbeef"
+    folder.mkdir(parents=True)
+    (folder / "half").write_bytes(b"1")
+    age_all(top(store))
+    without_locks(monkeypatch)
+    assert [each.kind for each in store.gc(dry_run=False)] == found
+    assert folder.exists() == (not found)
+
+
+def test_a_store_without_hard_links_and_locks_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_link(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links")
+
+    without_locks(monkeypatch)
+    assert store.create_json("a.json", 1)
+    monkeypatch.setattr(os, "link", no_link)
+    with pytest.raises(PermanentFailure, match="without hard links and locks"):
+        store.create_json("b.json", 1)
 
 
 # -- reading and verify -----------------------------------------------------------------------
