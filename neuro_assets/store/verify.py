@@ -317,8 +317,7 @@ def _defects_of_file(stored: Stored, entry: FileEntry, found: Entry | None) -> I
         yield _defect(stored, entry.path, "missing", "the file is not in the store")
         return
     if found.size != entry.size:
-        detail = f"{found.size} bytes instead of {entry.size}"
-        yield _defect(stored, entry.path, "size", detail)
+        yield _defect(stored, entry.path, "size", f"{found.size} bytes instead of {entry.size}")
         return
     digest = hashlib.sha256()
     store = stored.store
@@ -364,8 +363,10 @@ def _defects_of_pointer(store: StoreReader, asset: str, key: str, name: str) -> 
 
 
 def _defects_of_registry(store: StoreReader) -> Iterator[Defect]:
-    places = {f"log/{name}" for name in store.backend.names("registry/log")}
-    places |= set(store.backend.names("registry")) | set(store.backend.entries("registry"))
+    places, root = set(store.backend.entries("registry")), store.backend.local_root
+    if root is not None:  # folders in the place of files too
+        top = root / "registry"
+        places |= {path.relative_to(top).as_posix() for path in top.rglob("*.json")}
     for name in sorted(places):
         if name.endswith(".json"):
             try:

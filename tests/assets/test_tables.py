@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from neuro_assets import names
 from neuro_assets.assets.tables import tables_out_of_date
 from neuro_assets.cli import app
+from neuro_assets.outcomes import Outcome
 from neuro_assets.registry.index import Records
 from neuro_assets.science import tables
 from neuro_assets.store import WHOLE_LAB, Manifest
@@ -101,3 +103,22 @@ def test_units_of_a_renamed_subject_are_out_of_date_in_the_units_table(lab):
     assert tables_out_of_date(lab.store, lab.registry.all()) == {
         names.UNITS_TABLE: "subject in the registry"
     }
+
+
+def test_a_damaged_output_costs_its_recording_only(lab, tmp_path):
+    write(tmp_path / "more" / "M2_g0" / "M2_g0_t0.imec0.ap.bin", n=3000, seed=1, serial="190000077")
+    [good] = lab.register(tmp_path / "more")
+    [bad] = set(lab.registry.all()) - {good}
+    frame = pd.DataFrame({"unit_id": [1, 2], "uuid": ["a", "b"]})
+    manifest = Manifest(asset=names.UNITS, key=good, version="aa", outcome=Outcome.COMPLETE)
+    with lab.store.attempt(names.UNITS, good, "aa") as attempt:
+        commit_result(attempt, manifest, ".parquet", {"units": frame})
+    units = Path(lab.store.url) / names.UNITS
+    shutil.copytree(units / good, units / bad)
+    (Path(lab.store.url) / names.LFP / bad / "current.json").mkdir(parents=True)
+    assert lab.run("tables").success
+    table = lab.store.current(names.UNITS_TABLE, WHOLE_LAB).table(names.UNITS_TABLE)
+    assert list(table["key"]) == [good, good]
+    rows = lab.store.current(names.INSERTIONS, WHOLE_LAB).table(names.INSERTIONS).set_index("key")
+    assert rows.loc[bad, [f"{names.UNITS}__outcome", f"{names.LFP}__outcome"]].eq("failed").all()
+    assert rows.loc[good, f"{names.UNITS}__outcome"] == "complete"

@@ -433,6 +433,17 @@ def test_a_transaction_that_is_no_file_is_damaged_and_a_row(
     ]
 
 
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+@pytest.mark.parametrize("name", ["head.json", f"turns/{KEY}/1.json", "recheck/local.json"])
+def test_what_is_no_file_of_the_registry_is_a_row(
+    store: Store, make: Callable[[Path], None], name: str
+) -> None:
+    path = top(store) / "registry" / name
+    path.parent.mkdir(parents=True)
+    make(path)
+    assert [(each.path, each.kind) for each in store.verify()] == [(name, "registry")]
+
+
 def test_a_transaction_that_is_nested_too_deeply_is_damaged(store: Store) -> None:
     store.backend.write("registry/log/0000000001.json", b"[" * 200_000)
     found = TransactionLog(store).read(1)
