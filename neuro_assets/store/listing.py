@@ -7,7 +7,7 @@ import stat
 
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.store.backend import Backend
-from neuro_assets.store.regular import open_regular
+from neuro_assets.store.regular import read_regular
 
 FileState = tuple[int, int, int, int]
 """Modification, change of the entry, inode, size: another one after every write."""
@@ -28,6 +28,10 @@ class ListedBackend:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._keys: dict[str, set[str]] = {}
+
+    def require(self) -> None:
+        """See `Backend.require`."""
+        self._backend.require()
 
     def read(self, path: str) -> bytes:
         """See `Backend.read`."""
@@ -72,6 +76,10 @@ class TracedBackend:
         self.seen[path] = state
         return state
 
+    def require(self) -> None:
+        """See `Backend.require`."""
+        self._backend.require()
+
     def read(self, path: str) -> bytes:
         """See `Backend.read`."""
         state = self.seen[path] if path in self.seen else self.look(path)
@@ -83,8 +91,7 @@ class TracedBackend:
                 "remove it and run the recording again"
             )
         try:
-            with open_regular(f"{self._root}/{path}") as file:
-                return file.read()
+            return read_regular(f"{self._root}/{path}")
         except FileNotFoundError:
             raise
         except OSError:

@@ -19,7 +19,7 @@ from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.store.backend import IDENTITY_FILE, Entry, require_identity
 from neuro_assets.store.errors import explained
 from neuro_assets.store.locks import NO_FOLDER, try_lock
-from neuro_assets.store.regular import open_regular
+from neuro_assets.store.regular import open_regular, read_regular
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -184,8 +184,7 @@ class LocalBackend:
             seen = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
             if seen == self._seen:  # the file is read only once it is another one
                 return
-            with open_regular(path) as file:
-                require_identity(file.read(), self.guarded, self.url)
+            require_identity(read_regular(path), self.guarded, self.url)
         except (FileNotFoundError, NotADirectoryError):
             raise PermanentFailure(
                 f"the store {self.url} is not there any more ({IDENTITY_FILE} is missing): mount "
@@ -205,8 +204,7 @@ class LocalBackend:
         """See `Backend.read`."""
         with explained(self.url):
             try:
-                with open_regular(self._path(path)) as file:
-                    return file.read()
+                return read_regular(self._path(path))
             except FileNotFoundError:
                 self.require()
                 raise

@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 from neuro_assets.store.errors import NotAFileError
 
+_PIECE = 1 << 20
+
 
 def open_regular(path: Path | str) -> BinaryIO:
     """Open a file for reading; a pipe, which would wait for its writer for ever, is refused.
@@ -29,6 +31,34 @@ def open_regular(path: Path | str) -> BinaryIO:
         When there is anything but a file.
     """
     return open(path, "rb", opener=_regular)  # noqa: PTH123  a path object has no opener
+
+
+def read_regular(path: Path | str) -> bytes:
+    """Read a small file whole, without a file object in between.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file.
+
+    Returns
+    -------
+    bytes
+        All of it.
+
+    Raises
+    ------
+    NotAFileError
+        As in `open_regular`.
+    """
+    handle = _regular(os.fspath(path), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pieces = []
+        while piece := os.read(handle, _PIECE):
+            pieces.append(piece)
+        return b"".join(pieces)
+    finally:
+        os.close(handle)
 
 
 def _regular(path: str, flags: int) -> int:

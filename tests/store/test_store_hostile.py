@@ -394,7 +394,7 @@ def test_a_mount_that_stops_answering_is_transient(store, monkeypatch):
     def stale(*_):
         raise OSError(errno.ESTALE, "Stale file handle")
 
-    monkeypatch.setattr(local_module, "open_regular", stale)
+    monkeypatch.setattr(local_module, "read_regular", stale)
     with pytest.raises(TransientFailure, match="does not answer") as caught:
         store.current(ASSET, KEY)
     one_line(caught.value)
