@@ -71,19 +71,42 @@ def without_copies(
     copies: set[str] = set()
     for group in groups.values():
         originals: list[Candidate] = []
-        for one in sorted(group, key=lambda each: (*each.rank, len(each.path), each.path)):
+        # The longest first: of a copy that was cut short the whole one is used.
+        order = sorted(group, key=lambda c: (*c.rank, -c.size, len(c.path), c.path))
+        for one in order:
             first = next((each for each in originals if _is_copy(folder, one, each)), None)
             if first is None:
                 originals.append(one)
                 continue
             copies.add(one.path)
-            detail = f"a copy of {first.path}, which is used; remove it"
+            cut = " that was cut short" if one.size < first.size else ""
+            detail = f"a copy{cut} of {first.path}, which is used; remove it"
+            # Whatever else is wrong with it does not matter any more.
+            problems[:] = [each for each in problems if each.path != one.path]
             problems.append(Problem(kind="copy", path=one.path, detail=detail))
     return [one.item for one in candidates if one.path not in copies]
 
 
 def _is_copy(folder: Path, one: Candidate, other: Candidate) -> bool:
-    return one.slot != other.slot and same_content(folder, one, other) is True
+    if one.slot == other.slot:
+        return False
+    same = same_content(folder, one, other)
+    return same is True or (same is None and _begins(folder, one, other))
+
+
+def _begins(folder: Path, one: Candidate, other: Candidate) -> bool:
+    """Tell whether a file is the beginning of a longer one."""
+    if one.size >= other.size or Path(one.path).suffix != Path(other.path).suffix:
+        return False
+    return _hashes(folder, one, other, one.size) == 1
+
+
+def _hashes(folder: Path, one: Candidate, other: Candidate, size: int) -> int | None:
+    """Count the contents of two files up to a size, bytes; None where one cannot be read."""
+    try:
+        return len({sampled_hash(folder / each.path, size, folder) for each in (one, other)})
+    except NeuroAssetsError:
+        return None  # not on this machine: nothing is known of its content
 
 
 def same_content(folder: Path, one: Candidate, other: Candidate) -> bool | None:
@@ -105,8 +128,5 @@ def same_content(folder: Path, one: Candidate, other: Candidate) -> bool | None:
         return one.sha1 == other.sha1
     if one.size != other.size:
         return None
-    try:
-        hashes = {sampled_hash(folder / each.path, each.size, folder) for each in (one, other)}
-    except NeuroAssetsError:
-        return None  # not on this machine: nothing is known of its content
-    return len(hashes) == 1
+    n_contents = _hashes(folder, one, other, one.size)
+    return None if n_contents is None else n_contents == 1

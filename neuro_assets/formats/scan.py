@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from neuro_assets.formats import registry
 from neuro_assets.formats.model import Problem, RawRecording, Scan
 from neuro_assets.formats.options import ReaderEntry
-from neuro_assets.formats.walk import FoundFile, Listing, list_files
+from neuro_assets.formats.walk import Listing, list_files
 
 CONTINUOUS = "continuous.dat"
 DATA_SUFFIXES = frozenset(
@@ -86,20 +86,20 @@ def scan_listing(folder: Path, listing: Listing, readers: Sequence[ReaderEntry] 
     return Scan(recordings=tuple(_distinct(recordings, problems)), problems=tuple(problems))
 
 
-def is_data_like(found: FoundFile) -> bool:
+def is_data_like(name: str) -> bool:
     """Tell a file that people take for a recording by its name.
 
     Parameters
     ----------
-    found : FoundFile
-        Any file.
+    name : str
+        Of any file.
 
     Returns
     -------
     bool
         True by its ending alone.
     """
-    return PurePosixPath(found.name).suffix.lower() in DATA_SUFFIXES
+    return PurePosixPath(name).suffix.lower() in DATA_SUFFIXES
 
 
 def _left_over(
@@ -111,7 +111,7 @@ def _left_over(
     by_folder: dict[str, list[str]] = defaultdict(list)
     for found in listing.files:
         # Open Ephys reports its own by `structure.oebin`.
-        if is_data_like(found) and found.path not in known and found.name != CONTINUOUS:
+        if is_data_like(found.name) and found.path not in known and found.name != CONTINUOUS:
             by_folder[found.parent].append(found.path)
     return [
         Problem(

@@ -13,20 +13,22 @@ The rule for a bare folder (no `Subjects/<subject>/<date>/<number>`):
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
+from itertools import combinations, pairwise, takewhile
 from pathlib import Path, PurePosixPath
 
 from neuro_assets.formats.model import Problem, RawRecording
-from neuro_assets.formats.names import parse_spikeglx_name
+from neuro_assets.formats.names import parse_probe_name, parse_spikeglx_name
 from neuro_assets.formats.walk import Listing
 
 _DATE = re.compile(r"(?<!\d)(\d{4})[-_.]?(\d{2})[-_.]?(\d{2})(?!\d)")
 _NUMBER = re.compile(r"^[_\-. ]+0*(\d{1,3})(?![\d:-])(?:[_\-. ]|$)")
 _TAIL = re.compile(r"(_g\d+)?(_t\d+)?(_imec\d*)?$")
+_INNER = re.compile(r"^(Record Node .*|experiment\d+|recording\d+)$", re.IGNORECASE)
 _SESSION_GAP = timedelta(hours=12)
 _MIDNIGHT = timedelta(days=1)
 """A session may last beyond midnight, and a folder be named on either day."""
@@ -59,7 +61,7 @@ class SessionFields:
 
 @dataclass(frozen=True)
 class NamedFields:
-    """What the folders of a BIDS tree say of a session; empty where they do not.
+    """What the folders of a tree say of a session; empty where they do not.
 
     Parameters
     ----------
@@ -67,11 +69,14 @@ class NamedFields:
         Labels of `sub-` and `ses-`.
     date : datetime.date or None
         As in `ses-001_date-20240512`.
+    dataset : str
+        Name of the BIDS dataset in which the label of the subject stands for one animal.
     """
 
     subject: str = ""
     number: str = ""
     date: date | None = None
+    dataset: str = ""
 
 
 def one_fields(path: PurePosixPath) -> SessionFields | None:
@@ -159,54 +164,126 @@ def bare_fields(
 
 
 def conflicts(
-    recordings: Sequence[RawRecording], named: NamedFields, fields: SessionFields
+    folder: Path,
+    recordings: Sequence[RawRecording],
+    named: NamedFields,
+    fields: SessionFields,
+    others: Collection[str] = (),
 ) -> tuple[Problem, ...]:
-    """Find what makes a folder without ONE's layout more than one animal or session.
+    """Find what would make a session of more than one animal or day.
 
     Parameters
     ----------
+    folder : Path
+        The session folder.
     recordings : sequence of RawRecording
         What was found in it.
     named : NamedFields
-        What the tree says.
+        What the tree says, in whatever layout.
     fields : SessionFields
         What was made of all of it.
+    others : collection of str
+        Subjects that the tree names elsewhere.
 
     Returns
     -------
     tuple of Problem
-        `several_dates`, `several_subjects`, `date_conflict`: nothing of it may be processed.
+        `several_dates`, `several_subjects`, `several_runs`, `date_conflict`: nothing of it may be
+        processed.
     """
     if not recordings:
         return ()
-    path = recordings[-1].main.files[0]
-    found = []
     times = sorted(r.identity.created for r in recordings if r.identity.created)
+    found = {
+        "several_dates": _days_apart(times),
+        "several_subjects": _animals(recordings, named, fields, others),
+        "several_runs": "" if named.subject or find_day(folder.name) else _branches(recordings),
+        "date_conflict": _other_day(times, named),
+    }
+    path = recordings[-1].main.files[0]
+    return tuple(Problem(kind=k, path=path, detail=detail) for k, detail in found.items() if detail)
+
+
+def _days_apart(times: Sequence[datetime]) -> str:
     apart = any(after - before > _SESSION_GAP for before, after in pairwise(times))
-    if apart and times[0].date() != times[-1].date():
-        detail = (
-            f"recordings from {times[0]:%Y-%m-%d} to {times[-1]:%Y-%m-%d} would be one session; "
-            "put each day in a folder of its own, or use <subject>/<date>/<number>"
-        )
-        found.append(Problem(kind="several_dates", path=path, detail=detail))
-    folders = _folders(recordings)
-    subjects = {one for one in (_bids("sub", [name]) for name in folders) if one}
-    subjects |= {named.subject} - {""}
-    runs = {_before_date(run) for run in _runs(recordings) if find_day(run)} - {None}
-    subjects = subjects if len(subjects) > 1 or len(runs) < 2 else {str(run) for run in runs}
-    if len(subjects) > 1:
-        detail = (
-            f"files of {', '.join(sorted(subjects))} would be one animal; move each to the folder "
-            "of its own subject"
-        )
-        found.append(Problem(kind="several_subjects", path=path, detail=detail))
-    if named.date is not None and abs(named.date - fields.date) > _MIDNIGHT:
-        detail = (
-            f"the folder says {named.date} and the recording was made on {fields.date}; rename the "
-            "folder, or move the recording to its own"
-        )
-        found.append(Problem(kind="date_conflict", path=path, detail=detail))
-    return tuple(found)
+    if not apart or times[0].date() == times[-1].date():
+        return ""
+    return (
+        f"recordings from {times[0]:%Y-%m-%d} to {times[-1]:%Y-%m-%d} would be one session; "
+        "put each day in a folder of its own, or use <subject>/<date>/<number>"
+    )
+
+
+def _other_day(times: Sequence[datetime], named: NamedFields) -> str:
+    for time in times:
+        if named.date is not None and abs(named.date - time.date()) > _MIDNIGHT:
+            return (
+                f"the folder says {named.date} and the recording was made on {time.date()}; "
+                "rename the folder, or move the recording to its own"
+            )
+    return ""
+
+
+def _animals(
+    recordings: Sequence[RawRecording],
+    named: NamedFields,
+    fields: SessionFields,
+    others: Collection[str],
+) -> str:
+    """Say which animals the names inside a session are of, where they are several."""
+    labels = [name for part in _folders(recordings) if (name := _bids("sub", [part]))]
+    runs = [name for run in _runs(recordings) if find_day(run) and (name := _before_date(run))]
+    own, elsewhere = _plain(fields.subject), {_plain(name) for name in others}
+    # A run may be named for anything, but not for an animal that the tree has elsewhere.
+    strange = [run for run in runs if _plain(run) in elsewhere and _plain(run) != own]
+    claims = [*labels, *([named.subject] if named.subject else [])]
+    for names in (claims, runs, [fields.subject, *strange] if strange else []):
+        distinct = {_plain(name): name for name in names}
+        if len(distinct) > 1:
+            return (
+                f"files of {', '.join(sorted(distinct.values()))} would be one animal; move each "
+                "to the folder of its own subject"
+            )
+    return ""
+
+
+def _plain(subject: str) -> str:
+    """Take a subject without what people write differently: case, `sub-`, punctuation."""
+    return re.sub(r"^sub-|[\W_]", "", subject.casefold())
+
+
+def _branches(recordings: Sequence[RawRecording]) -> str:
+    """Say which folders of an undated one hold recordings that are not of one run."""
+    parts = [_place(recording) for recording in recordings]
+    common = len(os.path.commonprefix(parts))
+    branches = [place[common] if len(place) > common else "" for place in parts]
+    for (here, one), (there, other) in combinations(zip(branches, recordings, strict=True), 2):
+        names = {_session_name(here), _session_name(there)} - {""}
+        if len(names) > 1 and not _of_one_run(one, other):
+            return (
+                f"{here} and {there} would be one session of one animal; put each directly into "
+                "the source's folder, or name the folder of both <subject>_<yyyy-mm-dd>"
+            )
+    return ""
+
+
+def _place(recording: RawRecording) -> list[str]:
+    """Folders of a recording, without those of probes and of Open Ephys."""
+    folders = PurePosixPath(recording.main.files[0]).parent.parts
+    return list(takewhile(lambda name: not (parse_probe_name(name) or _INNER.match(name)), folders))
+
+
+def _session_name(folder: str) -> str:
+    """Name a session by a folder; one that says the time alone names none."""
+    named = _before_date(folder) or _behind_date(folder) or not find_day(folder)
+    return _TAIL.sub("", folder) if named else ""
+
+
+def _of_one_run(one: RawRecording, other: RawRecording) -> bool:
+    """Tell parts of one acquisition that lie apart: other probes, gates or triggers of a run."""
+    run, same = _runs([one]), _runs([one]) == _runs([other])
+    files = {PurePosixPath(each.main.files[0]).name for each in (one, other)}
+    return same and (len(files) > 1 if run else one.probe != other.probe)
 
 
 def _runs(recordings: Sequence[RawRecording]) -> list[str]:

@@ -70,6 +70,37 @@ def raw_version(recording: RawRecording, folder: Path, *, use_file_hash: bool = 
     return digest.hexdigest()[:16]
 
 
+def content_of(recording: RawRecording, folder: Path) -> str:
+    """Name the samples of a recording, wherever and under whatever name they lie.
+
+    Parameters
+    ----------
+    recording : RawRecording
+        As found by `scan_session`.
+    folder : Path
+        The session folder.
+
+    Returns
+    -------
+    str
+        `<format>:<hash>` of the sizes and sampled blocks of the main stream's files: only those of
+        one format can be compared.
+
+    Raises
+    ------
+    PermanentFailure, TransientFailure
+        As in `raw_version`.
+    """
+    digest = hashlib.sha256()
+    for name in recording.main.files:
+        size = _stat(folder / name, folder)[0]
+        _add(digest, str(size))
+        _add(digest, sampled_hash(folder / name, size, folder))
+    options = sorted((k, str(v)) for k, v in recording.reader_options.items() if k != "path")
+    _add(digest, f"{recording.main.name} {recording.segment} {options}")
+    return f"{recording.format}:{digest.hexdigest()[:16]}"
+
+
 def _has_hashes(stream: Stream) -> bool:
     return len(stream.sha1) == len(stream.files)
 
@@ -102,7 +133,7 @@ def sampled_hash(path: Path, size: int, folder: Path) -> str:
     path : Path
         The file.
     size : int
-        Its size, bytes.
+        Its size, bytes; of a longer file, how much of its beginning counts.
     folder : Path
         The session folder, to tell a vanished mount from a missing file.
 
@@ -123,7 +154,7 @@ def sampled_hash(path: Path, size: int, folder: Path) -> str:
         with path.open("rb") as file:
             for start in starts:
                 file.seek(start)
-                digest.update(file.read(BLOCK))
+                digest.update(file.read(min(BLOCK, size - start)))
     except OSError as error:
         raise file_failure(error, path, folder) from error
     return digest.hexdigest()

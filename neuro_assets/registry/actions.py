@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -48,6 +48,8 @@ class Action:
         Other raw modalities of which the version has to be reported.
     changed : bool
         Whether anything that people see changed.
+    copy_in : str
+        For a copy: id of the session that holds it.
     """
 
     kind: ActionKind
@@ -58,6 +60,7 @@ class Action:
     report_metadata: bool = False
     report_modalities: tuple[str, ...] = ()
     changed: bool = False
+    copy_in: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,13 @@ class Seen:
         The session.
     versions : mapping of str to str
         Data version of each recording, by its label.
+    contents : mapping of str to str
+        Of the samples of each recording that could be read, by its label.
     """
 
     description: SessionDescription
     versions: Mapping[str, str]
+    contents: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ class SessionDescription(Frozen):
     ----------
     lab, subject : str
         As they are written at the source, not made safe.
+    dataset : str
+        In which the subject's label stands for one animal, where a label is all there is (BIDS).
     date : datetime.date
         Day of the session.
     number : str
@@ -65,7 +67,8 @@ class SessionDescription(Frozen):
     metadata : dict of str to RecordingMetadata
         What a database says, by probe name.
     hold : str
-        Why nothing of this session may be processed though it is there; empty without a reason.
+        Why nothing of this session may be processed though it is there (a database says so, or
+        names and files contradict each other); empty without a reason.
     holds : dict of str to str
         The same for single probes, by probe name.
     source_token : str
@@ -74,6 +77,7 @@ class SessionDescription(Frozen):
 
     lab: str = ""
     subject: str
+    dataset: str = ""
     date: date
     number: str
     date_guessed: bool = False

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from neuro_assets.formats.model import Frozen, Problem
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.recording_key import safe_name
+from neuro_assets.registry.actions import Action
 from neuro_assets.store import Store
 
+T = TypeVar("T")
 FOLDER = "findings"
 
 
@@ -23,15 +26,18 @@ class Findings(Frozen):
         Folders that are no session, paths below the source's root.
     sessions : dict of str to tuple of Problem
         By session id, files that are in no recording; paths below the session.
+    copies : dict of str to tuple of str
+        By session id, the recordings elsewhere of which it holds a copy.
     """
 
     places: tuple[Problem, ...] = ()
     sessions: dict[str, tuple[Problem, ...]] = {}
+    copies: dict[str, tuple[str, ...]] = {}
 
     def rows(self) -> list[Problem]:
         """List all of it, with paths as people see them."""
         below = [
-            problem.model_copy(update={"path": f"{session}/{problem.path}"})
+            problem.model_copy(update={"path": f"{session}/{problem.path}".rstrip("/")})
             for session, problems in self.sessions.items()
             for problem in problems
         ]
@@ -72,6 +78,7 @@ def update_findings(
     store: Store,
     source: str,
     sessions: Mapping[str, Sequence[Problem]],
+    actions: Iterable[Action] = (),
     *,
     gone: Iterable[str] = (),
     places: Sequence[Problem] | None = None,
@@ -86,6 +93,8 @@ def update_findings(
         Its name.
     sessions : mapping of str to sequence of Problem
         Problems of the sessions that were looked at; empty for those without any.
+    actions : iterable of Action
+        What was done about them: which hold copies.
     gone : iterable of str
         Sessions that are no longer there.
     places : sequence of Problem, optional
@@ -97,15 +106,29 @@ def update_findings(
         What is known now; None where nothing changed.
     """
     before = read_findings(store, source)
-    merged = {**before.sessions, **{name: tuple(found) for name, found in sessions.items()}}
-    kept = {name: merged[name] for name in sorted(merged) if merged[name]}
-    for name in gone:
-        kept.pop(name, None)
-    after = Findings(places=before.places if places is None else tuple(places), sessions=kept)
+    found = {name: list(problems) for name, problems in sessions.items()}
+    copies: dict[str, list[str]] = {name: [] for name in found}
+    for action in actions:
+        if action.copy_in in found:
+            problem = Problem(kind="copy", path="", detail=action.message)
+            found[action.copy_in].append(problem)
+            copies[action.copy_in].append(action.record.key)
+    after = Findings(
+        places=before.places if places is None else tuple(places),
+        sessions=_merged(before.sessions, found, gone := frozenset(gone)),
+        copies=_merged(before.copies, copies, gone),
+    )
     if after == before:
         return None
     store.write_json_atomic(_path(source), after.model_dump(mode="json"))
     return after
+
+
+def _merged(
+    before: Mapping[str, Sequence[T]], new: Mapping[str, Sequence[T]], gone: Collection[str]
+) -> dict[str, tuple[T, ...]]:
+    merged = {**before, **new}
+    return {n: tuple(merged[n]) for n in sorted(merged) if merged[n] and n not in gone}
 
 
 def all_findings(store: Store) -> dict[str, Findings]:

@@ -8,6 +8,7 @@ from datetime import date, datetime
 from typing import Any
 
 from neuro_assets.formats.model import Identity
+from neuro_assets.recording_key import safe_name
 from neuro_assets.registry.records import RecordingRecord, SessionInfo
 
 
@@ -74,6 +75,8 @@ class RecordIndex:
         self._by_identity: dict[Any, dict[str, None]] = defaultdict(dict)
         self._by_session: dict[Any, dict[str, None]] = defaultdict(dict)
         self._by_eid: dict[str, dict[str, None]] = defaultdict(dict)
+        self._by_file: dict[str, dict[str, None]] = defaultdict(dict)
+        self._by_subject: dict[str, dict[str, None]] = defaultdict(dict)
         self._by_folded: dict[str, str] = {}
         self._before: dict[str, bytes | None] = {}
         for record in (records or {}).values():
@@ -126,9 +129,10 @@ class RecordIndex:
         self._before = {}
         return changes
 
-    def same(self, identity: Identity) -> list[RecordingRecord]:
-        """List the records of recordings that say the same of themselves."""
-        same = (self.records[key] for key in self._by_identity.get(identity.origin, ()))
+    def same(self, identity: Identity, content: str = "") -> list[RecordingRecord]:
+        """List the records of recordings that say the same of themselves, and hold the same."""
+        origin = _origin(identity, content)
+        same = (self.records[key] for key in self._by_identity.get(origin, ()))
         return [
             each for each in same if each.identity is not None and each.identity.is_same(identity)
         ]
@@ -144,6 +148,16 @@ class RecordIndex:
     def at(self, source: str, session_id: str) -> list[RecordingRecord]:
         """List the records that a source has under an id."""
         return [self.records[key] for key in self._by_session.get((source, session_id), ())]
+
+    def of_file(self, place: str, path: str) -> list[RecordingRecord]:
+        """List the records of recordings in a data file, under a place as records have it."""
+        return [self.records[key] for key in self._by_file.get(f"{place}/{path}", ())]
+
+    def of_subject(self, subject: str) -> list[RecordingRecord]:
+        """List the records of a BIDS label, in whatever dataset."""
+        return [
+            self.records[key] for key in self._by_subject.get(safe_name(subject).casefold(), ())
+        ]
 
     def with_eid(self, eid: str) -> list[RecordingRecord]:
         """List the records of an Alyx session, whichever source found them."""
@@ -179,12 +193,22 @@ class RecordIndex:
 
     def _places(self, record: RecordingRecord) -> Iterable[tuple[dict[Any, Any], Any]]:
         session = record.session
-        if record.identity is not None and record.identity.is_strong:
-            yield self._by_identity, record.identity.origin
+        if record.recording is not None:
+            origin = _origin(record.recording.identity, record.content)
+            if origin is not None:
+                yield self._by_identity, origin
+            yield self._by_file, f"{session.place}/{record.recording.main.files[0]}"
+        if session.dataset:
+            yield self._by_subject, safe_name(session.subject).casefold()
         yield self._by_session, (session.source, session.session_id)
         yield self._by_session, session_names(session)
         if record.eid:
             yield self._by_eid, record.eid
+
+
+def _origin(identity: Identity, content: str) -> Any:
+    """Under what a recording is found again; what says little of itself, by its samples alone."""
+    return identity.origin if identity.is_strong else content or None
 
 
 def session_names(session: SessionInfo) -> tuple[Any, ...]:

@@ -6,11 +6,28 @@ from collections.abc import Mapping, Sequence
 
 from neuro_assets.formats.model import RawRecording
 from neuro_assets.registry.actions import ActionKind, Seen
+from neuro_assets.registry.descriptions import SessionDescription
 from neuro_assets.registry.index import RecordIndex
 from neuro_assets.registry.records import RawData, RecordingRecord, SessionInfo, State
 
-SHOWN = ("missing", "hold", "state", "problems", "eid", "pid", "metadata")
+SHOWN = ("missing", "hold", "conflict", "state", "problems", "eid", "pid", "metadata")
 """Fields whose change people want to see though nothing has to be computed."""
+
+
+def session_info(description: SessionDescription) -> SessionInfo:
+    """Take what the registry keeps out of a description."""
+    return SessionInfo(
+        lab=description.lab,
+        subject=description.subject,
+        dataset=description.dataset,
+        date=description.date,
+        number=description.number,
+        date_guessed=description.date_guessed,
+        source=description.source,
+        root=description.root,
+        path=description.path if description.root else description.folder,
+        session_id=description.session_id,
+    )
 
 
 def metadata_version(record: RecordingRecord | None) -> str:
@@ -25,7 +42,7 @@ def is_shown_differently(before: RecordingRecord, after: RecordingRecord) -> boo
 
 def state_of(record: RecordingRecord) -> State:
     """Judge whether a recording may be processed."""
-    if record.hold:
+    if record.hold or record.conflict:
         return "held"
     return "not_ready" if record.missing or record.recording is None else "ready"
 
@@ -110,6 +127,22 @@ def is_displaced(
     others = [r for r in index.at(*place) if r.key != found.key and r.state != "vanished"]
     same = [r.recording for r in others if r.recording and r.label == found.label]
     return any(other.main.files == known.main.files for other in same)
+
+
+def is_named(record: RecordingRecord, description: SessionDescription) -> bool:
+    """Tell whether a database still names a probe of its session."""
+    labels = {recording.label for recording in description.recordings} | set(description.expected)
+    return description.eid is not None and record.label in labels
+
+
+def why_gone(record: RecordingRecord, description: SessionDescription) -> str:
+    """Say why a session that is there has a recording no more."""
+    if description.eid is not None:
+        return f"Alyx names no {record.label} of its session any more"
+    files = record.recording.main.files if record.recording else ()
+    found = [p for p in description.problems if p.path in (*files, record.label)]
+    why = "".join(f"; {problem.kind}: {problem.detail}" for problem in found)
+    return f"{place_of(record.session)} holds no {record.label} any more{why}"
 
 
 def place_of(session: SessionInfo) -> str:

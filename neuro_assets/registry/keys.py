@@ -5,11 +5,13 @@ Identity goes before names: what a recording says of itself decides, wherever it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from neuro_assets.formats.model import Identity, Problem, RawRecording
 from neuro_assets.recording_key import RecordingKey
+from neuro_assets.registry.descriptions import SessionDescription
 from neuro_assets.registry.index import RecordIndex, session_names
 from neuro_assets.registry.records import RecordingRecord, SessionInfo
 
@@ -28,12 +30,18 @@ class Claim:
         Another recording that has the key which this one would have got.
     is_damaged : bool
         Whether the key's record cannot be read, so that nothing may be decided.
+    is_here : bool
+        Whether the known record is of the very same file on this machine.
+    conflict : str
+        Why it may not be processed: it may be another recording that is registered, or not.
     """
 
     key: str
     known: RecordingRecord | None = None
     collision: RecordingRecord | None = None
     is_damaged: bool = False
+    is_here: bool = False
+    conflict: str = ""
 
     @property
     def problem(self) -> Problem | None:
@@ -50,25 +58,44 @@ class Claim:
         )
 
 
-def find_same(index: RecordIndex, identity: Identity) -> RecordingRecord | None:
-    """Find the recording that says the same of itself, wherever its folder is now.
+def find_same(index: RecordIndex, identity: Identity, content: str = "") -> RecordingRecord | None:
+    """Find the recording that is the same, wherever its folder is now.
 
     Parameters
     ----------
     index : RecordIndex
         The registry.
     identity : Identity
-        Only a strong one (probe serial, creation time, first sample known) finds anything.
+        What it says of itself. A weak one (probe serial, creation time or first sample unknown)
+        finds only what is known to hold the same samples.
+    content : str
+        Of its samples; empty where it is not known.
 
     Returns
     -------
     RecordingRecord or None
         The record.
     """
-    return next(iter(index.same(identity)), None) if identity.is_strong else None
+    found = index.same(identity, content)
+    return next((each for each in found if not _differ(each, identity, content)), None)
 
 
-def claim_key(index: RecordIndex, session: SessionInfo, recording: RawRecording) -> Claim:
+def _differ(record: RecordingRecord, identity: Identity, content: str) -> bool:
+    """Tell whether a record that says the same is known to hold other samples."""
+    stored = record.identity.hash if record.identity else None
+    if stored and identity.hash:
+        return stored != identity.hash
+    known, kind = record.content, content.partition(":")[0]
+    return bool(content) and known.partition(":")[0] == kind and known != content
+
+
+def claim_key(
+    index: RecordIndex,
+    session: SessionInfo,
+    recording: RawRecording,
+    description: SessionDescription | None = None,
+    content: str = "",
+) -> Claim:
     """Decide the key of a recording: the one it has, or a free one.
 
     Parameters
@@ -79,25 +106,92 @@ def claim_key(index: RecordIndex, session: SessionInfo, recording: RawRecording)
         As its source names it.
     recording : RawRecording
         The recording.
+    description : SessionDescription, optional
+        All of the session: its other recordings, and its absolute path, under which it may have
+        been named before it had a source. A database knows files by their names alone.
+    content : str
+        Of its samples; empty where it is not known.
 
     Returns
     -------
     Claim
         With the collision where the natural key belongs to another recording.
     """
-    known = find_same(index, recording.identity)
+    siblings = description.recordings if description else (recording,)
+    folder = description.folder if description else ""
+    of_database = description is not None and description.eid is not None
+    here = {} if of_database else _of_same_file(index, session, recording, folder)
+    known = find_same(index, recording.identity, content) or _at_place(
+        index, session, recording, list(here.values()), siblings
+    )
     if known is not None:
-        return Claim(known.key, known)
-    for record in index.of_session(session):
-        if _is_same_place(record, session, recording):
-            return Claim(record.key, record)
+        of_files = known.eid is None or known.eid != known.session.session_id
+        return Claim(known.key, known, is_here=of_files and known.key in here)
     natural = RecordingKey.make(
         session.subject, session.date, session.number, recording.probe, recording.qualifier
     )
     holder = index.taken(str(natural))
-    if holder is not None and _agree(holder, session, recording):
+    if holder is not None and holder.identity is None and _same_names(holder.session, session):
         return Claim(holder.key, holder)
-    return _new(index, natural, holder)
+    if holder is not None and not _agree(holder, session, recording):
+        return _new(index, natural, holder, _other_samples(index, recording.identity, content))
+    if holder is None or of_database or holder.session.session_id == holder.eid:
+        claim = Claim(holder.key, holder) if holder else _new(index, natural, None)
+        return replace(claim, conflict=_other_samples(index, recording.identity, content))
+    why = (
+        f"{holder.key} ({holder.session.place}) has the same names, and the samples of the two "
+        "differ or cannot be compared; rename the folder of one to process it, remove a copy"
+    )
+    return _new(index, natural, holder, why)
+
+
+def _of_same_file(
+    index: RecordIndex, session: SessionInfo, recording: RawRecording, folder: str
+) -> dict[str, RecordingRecord]:
+    """Find the records of a data file: of its session, or under another source's name for it."""
+    return {
+        record.key: record
+        for place in {session.place, folder} - {""}
+        for record in index.of_file(place, recording.main.files[0])
+        if record.session.source != session.source or _is_same_session(record.session, session)
+    }
+
+
+def _other_samples(index: RecordIndex, identity: Identity, content: str) -> str:
+    """Say which recording has the same header and other samples; empty without one."""
+    twin = next(iter(index.same(identity, content)), None)
+    return "" if twin is None else (
+        f"its header is that of {twin.key} ({twin.session.place}) but its samples differ; correct "
+        "its metadata, or remove the wrong one of the two"
+    )  # fmt: skip
+
+
+def shared_subject(index: RecordIndex, session: SessionInfo, key: str) -> str:
+    """Say with which animal of another BIDS dataset a session would be mixed.
+
+    Parameters
+    ----------
+    index : RecordIndex
+        The registry.
+    session : SessionInfo
+        Of the recording.
+    key : str
+        Its key.
+
+    Returns
+    -------
+    str
+        One line; empty where its label is that of one dataset only, or of an earlier recording.
+    """
+    for other in index.of_subject(session.subject) if session.dataset else ():
+        is_other = other.session.dataset != session.dataset and other.key != key
+        if is_other and not other.conflict and other.state != "vanished":
+            return (
+                f"subject {session.subject!r} of {session.dataset!r} would be one animal with that "
+                f"of {other.session.dataset!r} ({other.key}); write `project_in_subject: true` at "
+                "this source in lab.yaml, or rename one"
+            )
+    return ""
 
 
 def claim_expected(index: RecordIndex, session: SessionInfo, label: str, serial: str = "") -> Claim:
@@ -130,10 +224,12 @@ def claim_expected(index: RecordIndex, session: SessionInfo, label: str, serial:
     return _new(index, natural, holder)
 
 
-def _new(index: RecordIndex, natural: RecordingKey, holder: RecordingRecord | None) -> Claim:
+def _new(
+    index: RecordIndex, natural: RecordingKey, holder: RecordingRecord | None, conflict: str = ""
+) -> Claim:
     if str(natural) in index.damaged:
         return Claim(str(natural), is_damaged=True)
-    return Claim(_free(index, natural), None, holder)
+    return Claim(_free(index, natural), None, holder, conflict=conflict)
 
 
 def _free(index: RecordIndex, natural: RecordingKey) -> str:
@@ -155,21 +251,15 @@ def _may_be(holder: RecordingRecord, session: SessionInfo, serial: str) -> bool:
 
 
 def _agree(holder: RecordingRecord, session: SessionInfo, recording: RawRecording) -> bool:
-    """Tell whether the natural key's holder is this recording, seen by another source.
+    """Tell whether the natural key's holder may be this recording, seen by another source.
 
     Formats without a serial number leave what little they say: all of it must be the same, and
     so must the names.
     """
-    if holder.identity is None:
-        return _same_names(holder.session, session)
     elsewhere = holder.session.source != session.source
-    weak = not recording.identity.is_strong and not holder.identity.is_strong
-    return (
-        elsewhere
-        and weak
-        and holder.identity.is_same(recording.identity)
-        and _same_names(holder.session, session)
-    )
+    weak = not recording.identity.is_strong and not (holder.identity and holder.identity.is_strong)
+    same = holder.identity is not None and holder.identity.is_same(recording.identity)
+    return elsewhere and weak and same and _same_names(holder.session, session)
 
 
 def _same_names(one: SessionInfo, other: SessionInfo) -> bool:
@@ -182,18 +272,45 @@ def _day_and_number(session: SessionInfo) -> tuple[Any, ...]:
     return session.subject, session.date, session.number.lstrip("0")
 
 
-def _is_same_place(record: RecordingRecord, session: SessionInfo, recording: RawRecording) -> bool:
-    """Tell whether a record is of the same probe of the same session, as far as names go.
+def _at_place(
+    index: RecordIndex,
+    session: SessionInfo,
+    recording: RawRecording,
+    here: Sequence[RecordingRecord],
+    siblings: Sequence[RawRecording],
+) -> RecordingRecord | None:
+    """Find the record of what was in this data file, or else under this label of the session."""
+    path, files = recording.main.files[0], [each.main.files[0] for each in siblings]
+    here = [record for record in here if _may_follow(record, recording)]
+    for record in here:
+        # A label may have gone to another file that sorts first.
+        if record.label == recording.label or (len(here) == 1 and files.count(path) == 1):
+            return record
+    for record in index.of_session(session):
+        of_file = record.recording.main.files[0] if record.recording else ""
+        is_free = of_file == path or of_file not in files
+        if (
+            is_free
+            and record.label == recording.label
+            and _may_follow(record, recording)
+            and _is_same_session(record.session, session)
+        ):
+            return record
+    return None
+
+
+def _is_same_session(known: SessionInfo, session: SessionInfo) -> bool:
+    """Compare the source's own names for two sessions; what people call them where it has none."""
+    if known.session_id and session.session_id:
+        return (known.source, known.session_id) == (session.source, session.session_id)
+    return session_names(known) == session_names(session)
+
+
+def _may_follow(record: RecordingRecord, recording: RawRecording) -> bool:
+    """Tell whether a recording may be what became of another one in its place.
 
     Two strong identities that differ in more than the size are two recordings, whatever the
     folder is called: one was moved away and another one took its place.
     """
     old, new = record.identity, recording.identity
-    if old is not None and old.is_strong and new.is_strong and old.origin != new.origin:
-        return False
-    if record.label != recording.label:
-        return False
-    known = record.session
-    if known.session_id and session.session_id:
-        return (known.source, known.session_id) == (session.source, session.session_id)
-    return session_names(known) == session_names(session)
+    return old is None or not (old.is_strong and new.is_strong and old.origin != new.origin)

@@ -18,17 +18,20 @@ from neuro_assets.registry.judging import (
     changed_modalities,
     grew,
     is_displaced,
+    is_named,
     is_other_data,
     is_shown_differently,
     metadata_version,
     modalities_of,
     place_of,
+    session_info,
     state_of,
     version_of_raw,
     what_happened,
+    why_gone,
 )
-from neuro_assets.registry.keys import Claim, claim_expected, claim_key
-from neuro_assets.registry.records import RecordingRecord, SessionInfo
+from neuro_assets.registry.keys import Claim, claim_expected, claim_key, shared_subject
+from neuro_assets.registry.records import RecordingRecord
 
 REPEATED_FOR = timedelta(hours=1)
 EVERY_RUN = Requests()
@@ -82,23 +85,10 @@ def plan(
         planner.exclude(*place, reason)
     for session in seen:
         planner.see(session)
+    for session in seen:
+        planner.drop(session.description)
     planner.request(requests)
     return planner.actions
-
-
-def session_info(description: SessionDescription) -> SessionInfo:
-    """Take what the registry keeps out of a description."""
-    return SessionInfo(
-        lab=description.lab,
-        subject=description.subject,
-        date=description.date,
-        number=description.number,
-        date_guessed=description.date_guessed,
-        source=description.source,
-        root=description.root,
-        path=description.path if description.root else description.folder,
-        session_id=description.session_id,
-    )
 
 
 class _Planner:
@@ -120,6 +110,7 @@ class _Planner:
         self.now = now
         self.reprocess_changed = reprocess_changed
         self.actions: list[Action] = []
+        self.claimed: set[tuple[tuple[str, str], str]] = set()
 
     def vanish(self, source: str, session_id: str) -> None:
         """Mark the recordings of a session that is gone; another source may have their files."""
@@ -149,7 +140,11 @@ class _Planner:
         """Compare every recording, and every probe that is only expected."""
         description = session.description
         for recording in description.recordings:
-            claim = claim_key(self.index, session_info(description), recording)
+            content = session.contents.get(recording.label, "")
+            claim = claim_key(
+                self.index, session_info(description), recording, description, content
+            )
+            self.claimed.add(((description.source, description.session_id), claim.key))
             if claim.is_damaged:
                 continue
             self._compare(session, recording.label, recording, claim)
@@ -159,17 +154,14 @@ class _Planner:
             if claim.is_damaged:
                 continue
             self._compare(session, label, None, claim)
-        if description.eid is not None:
-            self._drop(description)
 
-    def _drop(self, description: SessionDescription) -> None:
-        """Mark the probes of a session that its database does not name any more."""
-        named = {recording.label for recording in description.recordings}
-        named |= set(description.expected)
-        for record in self.index.at(description.source, description.session_id):
-            if record.label in named or record.state == "vanished":
-                continue
-            self._lose(record, f"Alyx names no {record.label} of its session any more")
+    def drop(self, description: SessionDescription) -> None:
+        """Mark what is no longer in a session that is there, nor has moved to another."""
+        place = (description.source, description.session_id)
+        for record in self.index.at(*place):
+            gone = (place, record.key) not in self.claimed and record.state != "vanished"
+            if gone and not is_named(record, description):
+                self._lose(record, why_gone(record, description))
 
     def _hold_attached(self, source: str, eid: str, reason: str) -> None:
         for record in self.index.with_eid(eid):
@@ -188,7 +180,7 @@ class _Planner:
         description, found = session.description, claim.known
         fields = self._session_fields(session, label, claim)
         if found is None:
-            if description.hold and claim.collision is not None:
+            if description.eid and description.hold and claim.collision is not None:
                 # One of two sessions of one name: a second key would outlive the mistake.
                 self._copy(claim.collision, description, description.hold)
                 return
@@ -199,13 +191,14 @@ class _Planner:
                 recording=recording,
                 expected="" if recording else label,
                 raw_version=session.versions.get(label, ""),
-                missing=self._missing(session, label, recording, None),
+                missing=(missing := self._missing(session, label, recording, None)),
+                content="" if missing else session.contents.get(label, ""),
                 first_seen=self.now,
                 **fields,
             )
             self._judge(ActionKind.ADD, None, record, f"{claim.key} found in {place_of(info)}")
             return
-        if self._is_elsewhere(found, description):
+        if not claim.is_here and self._is_elsewhere(found, description):
             self._attach(found, description, fields)
             return
         self._known(session, label, recording, found, fields)
@@ -220,6 +213,9 @@ class _Planner:
         fields: dict[str, Any] = {"problems": [*description.problems, *of_database, *own]}
         fields["remote_files"] = description.remote_files.get(label, ())
         fields["modalities"] = modalities_of(session)
+        shared = shared_subject(self.index, session_info(description), claim.key)
+        held = "" if description.eid else description.hold
+        fields["conflict"] = "; ".join(why for why in (held, claim.conflict, shared) if why)
         if description.eid is not None:
             fields.update(
                 eid=description.eid,
@@ -290,9 +286,10 @@ class _Planner:
             f"{why}: {found.key} ({place_of(found.session)}) has it already; "
             f"{description.session_id} is left alone"
         )
-        if description.hold:
+        if description.eid and description.hold:
             self._hold(found, description.hold)
-        self.actions.append(Action(ActionKind.COPY, self.index.records[found.key], False, message))
+        record, place = self.index.records[found.key], description.session_id
+        self.actions.append(Action(ActionKind.COPY, record, False, message, copy_in=place))
 
     def _known(
         self,
@@ -309,6 +306,8 @@ class _Planner:
         if recording is not None:
             version, version_alias = version_of_raw(found, info, recording, session.versions[label])
             new.update(recording=recording, raw_version=version, version_alias=version_alias)
+            if not new["missing"]:
+                new["content"] = session.contents.get(label, "")
         before = found.session.place
         if before and before != info.place and before not in found.aliases:
             new["aliases"] = [*found.aliases, before]

@@ -38,6 +38,8 @@ class SessionInfo(_Record):
     ----------
     lab, subject : str
         As they are written at the source, not made safe.
+    dataset : str
+        In which the subject's label stands for one animal, where a label is all there is (BIDS).
     date : date
         Day of the session.
     number : str
@@ -56,6 +58,7 @@ class SessionInfo(_Record):
 
     lab: str = ""
     subject: str
+    dataset: str = ""
     date: date
     number: Annotated[str, BeforeValidator(str)]
     date_guessed: bool = False
@@ -155,12 +158,16 @@ class RecordingRecord(_Record):
         What its session holds of the other raw modalities, by name.
     state : str
         `ready`, `not_ready` (still being copied), `vanished` (its files, or its session in the
-        database, are gone), `held` (see `hold`).
+        database, are gone), `held` (see `hold` and `conflict`).
     missing : list of str
         What is missing until it is ready.
     hold : str
         Why no run is started though the data are there: quality CRITICAL, two sessions with one
         name, ...; empty without a reason.
+    conflict : str
+        The same from its folder: names and files contradict each other, or another recording.
+    content : str
+        Of its samples, when they were complete; see `neuro_assets.formats.versions.content_of`.
     waiting_since : datetime or None
         Since when it is not ready, UTC.
     requested : str or None
@@ -202,6 +209,8 @@ class RecordingRecord(_Record):
     state: State = "ready"
     missing: list[str] = []
     hold: str = ""
+    conflict: str = ""
+    content: str = ""
     waiting_since: datetime | None = None
     requested: str | None = None
     requested_at: datetime | None = None
@@ -285,7 +294,7 @@ class RecordingRecord(_Record):
         """Why it is not ready, one line; empty when it is."""
         if self.state == "ready":
             return ""
-        return self.hold or "; ".join(self.missing) or self.state.replace("_", " ")
+        return self.hold or self.conflict or "; ".join(self.missing) or self.state.replace("_", " ")
 
 
 _COLUMNS = {

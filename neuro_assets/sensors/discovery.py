@@ -13,7 +13,7 @@ from neuro_assets.config import LabConfig
 from neuro_assets.partitions import SESSION_PROBE
 from neuro_assets.registry.actions import Action, ActionKind, Requests
 from neuro_assets.registry.descriptions import Changes
-from neuro_assets.registry.findings import update_findings
+from neuro_assets.registry.findings import read_findings, update_findings
 from neuro_assets.registry.index import RecordIndex
 from neuro_assets.registry.recheck_queue import read_recheck_queue
 from neuro_assets.registry.registry import Registry
@@ -150,38 +150,48 @@ class _Tick:
         changes = source.changes(
             self.cursor.sources.get(name),
             limit=SESSIONS_PER_TICK,
-            again=recheck,
+            again=[*recheck, *self._orphans(name)],
             known=_Registered(self.registry, name),
         )
         for problem in changes.problems:
             self.context.log.warning(f"{name}: {problem.path}: {problem.detail}")
         for session, reason in changes.excluded.items():
             self.context.log.info(f"{name}: {session} is left out: {reason}")
-        self._register(name, changes)
-        self._keep_findings(name, changes)
+        self._keep_findings(name, changes, self._register(name, changes))
         self.cursor.sources[name] = changes.cursor
         self.cursor.rechecked[name] = list(done_after)
         self.cursor.behind = [each for each in self.cursor.behind if each != name]
         if not changes.complete:
             self.cursor.behind.append(name)
 
-    def _keep_findings(self, name: str, changes: Changes) -> None:
+    def _orphans(self, name: str) -> list[str]:
+        """Name the sessions that hold copies of what is gone where it was registered."""
+        copies = read_findings(self.registry.store, name).copies
+        records = self.registry.refresh().records if copies else {}
+        return [
+            session
+            for session, keys in copies.items()
+            if any(key in records and records[key].state == "vanished" for key in keys)
+        ]
+
+    def _keep_findings(self, name: str, changes: Changes, actions: Sequence[Action]) -> None:
         """Keep what is no recording, for `status` and for the page of the raw recordings."""
         found = update_findings(
             self.registry.store,
             name,
             {session.session_id: session.problems for session in changes.changed},
+            actions,
             gone=changes.vanished,
             places=None if name == self.config.alyx.name else changes.problems,
         )
         if found is not None:
             self.events.append(findings_event(name, found))
 
-    def _register(self, name: str, changes: Changes) -> None:
+    def _register(self, name: str, changes: Changes) -> list[Action]:
         if not (changes.changed or changes.vanished or changes.excluded):
-            return
+            return []
         by_hash = {source.name: source.use_file_hash for source in self.config.sources}
-        self.actions += register_sessions(
+        actions = register_sessions(
             self.registry,
             changes.changed,
             [(name, session) for session in changes.vanished],
@@ -191,6 +201,8 @@ class _Tick:
             now=self.now,
             requests=Requests(most=0, since=self.now),
         )
+        self.actions += actions
+        return actions
 
     def request_runs(self) -> None:
         """Request the runs of the newest sessions that are due, and those not handed over."""

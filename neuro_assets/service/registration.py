@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import dagster as dg
 from neuro_assets.config import LabConfig, SourceConfig
 from neuro_assets.formats.modalities import MODALITIES, RECORDING, Item
 from neuro_assets.formats.model import Problem
+from neuro_assets.formats.versions import content_of
 from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure
 from neuro_assets.partitions import SET_NAME
 from neuro_assets.registry.actions import Action, ActionKind, Requests, Seen
@@ -25,6 +27,7 @@ from neuro_assets.registry.planning import EVERY_RUN, plan
 from neuro_assets.registry.registry import RecordIndex, Registry
 from neuro_assets.service.events import raw_events
 from neuro_assets.sources.folders.source import LocalSessionSource
+from neuro_assets.sources.folders.tree import tree_around
 from neuro_assets.sources.protocol import SessionSource
 from neuro_assets.store import Store
 
@@ -68,6 +71,7 @@ def local_source(source: SourceConfig, config: LabConfig) -> LocalSessionSource:
         name=source.name,
         readers=tuple(config.readers),
         settle_s=source.settle_minutes * 60,
+        project_in_subject=source.project_in_subject,
     )
 
 
@@ -79,6 +83,7 @@ def seen(description: SessionDescription, *, use_hash: bool) -> Seen:
     """
     folder, problems = Path(description.folder), list(description.problems)
     versions: dict[str, str] = {}
+    contents: dict[str, str] = {}
 
     def has_version(modality: str, name: str, item: Item) -> bool:
         try:
@@ -90,9 +95,13 @@ def seen(description: SessionDescription, *, use_hash: bool) -> Seen:
         return name in versions
 
     readable = tuple(r for r in description.recordings if has_version(RECORDING, r.label, r))
+    for recording in readable:
+        # Not on this machine: it is known by what a database says.
+        with suppress(NeuroAssetsError):
+            contents[recording.label] = content_of(recording, folder)
     others = {n: item for n, item in description.modalities.items() if has_version(n, n, item)}
     update = {"recordings": readable, "modalities": others, "problems": tuple(problems)}
-    return Seen(description.model_copy(update=update), versions)
+    return Seen(description.model_copy(update=update), versions, contents)
 
 
 def register_sessions(
@@ -185,7 +194,8 @@ def register_folder(
     """
     from neuro_assets.service import prepare_home
 
-    sessions = _describe(config, folder)
+    folder = folder.absolute()
+    sessions, places = describe_folder(config, folder)
     hashed = {source.name for source in config.sources if source.use_file_hash}
     use_hash = use_hash or any(session.source in hashed for session in sessions)
     actions = register_sessions(
@@ -199,17 +209,21 @@ def register_folder(
     for session in sessions:
         by_source[session.source][session.session_id] = session.problems
     for name, problems in by_source.items():
-        update_findings(registry.store, name, problems)
+        update_findings(registry.store, name, problems, actions)
     home = prepare_home(lab_folder)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         report(instance, actions)
     found = Found()
-    for session in sessions:
-        found.lines += [f"  {p.kind}: {p.path}: {p.detail}" for p in session.problems]
+    for problem in [*places, *(each for session in sessions for each in session.problems)]:
+        found.lines.append(f"  {problem.kind}: {problem.path}: {problem.detail}")
+    folders = {session.session_id: Path(session.folder) for session in sessions}
     for action in actions:
         found.lines.append(action.message)
         if action.record.state == "ready" and action.kind is not ActionKind.COPY:
-            found.keys.append(action.record.key)
+            top = folders.get(action.record.session.session_id)
+            # Of a session of which a part was named, that part.
+            if top is None or (top / action.record.raw.main.files[0]).is_relative_to(folder):
+                found.keys.append(action.record.key)
     return found
 
 
@@ -223,22 +237,47 @@ def report(instance: dg.DagsterInstance, actions: Sequence[Action]) -> None:
             instance.report_runless_asset_event(event)
 
 
-def _describe(config: LabConfig, folder: Path) -> list[SessionDescription]:
-    """Describe the sessions in a folder under the ids that the sensor gives them.
+def describe_folder(
+    config: LabConfig, folder: Path
+) -> tuple[list[SessionDescription], tuple[Problem, ...]]:
+    """Describe the sessions in a folder, or that which it is a part of, as the sensor does.
 
     With the same source and id the sensor later finds the same recording, not a copy of it.
+
+    Parameters
+    ----------
+    config : LabConfig
+        For the sources and readers.
+    folder : Path
+        Absolute path.
+
+    Returns
+    -------
+    list of SessionDescription
+        Taken as no longer changing.
+    tuple of Problem
+        Places in it that are no session, and why.
     """
-    folder = folder.absolute()
-    inside = [s for s in config.sources if folder.is_relative_to(Path(s.path))]
-    name = inside[0].name if inside else COMMAND_LINE
-    source = LocalSessionSource(
-        folder, name=name, readers=tuple(config.readers), settle_s=0, bare_root=True
-    )
-    top = Path(inside[0].path) if inside else Path("/")
-    root = name if inside else ""
+    around = tree_around(folder)
+    tries = [_source_of(config, folder), SourceConfig(path=str(around)) if around else None]
+    found: tuple[SessionDescription, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    for each in tries:
+        if each is not None and not found:
+            found, problems = local_source(each, config).survey(folder)
+    if not found:
+        here = local_source(SourceConfig(path=str(folder)), config)
+        found, problems = replace(here, bare_root=True).survey()
     sessions = []
-    for session in source.describe_all():
-        below = Path(session.folder).relative_to(top).as_posix()
-        update = {"session_id": below, "root": root, "path": below}
+    for session in found:
+        inside = _source_of(config, Path(session.folder))
+        below = Path(session.folder).relative_to(inside.path if inside else "/").as_posix()
+        update = {"session_id": below, "path": below, "root": inside.name if inside else ""}
+        update["source"] = inside.name if inside else COMMAND_LINE
         sessions.append(session.model_copy(update=update))
-    return sessions
+    return sessions, problems
+
+
+def _source_of(config: LabConfig, folder: Path) -> SourceConfig | None:
+    """Find the source that a folder is below."""
+    return next((s for s in config.sources if folder.is_relative_to(s.path)), None)

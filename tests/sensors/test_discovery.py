@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
@@ -28,7 +29,7 @@ def session(tmp_path_factory) -> Path:
     """A tiny session with two probes, to copy from."""
     out = tmp_path_factory.mktemp("simulated")
     return simulate_session(
-        out, duration_s=1.0, n_channels=8, n_probes=2, video=False, seed=3
+        out, duration_s=1.0, n_channels=8, n_probes=2, video=False, seed=3, date=date(2026, 1, 15)
     ).session
 
 
@@ -226,7 +227,7 @@ def test_all_are_known_at_once_and_few_runs_a_tick_follow_the_newest_first(tmp_p
             text = meta.read_text().replace("imDatPrb_sn=", f"imDatPrb_sn={i}")
             meta.write_text(text)
     older = rig.sessions / "lab" / "Subjects" / "S0" / "2026-01-15"
-    older.rename(older.with_name("2025-12-31"))
+    older.rename(older.with_name("2026-01-14"))
     started = []
     for _ in range(4):
         before = set(rig.started)

@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 import shutil
-from datetime import date
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
@@ -18,10 +18,13 @@ from spikeglx_files import meta_text, samples, write
 from neuro_assets.formats import walk
 from neuro_assets.formats.readiness import FLAG
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
+from neuro_assets.registry.planning import plan
+from neuro_assets.service.registration import seen
 from neuro_assets.sources.folders.cursor import Entry, State, decode, encode
 from neuro_assets.sources.folders.source import LocalSessionSource
 from neuro_assets.sources.protocol import SessionSource
 
+NOW = datetime(2026, 1, 20, 12, tzinfo=UTC)
 ONE = "lab/Subjects/KS 1/2024-05-12/001"
 
 
@@ -603,11 +606,11 @@ def test_two_animals_or_days_in_one_folder_are_held(tmp_path, flag):
     assert sorted(kinds) == [
         "date_conflict", "several_dates", "several_subjects", "several_subjects",
     ]  # fmt: skip
-    for one in found:
-        assert not one.ready
-        for recording in one.recordings:
-            assert not one.is_ready(recording)
-            assert one.missing_of(recording)[0].startswith("held: ")
+    records = [
+        action.record for action in plan({}, [seen(one, use_hash=False) for one in found], [], NOW)
+    ]
+    assert {record.state for record in records} == {"held"}
+    assert all(record.reason == record.conflict != "" for record in records)
 
 
 def test_a_session_beyond_midnight_is_one(tmp_path):

@@ -63,13 +63,13 @@ def scan_spikeglx(folder: Path, listing: Listing) -> Scan:
     for group in sorted(
         groups, key=lambda g: (natural_key(g[0]), g[1], g[2].number, g[2].shank or 0)
     ):
-        recordings += _recordings(group, groups[group], boards, qualifiers[group], problems)
+        recordings += _recordings(folder, group, groups[group], boards, qualifiers[group], problems)
     return Scan(recordings=tuple(recordings), problems=tuple(problems))
 
 
 def _candidate(file: DataFile) -> Candidate:
     meta = file.meta
-    says = (meta.serial, meta.stream, file.band, meta.created, meta.first_sample, file.n_samples)
+    says = (meta.serial, meta.stream, file.band, meta.created, meta.first_sample)
     return Candidate(
         item=file,
         path=file.path,
@@ -204,12 +204,16 @@ def _drop_conflicting_groups(
 
 def _differ(folder: Path, one: DataFile, other: DataFile) -> bool:
     """Tell two acquisitions from two copies of one; a copy may be shorter or compressed."""
-    if any("supercat" in file.path.lower() for file in (one, other)):
-        return False
+    if _is_joined(one) != _is_joined(other):
+        return False  # supercat's file is made of several runs, of which the other is one
     identities = {
         (file.meta.serial, file.meta.created, file.meta.first_sample) for file in (one, other)
     }
     return len(identities) > 1 or same_content(folder, _candidate(one), _candidate(other)) is False
+
+
+def _is_joined(file: DataFile) -> bool:
+    return "supercat" in file.path.lower()
 
 
 def _qualifiers(groups: dict[Group, list[DataFile]]) -> dict[Group, str]:
@@ -242,6 +246,7 @@ def _of_band(files: Iterable[DataFile], band: str) -> list[DataFile]:
 
 
 def _recordings(
+    folder: Path,
     group: Group,
     files: list[DataFile],
     boards: Sequence[DataFile],
@@ -250,14 +255,14 @@ def _recordings(
 ) -> list[RawRecording]:
     """Make the recordings of one (run, gate, probe): one, unless triggers overlap."""
     run, gate, probe = group
-    main = [_one_of(same, problems) for same in _by_trigger(_of_band(files, "ap"))]
+    main = [_one_of(folder, same, problems) for same in _by_trigger(_of_band(files, "ap"))]
     recordings: list[RawRecording] = []
     if not places_known(main, files, problems):
         return recordings
     for piece in order_triggers(main, problems):
         streams = {"ap": _stream("ap", piece)}
         wanted = {file.trigger for file in piece}
-        lf = [_one_of(same, problems) for same in _by_trigger(_of_band(files, "lf"))]
+        lf = [_one_of(folder, same, problems) for same in _by_trigger(_of_band(files, "lf"))]
         lf = [file for file in lf if file.trigger in wanted]
         if lf and {file.trigger for file in lf} == wanted:
             lf = sorted(lf, key=lambda file: file.trigger)
@@ -272,7 +277,7 @@ def _recordings(
                 )
             )
         for kind in ("nidq", "obx"):
-            board = _board(kind, run, gate, wanted, boards)
+            board = _board(folder, kind, run, gate, wanted, boards)
             if board and places_known(board, board, problems):
                 streams[kind] = _stream(kind, board)
         overlap = f"t{piece[0].trigger}" if recordings else ""
@@ -287,7 +292,7 @@ def _by_trigger(files: Iterable[DataFile]) -> list[list[DataFile]]:
     return [found[trigger] for trigger in sorted(found)]
 
 
-def _one_of(files: list[DataFile], problems: list[Problem]) -> DataFile:
+def _one_of(folder: Path, files: list[DataFile], problems: list[Problem]) -> DataFile:
     """Choose among copies of one file, and report the others.
 
     A file as long as its meta says goes before others, `.bin` before `.cbin` (it needs no
@@ -298,25 +303,27 @@ def _one_of(files: list[DataFile], problems: list[Problem]) -> DataFile:
         key=lambda file: (
             file.meta.file_size != file.n_samples * file.meta.n_channels * BYTES,
             file.name.extension != "bin",
-            "supercat" in file.path.lower(),
+            _is_joined(file),
             len(file.path),
             file.path,
         ),
     )
+    used = ranked[0]
     for other in ranked[1:]:
-        problems.append(
-            Problem(
-                kind="duplicate_stream",
-                path=other.path,
-                detail=f"the same run, gate, probe and trigger as {ranked[0].path}, which is used; "
-                "remove one of them",
-            )
-        )
-    return ranked[0]
+        same = same_content(folder, _candidate(used), _candidate(other))
+        if same:
+            advice = "the content is the same: remove one of them"
+        elif _is_joined(other) and not _is_joined(used):
+            advice = "it is supercat's file of several runs; nothing to do"
+        else:
+            advice = "their contents cannot be compared here: do so before removing one"
+        detail = f"the same run, gate, probe and trigger as {used.path}, which is used; {advice}"
+        problems.append(Problem(kind="duplicate_stream", path=other.path, detail=detail))
+    return used
 
 
 def _board(
-    kind: str, run: str, gate: int, triggers: set[int], boards: Sequence[DataFile]
+    folder: Path, kind: str, run: str, gate: int, triggers: set[int], boards: Sequence[DataFile]
 ) -> list[DataFile]:
     """Files of an auxiliary board that were recorded with these triggers."""
     files = [
@@ -327,7 +334,7 @@ def _board(
         and (file.name.gate or 0) == gate
         and file.trigger in triggers
     ]
-    one_each = [_one_of(same, []) for same in _by_trigger(files)]
+    one_each = [_one_of(folder, same, []) for same in _by_trigger(files)]
     return one_each if {file.trigger for file in one_each} == triggers else []
 
 

@@ -12,21 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuro_assets.formats.modalities import MODALITIES, RECORDING, Found, of_session
-from neuro_assets.formats.model import Dataset, RawRecording
+from neuro_assets.formats.model import Dataset, Problem, RawRecording
 from neuro_assets.formats.options import ReaderEntry
 from neuro_assets.formats.readiness import has_flag, partial_copies
-from neuro_assets.formats.session_fields import bare_fields, conflicts
+from neuro_assets.formats.session_fields import NamedFields, bare_fields, conflicts
 from neuro_assets.formats.walk import Listing, UnreadableFolder, list_files
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.registry.descriptions import Changes, Known, Reconciliation, SessionDescription
 from neuro_assets.sources.folders.cursor import Entry, State, decode, encode, fingerprint
-from neuro_assets.sources.folders.tree import (
+from neuro_assets.sources.folders.sweep import (
     FoundSession,
     Sweep,
-    find_sessions,
     is_below,
+    is_related,
     lose_empty_mounts,
 )
+from neuro_assets.sources.folders.tree import find_sessions
+
+_OF_SEVERAL = {"several_dates", "several_subjects", "several_runs", "conflicting_files"}
+"""Problems of a folder that may hold sessions side by side and be none itself."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,10 @@ class LocalSessionSource:
         Seconds for which the files of a session must not change before it counts as complete
         without `raw_session.flag`.
     bare_root : bool
-        Whether a root without ONE layout is one bare session by itself, as a person means who
-        names a run folder.
+        Whether a root that is no tree is one bare session by itself, as a person means who names
+        a run folder, unless it holds several.
+    project_in_subject : bool
+        Whether a subject of a BIDS dataset is named `<dataset>-<label>`.
     clock : callable
         Gives the time, seconds since 1970.
     """
@@ -60,6 +66,7 @@ class LocalSessionSource:
     readers: tuple[ReaderEntry, ...] = ()
     settle_s: float = 600.0
     bare_root: bool = False
+    project_in_subject: bool = False
     clock: Callable[[], float] = time.time
 
     def changes(
@@ -101,6 +108,7 @@ class LocalSessionSource:
         lose_empty_mounts(self.root, held, sweep)
         entries: dict[str, Entry] = {}
         changed: list[SessionDescription] = []
+        subjects = sweep.subjects
         for session in sweep.sessions:
             before = before_all.get(session.session_id)
             try:
@@ -115,7 +123,7 @@ class LocalSessionSource:
                 state = State.NEW
                 if limit is None or len(changed) < limit:
                     settled = self._is_settled(entry, listing)
-                    description = self._describe(session, listing, settled)
+                    description = self._describe(session, listing, settled, subjects)
                     state = _state(description)
                     if _is_nothing(session, description):
                         state = State.NOTHING
@@ -167,10 +175,12 @@ class LocalSessionSource:
         TransientFailure
             When the folder cannot be read.
         """
-        for session in self._find().sessions:
+        sweep = self._find()
+        for session in sweep.sessions:
             if session.session_id == session_id:
                 listing = list_files(session.folder)
-                return self._describe(session, listing, settled or has_flag(listing))
+                is_settled = settled or has_flag(listing)
+                return self._describe(session, listing, is_settled, sweep.subjects)
         raise PermanentFailure(f"{self.name} has no session {session_id!r} below {self.root}")
 
     def describe_all(self) -> tuple[SessionDescription, ...]:
@@ -179,18 +189,56 @@ class LocalSessionSource:
         Returns
         -------
         tuple of SessionDescription
-            For a person who names a folder to be processed now.
+            As in `survey`.
 
         Raises
         ------
         TransientFailure
             When the root, or a session in it, cannot be read.
         """
-        found = [(s, self._describe(s, list_files(s.folder), True)) for s in self._find().sessions]
-        return tuple(one for session, one in found if not _is_nothing(session, one))
+        return self.survey()[0]
+
+    def survey(
+        self, within: Path | None = None
+    ) -> tuple[tuple[SessionDescription, ...], tuple[Problem, ...]]:
+        """Describe sessions for a person who names a folder to be processed now.
+
+        Parameters
+        ----------
+        within : Path, optional
+            Only the sessions in this folder, or that which it is a part of.
+
+        Returns
+        -------
+        tuple of SessionDescription
+            Taken as no longer changing.
+        tuple of Problem
+            Places below the root that are no session, and why.
+
+        Raises
+        ------
+        TransientFailure
+            When the root, or a session in it, cannot be read.
+        """
+        sweep, own, root = self._find(), None, self.root.expanduser().absolute()
+        if self.bare_root and not sweep.is_tree:
+            own = self._taken(FoundSession(".", root, None), sweep)
+            if own and not _OF_SEVERAL & {problem.kind for problem in own.problems}:
+                return (own,), ()
+        wanted = [s for s in sweep.sessions if within is None or is_related(s.folder, within)]
+        found = [one for session in wanted if (one := self._taken(session, sweep))]
+        if own and not found:
+            return (own,), ()
+        places = [p for p in sweep.problems if within is None or is_related(root / p.path, within)]
+        return tuple(found), tuple(places)
+
+    def _taken(self, session: FoundSession, sweep: Sweep) -> SessionDescription | None:
+        """Describe a session as no longer changing; None for a folder that holds nothing."""
+        description = self._describe(session, list_files(session.folder), True, sweep.subjects)
+        return None if _is_nothing(session, description) else description
 
     def _find(self) -> Sweep:
-        return find_sessions(self.root.expanduser().absolute(), bare_root=self.bare_root)
+        return find_sessions(self.root.expanduser().absolute())
 
     def _entry(self, before: Entry | None, listing: Listing) -> Entry:
         """Keep the time since when the files are as they are."""
@@ -210,7 +258,11 @@ class LocalSessionSource:
         return entry.state is State.UNSETTLED and self._is_settled(entry, listing)
 
     def _describe(
-        self, session: FoundSession, listing: Listing, settled: bool
+        self,
+        session: FoundSession,
+        listing: Listing,
+        settled: bool,
+        subjects: Collection[str],
     ) -> SessionDescription:
         found = {
             name: modality.scan(session.folder, listing, self.readers)
@@ -219,18 +271,16 @@ class LocalSessionSource:
         recordings: tuple[RawRecording, ...] = found[RECORDING].items
         named = session.named
         fields = session.fields or bare_fields(session.folder, recordings, listing, named)
-        problems = [problem for each in found.values() for problem in each.problems]
+        if session.fields is not None:
+            named = NamedFields(fields.subject, fields.number, fields.date)
+        # Not even the flag makes two animals one: whoever put it knows nothing of this.
+        clash = conflicts(session.folder, recordings, named, fields, subjects)
         waiting, missing = self._missing(session, listing, found, settled)
-        clash = conflicts(recordings, named, fields) if session.fields is None else ()
-        if clash:
-            # Not even the flag makes two animals one: whoever put it knows nothing of this.
-            problems += clash
-            held = tuple(f"held: {problem.detail}" for problem in clash)
-            waiting = {**waiting, **{r.label: held for r in recordings}}
-            missing = tuple(dict.fromkeys((*missing, *held)))
+        in_subject = f"{named.dataset}-" if named.dataset and self.project_in_subject else ""
         return SessionDescription(
             lab=fields.lab,
-            subject=fields.subject,
+            subject=in_subject + fields.subject,
+            dataset="" if in_subject else named.dataset,
             date=fields.date,
             number=fields.number,
             date_guessed=fields.guessed,
@@ -246,7 +296,8 @@ class LocalSessionSource:
             missing=missing,
             settled=settled,
             waiting=waiting,
-            problems=tuple(problems),
+            problems=(*(p for each in found.values() for p in each.problems), *clash),
+            hold="; ".join(problem.detail for problem in clash),
         )
 
     def _missing(

@@ -1,0 +1,164 @@
+"""One recording has one key: copies, other names for its folder, and what only looks the same."""
+
+from __future__ import annotations
+
+import shutil
+
+import dagster as dg
+import numpy as np
+import pytest
+from labs import SmallLab
+from spikeglx_files import write
+
+from neuro_assets.formats import scan_session
+from neuro_assets.registry.findings import read_findings
+from neuro_assets.sensors.discovery import look
+from neuro_assets.service.registration import register_folder, sources_of
+
+BIN = "a_g0_t0.imec0.ap.bin"
+KEY = "m1_20240512_1_probe00"
+READERS = """
+readers:
+  - glob: "**/*.raw"
+    reader: binary
+    options: {sampling_frequency: 15000, num_channels: 4, dtype: int16}
+    gain_uv: 0.1
+    probe: tetrode1
+    wiring: {positions_um: [[0, 0], [25, 0], [0, 25], [25, 25]]}
+"""
+
+
+def lab_of(folder, *sources):
+    rows = [f"{{name: {name}, path: {name}, settle_minutes: 0}}" for name in sources]
+    for name in sources:
+        (folder / name).mkdir(exist_ok=True)
+    text = f"store: {{url: store}}\nsources: [{', '.join(rows)}]\n{READERS}"
+    return SmallLab(folder, text)
+
+
+class Ticks:
+    """The discovery sensor, with the cursor of its last tick."""
+
+    def __init__(self, lab):
+        self.lab, self.cursor = lab, None
+
+    def __call__(self):
+        context = dg.build_sensor_context(self.lab.instance, cursor=self.cursor)
+        result = look(context, self.lab.registry, self.lab.config, sources_of(self.lab.config))
+        self.cursor = result.cursor
+        return self.lab.registry.all()
+
+
+def raw(path, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(np.random.default_rng(seed).integers(1, 9, (3000, 4), "int16").tobytes())
+
+
+def lines(lab, source):
+    return {row.path: row for row in read_findings(lab.store, source).rows()}
+
+
+@pytest.mark.parametrize("serial", ["1", "0"])
+@pytest.mark.parametrize("places", [("rig", "rig"), ("rig", "old")])
+def test_a_copied_session_has_a_line_and_takes_over_when_the_original_is_gone(
+    tmp_path, serial, places
+):
+    lab = lab_of(tmp_path, "rig", "old")
+    tick = Ticks(lab)
+    original = tmp_path / places[0] / "m1_20240512"
+    copy = tmp_path / places[1] / "z copy of m1"
+    write(original / BIN, serial=serial, sha1="0")
+    assert list(tick()) == [KEY]
+    (original.parent / "so that it is not empty").touch()
+    shutil.copytree(original, copy)
+    assert list(tick()) == [KEY]
+    row = lines(lab, places[1])[copy.name]
+    assert row.kind == "copy" and KEY in row.detail
+    shutil.rmtree(original)
+    assert tick()[KEY].state in ("vanished", "ready")
+    (record,) = tick().values()
+    assert (record.state, record.session.path, record.key) == ("ready", copy.name, KEY)
+    assert record.raw_history == []
+    assert lines(lab, places[1]) == {}
+
+
+def test_the_same_header_over_other_samples_is_no_copy(tmp_path):
+    lab = lab_of(tmp_path, "rig")
+    for n in (1, 2):
+        write(tmp_path / f"rig/m{n}_20240512/{BIN}", seed=n, sha1="0")
+    records = Ticks(lab)()
+    assert {key: r.state for key, r in records.items()} == {
+        KEY: "ready", "m2_20240512_1_probe00": "held",
+    }  # fmt: skip
+    assert KEY in records["m2_20240512_1_probe00"].reason
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_two_sources_without_serials_are_compared_by_their_samples(tmp_path, same):
+    lab = lab_of(tmp_path, "a", "b")
+    raw(tmp_path / "a/m1_2024-05-12_1/x.raw", 1)
+    raw(tmp_path / "b/m1_2024-05-12_1/x.raw", 1 if same else 2)
+    records = Ticks(lab)()
+    key = "m1_20240512_1_tetrode1"
+    other = {} if same else {f"{key}-x2": "held"}
+    assert {k: r.state for k, r in records.items()} == {key: "ready", **other}
+    assert [row.kind for row in lines(lab, "b").values()] == (["copy"] if same else [])
+
+
+def test_a_file_that_sorts_first_does_not_take_the_key_of_another(tmp_path):
+    lab = lab_of(tmp_path, "rig")
+    tick, folder = Ticks(lab), tmp_path / "rig/m1_20240512"
+    raw(folder / "b.raw", 1)
+    (before,) = tick().values()
+    raw(folder / "a.raw", 2)
+    after = tick()
+    assert after[before.key].raw.main.files == ("b.raw",)
+    assert after[before.key].raw_version == before.raw_version
+    assert sorted(r.raw.main.files[0] for r in after.values()) == ["a.raw", "b.raw"]
+
+
+@pytest.mark.parametrize("serial", ["1", "0"])
+def test_a_folder_that_was_run_first_keeps_its_key_in_a_source(tmp_path, serial):
+    path = write(tmp_path / f"rig/m1_20240512/{BIN}", serial=serial)
+    none = SmallLab(tmp_path, "store: {url: store}\n")
+    found = register_folder(tmp_path, none.config, none.registry, path.parent, use_hash=False)
+    assert found.keys == [KEY]
+    lab = lab_of(tmp_path, "rig")
+    tick = Ticks(lab)
+    (record,) = tick().values()
+    assert (record.key, record.session.root, record.session.path) == (KEY, "rig", "m1_20240512")
+    write(path, 400, seed=3, serial=serial)
+    (record,) = tick().values()
+    assert (record.key, record.raw.main.n_samples) == (KEY, 400)
+
+
+@pytest.mark.parametrize("serial", ["1", "0"])
+def test_a_copy_that_was_cut_short_is_no_second_recording(tmp_path, serial):
+    path = write(tmp_path / BIN, serial=serial, sha1="0")
+    copy = tmp_path / "a_g0_t0.imec0.ap - Copy.bin"
+    copy.write_bytes(path.read_bytes()[:1800])
+    shutil.copy(path.with_suffix(".meta"), copy.with_suffix(".meta"))
+    scan = scan_session(tmp_path)
+    assert [r.main.files for r in scan.recordings] == [(BIN,)]
+    assert [(p.kind, p.path) for p in scan.problems] == [("copy", copy.name)]
+    assert "cut short" in scan.problems[0].detail
+
+
+@pytest.mark.parametrize(("n", "advice"), [(300, "remove one"), (200, "cannot be compared")])
+def test_removing_is_advised_only_where_the_contents_were_compared(tmp_path, n, advice):
+    write(tmp_path / f"a/{BIN}", sha1="0")
+    write(tmp_path / f"b/{BIN}", n, sha1="0")
+    (problem,) = scan_session(tmp_path).problems
+    assert problem.kind == "duplicate_stream"
+    assert advice in problem.detail
+
+
+def test_a_supercat_file_is_compared_too(tmp_path):
+    for n, name in enumerate(("supercat_x", "supercat_y")):
+        write(tmp_path / f"{name}/run_g0_tcat.imec0.ap.bin", seed=n)
+    scan = scan_session(tmp_path)
+    assert [p.kind for p in scan.problems] == ["conflicting_files"] * 2
+    shutil.rmtree(tmp_path / "supercat_y")
+    write(tmp_path / "catgt_y/run_g0_tcat.imec0.ap.bin", seed=4)
+    (problem,) = scan_session(tmp_path).problems
+    assert "supercat's file of several runs" in problem.detail

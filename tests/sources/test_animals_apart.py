@@ -1,0 +1,198 @@
+"""Never two animals in one subject, never two sessions in one; nothing under a source vanishes."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, date, datetime
+
+import pytest
+from spikeglx_files import write
+
+from neuro_assets.config import parse_config
+from neuro_assets.registry.planning import plan
+from neuro_assets.registry.registry import Registry
+from neuro_assets.service.registration import describe_folder, register_sessions, seen
+from neuro_assets.sources.folders.source import LocalSessionSource
+from neuro_assets.store import Store
+
+NOW = datetime(2026, 1, 20, 12, tzinfo=UTC)
+BIN = "_g0_t0.imec0.ap.bin"
+
+
+def two_animals(folder, serial="1"):
+    write(folder / f"mouseA_g0/mouseA{BIN}", seed=1, serial=serial)
+    write(folder / f"mouseB_g0/mouseB{BIN}", seed=2, serial=serial, created="2024-05-12T15:00:00")
+
+
+def of_folder(folder, text=""):
+    """What `neuro-assets run FOLDER` registers: subject, number and folder of each session."""
+    sessions, _ = describe_folder(parse_config(text, base=folder), folder)
+    return sorted((one.subject, one.number, one.session_id.split("/")[-1]) for one in sessions)
+
+
+def states(source, known=None):
+    found = [seen(one, use_hash=False) for one in source.changes().changed]
+    return {a.record.key: a.record for a in plan(known or {}, found, [], NOW)}
+
+
+# --- bare folders -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "sources: [{name: rig, path: .}]"])
+def test_a_root_of_bare_runs_is_as_many_sessions(tmp_path, text):
+    two_animals(tmp_path / "runs")
+    text = text.replace("path: .", f"path: {tmp_path}/runs")
+    assert of_folder(tmp_path / "runs", text) == [
+        ("mouseA", "1", "mouseA_g0"), ("mouseB", "1", "mouseB_g0"),
+    ]  # fmt: skip
+
+
+def test_a_run_with_gates_and_probes_apart_is_one_session(tmp_path):
+    for gate, probe in ((0, 0), (0, 1), (1, 0)):
+        name = f"M1_g{gate}/M1_g{gate}_imec{probe}/M1_g{gate}_t0.imec{probe}.ap.bin"
+        write(tmp_path / "x" / name, serial=str(probe + 1), first_sample=gate, seed=gate + probe)
+    (one,) = LocalSessionSource(tmp_path / "x", bare_root=True).describe_all()
+    assert sorted(r.label for r in one.recordings) == ["probe00", "probe00-g1", "probe01"]
+    assert one.hold == ""
+
+
+def test_undated_runs_side_by_side_in_one_folder_are_held(tmp_path):
+    two_animals(tmp_path / "today")
+    two_animals(tmp_path / "M7_2024-05-12", serial="2")
+    held = {r.session.path: r.state for r in states(LocalSessionSource(tmp_path)).values()}
+    assert held == {"today": "held", "M7_2024-05-12": "not_ready"}
+
+
+def test_bare_runs_beside_a_tree_are_not_dropped(tmp_path):
+    write(tmp_path / f"Subjects/M1/2024-05-12/001/x{BIN}", seed=1)
+    write(tmp_path / f"M2_20240512_g0/M2_20240512{BIN}", serial="2", seed=2)
+    assert [one[0] for one in of_folder(tmp_path)] == ["M1", "M2"]
+
+
+# --- parts of trees ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["", "ephys", "ephys/a_g0"])
+@pytest.mark.parametrize("source", [True, False])
+def test_a_part_of_a_session_is_that_session(tmp_path, part, source):
+    folder = tmp_path / "rawdata/sub-001/ses-002"
+    write(folder / f"ephys/a_g0/a{BIN}")
+    text = f"sources: [{{name: rig, path: {tmp_path}}}]" if source else ""
+    assert of_folder(folder / part, text) == [("001", "002", "ses-002")]
+
+
+def test_a_part_of_a_one_session_is_that_session(tmp_path):
+    folder = tmp_path / "lab/Subjects/M1/2024-05-12/003"
+    write(folder / f"raw_ephys_data/probe00/x{BIN}")
+    assert of_folder(folder / "raw_ephys_data") == [("M1", "003", "003")]
+
+
+def test_labels_of_two_projects_are_two_animals(tmp_path):
+    for n, project in enumerate(("p1", "p2")):
+        folder = tmp_path / f"{project}/rawdata/sub-001/ses-00{n}/ephys"
+        write(folder / f"a{BIN}", seed=n, created=f"2024-05-1{n}T10:00:00", serial=str(n + 1))
+    write(tmp_path / f"p1/rawdata/sub-001/ses-007/ephys/a{BIN}", seed=5, serial="9")
+    records = list(states(LocalSessionSource(tmp_path, settle_s=0)).values())
+    by_path = {r.session.path.split("/")[0] + r.session.number: r for r in records}
+    assert {name: r.state for name, r in by_path.items()} == {
+        "p1000": "ready", "p1007": "ready", "p2001": "held",
+    }  # fmt: skip
+    assert "project_in_subject: true" in by_path["p2001"].reason
+    # What is said in lab.yaml solves it.
+    config = parse_config(f"sources: [{{path: {tmp_path}, project_in_subject: true}}]")
+    found, _ = describe_folder(config, tmp_path)
+    after = plan({}, [seen(one, use_hash=False) for one in found], [], NOW)
+    assert {a.record.session.subject for a in after} == {"p1-001", "p2-001"}
+    assert {a.record.state for a in after} == {"ready"}
+
+
+# --- conflicts in ONE's layout ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [
+        ([("a", "2024-05-12T10:00:00")], ""),
+        ([("a", "2024-06-12T10:00:00")], "date_conflict"),
+        ([("a", "2024-05-12T01:00:00"), ("b", "2024-05-13T01:00:00")], "several_dates"),
+        ([("sub-A", "2024-05-12T10:00:00")], "several_subjects"),
+        ([("sub-M1", "2024-05-12T10:00:00")], ""),
+        ([("M2_20240512", "2024-05-12T10:00:00")], "several_subjects"),
+        ([("NP2_20240512", "2024-05-12T10:00:00")], ""),
+    ],
+)
+def test_what_contradicts_the_place_in_the_tree_is_held(tmp_path, files, kind):
+    for n, (run, created) in enumerate(files):
+        path = tmp_path / f"Subjects/M1/2024-05-12/001/{run}/{run}{BIN}"
+        write(path, created=created, serial=str(n + 1), seed=n)
+    write(tmp_path / f"Subjects/M2/2024-05-12/001/x{BIN}", serial="7", seed=7)
+    found = states(LocalSessionSource(tmp_path, settle_s=0))
+    of_m1 = [r for r in found.values() if r.session.subject == "M1"]
+    assert {r.state for r in of_m1} == {"held" if kind else "ready"}
+    assert {p.kind for r in of_m1 for p in r.problems} == {kind} - {""}
+    assert [r.state for r in found.values() if r.session.subject == "M2"] == ["ready"]
+
+
+# --- nothing vanishes ---------------------------------------------------------------------------
+
+
+def test_every_folder_of_a_tree_that_holds_data_has_a_line_or_is_a_session(tmp_path):
+    loose = [
+        "top.bin",
+        "Subjects/a.bin",
+        "Subjects/M1/b.bin",
+        "Subjects/M1/2024-05-12/c.bin",
+        "p/d.dat",
+        "p/rawdata/e.dat",
+        "p/rawdata/sub-1/f.dat",
+        "lab/g.bin",
+        "lab/Subjects/M2/2024-05-12/h.bin",
+    ]
+    sessions = [
+        "Subjects/M1/2024-05-12/001",
+        "p/other",
+        "p/rawdata/odd",
+        "p/rawdata/sub-1/ses-1",
+        "p/rawdata/sub-1/more",
+        "lab/beside_g0",
+        "lab/Subjects/M2/2024-05-12/001",
+        "q/rawdata/run_g0",
+    ]
+    for n, folder in enumerate(sessions):
+        write(tmp_path / folder / f"x{BIN}", serial=str(n + 1), seed=n)
+    (tmp_path / "p/derivatives/x").mkdir(parents=True)
+    for name in (*loose, "p/derivatives/x/recording.dat"):
+        (tmp_path / name).write_bytes(b"12")
+    changes = LocalSessionSource(tmp_path).changes()
+    assert sorted(changes.seen) == sorted(sessions)
+    lines = {(problem.kind, problem.path) for problem in changes.problems}
+    assert lines == {("loose_file", name) for name in loose} | {("derived_folder", "p/derivatives")}
+
+
+def test_the_animal_of_what_is_alone_in_rawdata_is_its_own(tmp_path):
+    write(tmp_path / f"q/rawdata/M3_20240512_g0/M3_20240512{BIN}")
+    (one,) = LocalSessionSource(tmp_path).changes().changed
+    assert (one.subject, one.date) == ("M3", date(2024, 5, 12))
+
+
+def test_a_probe_that_leaves_a_living_session_is_not_ready_and_comes_back(tmp_path):
+    folder = tmp_path / "data/m1_20240512"
+    for probe in (0, 1):
+        write(folder / f"p{probe}/a_g0_t0.imec{probe}.ap.bin", serial=str(probe + 1), seed=probe)
+    registry = Registry(Store(tmp_path / "store"))
+    source = LocalSessionSource(tmp_path / "data", settle_s=0)
+
+    def look():
+        register_sessions(registry, source.changes().changed)
+        return {key: record.state for key, record in registry.all().items()}
+
+    one, two = "m1_20240512_1_probe00", "m1_20240512_1_probe01"
+    assert look() == {one: "ready", two: "ready"}
+    shutil.move(folder / "p1", tmp_path / "away")
+    assert look() == {one: "ready", two: "vanished"}
+    assert "holds no probe01" in registry.get(two).reason
+    shutil.move(tmp_path / "away", folder / "p1")
+    assert look() == {one: "ready", two: "ready"}
+    (folder / "p1/a_g0_t0.imec1.ap.meta").unlink()
+    assert look() == {one: "ready", two: "vanished"}
+    assert "meta_missing" in registry.get(two).reason
