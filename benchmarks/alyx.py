@@ -69,7 +69,7 @@ def main() -> dict[str, Any]:
 def _register(lab: Any, eids: list[str]) -> float:
     """Fill the registry as the discovery of all these sessions would have left it."""
     from neuro_assets.registry.planning import Seen, plan
-    from neuro_assets.service.registration import carry_out
+    from neuro_assets.service.session_registration import carry_out
 
     began = time.perf_counter()
     today = lab.server.now

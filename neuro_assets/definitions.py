@@ -10,7 +10,7 @@ import dagster as dg
 from neuro_assets import names
 from neuro_assets.assets.catalog import all_steps, step_modules
 from neuro_assets.assets.configuration import lab_configuration
-from neuro_assets.assets.raw import external_assets
+from neuro_assets.assets.external_assets import external_assets
 from neuro_assets.assets.runner import step_asset
 from neuro_assets.assets.tables import table_assets
 from neuro_assets.config import LabConfig, config_path, parse_config
@@ -22,9 +22,9 @@ from neuro_assets.resources.io_managers import io_managers
 from neuro_assets.resources.store import StoreResource
 from neuro_assets.sensors.alyx_tasks import alyx_task_sensors
 from neuro_assets.sensors.discovery import discovery_sensor
+from neuro_assets.sensors.dropped_retries import dropped_retries_sensor
 from neuro_assets.sensors.publish import publish_sensors, tables_sensors
 from neuro_assets.sensors.reconciliation import reconciliation_sensor
-from neuro_assets.sensors.retries import dropped_retries_sensor
 
 # With this module, so that the fork server of the steps has them all.
 step_modules()

@@ -27,10 +27,10 @@ from neuro_assets.registry.index import Records
 from neuro_assets.registry.records import RecordingRecord
 from neuro_assets.store import Store
 from neuro_assets.store.backend import Backend
-from neuro_assets.store.identity import read_identity
 from neuro_assets.store.json_values import canonical
 from neuro_assets.store.listing import ListedBackend, TracedBackend
 from neuro_assets.store.local import LocalBackend
+from neuro_assets.store.store_identity import read_identity
 
 SETTLED_S = 2.0
 """A file that is younger may change again without a trace."""

@@ -23,7 +23,7 @@ from neuro_assets.assets.checks import (
     failed_results,
     skipped_results,
 )
-from neuro_assets.assets.shown import output, picture_markdown, plotted, stored_metadata
+from neuro_assets.assets.dagster_metadata import output, picture_markdown, plotted, stored_metadata
 from neuro_assets.assets.step import Input, Step, StepSpec
 from neuro_assets.checks.criteria import criteria_version, judge
 from neuro_assets.config import LabConfig
@@ -44,8 +44,8 @@ from neuro_assets.resources.store import StoreResource
 from neuro_assets.science.result import Progress, StepResult
 from neuro_assets.sources.raw_input import RawInput
 from neuro_assets.store import Attempt, InputRef, Manifest, Store, Stored
-from neuro_assets.store.formats import commit_result
 from neuro_assets.store.judgement import keep_judgement
+from neuro_assets.store.output_files import commit_result
 from neuro_assets.store.packages import installed_packages
 
 FORCE_TAG = "neuro/force"

@@ -10,9 +10,9 @@ from typing import Any
 import dagster as dg
 
 from neuro_assets import names
+from neuro_assets.assets.dagster_metadata import output, stored_metadata
 from neuro_assets.assets.inventory import inventory
 from neuro_assets.assets.runner import UNRESOLVED, record_failure
-from neuro_assets.assets.shown import output, stored_metadata
 from neuro_assets.assets.step import StepSpec
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import NeuroAssetsError, Outcome, PermanentFailure
@@ -31,7 +31,7 @@ from neuro_assets.store import (
     Stored,
     version_of,
 )
-from neuro_assets.store.formats import commit_result
+from neuro_assets.store.output_files import commit_result
 from neuro_assets.store.packages import installed_packages
 
 CODE_VERSION = "1"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neuro_assets.cli.app import app
-from neuro_assets.cli.session import Lab, console, open_lab
+from neuro_assets.cli.lab import Lab, console, open_lab
 from neuro_assets.outcomes import PermanentFailure
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from rich.table import Table
 
 from neuro_assets import names
 from neuro_assets.cli.app import app
+from neuro_assets.cli.lab import Lab, console, size_words, time_words
 from neuro_assets.cli.process import process_keys, registered_keys
-from neuro_assets.cli.session import Lab, console, size_words, time_words
 from neuro_assets.cli.status import output_states, states_table
 from neuro_assets.config import CONFIG_NAME, CONFIG_VARIABLE, read_config
 from neuro_assets.outcomes import Outcome

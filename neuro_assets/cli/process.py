@@ -12,7 +12,7 @@ import typer
 
 from neuro_assets import names
 from neuro_assets.cli.app import app
-from neuro_assets.cli.session import Lab, console, open_lab
+from neuro_assets.cli.lab import Lab, console, open_lab
 from neuro_assets.outcomes import Outcome, PermanentFailure
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def with_store(lab: Lab, url: str) -> Lab:
 
 def registered_keys(lab: Lab, targets: Iterable[str], *, use_hash: bool = False) -> list[str]:
     """Register what the folders hold, and return all keys, in order and once each."""
-    from neuro_assets.service.registration import register_folder
+    from neuro_assets.service.session_registration import register_folder
 
     registry, keys = lab.registry(create=True), []
     for target in targets:

@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from neuro_assets.cli.app import app
-from neuro_assets.cli.session import Lab, console, open_lab, size_words
+from neuro_assets.cli.lab import Lab, console, open_lab, size_words
 from neuro_assets.config import CONFIG_NAME
 from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure
 

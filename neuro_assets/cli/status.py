@@ -13,7 +13,7 @@ from rich.table import Table
 
 from neuro_assets.assets.overview import Filter, Line, RecordingState, summary
 from neuro_assets.cli.app import app
-from neuro_assets.cli.session import Lab, console, open_lab, size_words, time_words
+from neuro_assets.cli.lab import Lab, console, open_lab, size_words, time_words
 from neuro_assets.outcomes import Outcome, PermanentFailure
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from neuro_assets.cli.app import app
+from neuro_assets.cli.lab import Lab, console, open_lab, size_words
 from neuro_assets.cli.process import process_keys
-from neuro_assets.cli.session import Lab, console, open_lab, size_words
 from neuro_assets.outcomes import PermanentFailure
 
 if TYPE_CHECKING:
@@ -100,9 +100,9 @@ def gc(
 @app.command("upgrade-store")
 def upgrade_store() -> None:
     """Bring a store of an older format to this one: nothing is copied or computed again."""
-    from neuro_assets.assets.upgrade import adopt_outputs
+    from neuro_assets.assets.adopt_outputs import adopt_outputs
+    from neuro_assets.registry.adopt_records import adopt_records
     from neuro_assets.registry.registry import Registry
-    from neuro_assets.registry.upgrade import adopt_records
     from neuro_assets.store.opening import open_store
 
     lab = open_lab()

@@ -22,7 +22,7 @@ from dagster._core.launcher.base import LaunchRunContext
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._core.storage.tags import GRPC_INFO_TAG, HIDDEN_TAG_PREFIX, MAX_RETRIES_TAG
 
-from neuro_assets.executors.identity import Liveness, ProcessIdentity, existed_at
+from neuro_assets.executors.process_identity import Liveness, ProcessIdentity, existed_at
 from neuro_assets.executors.retries import (
     keep_plan_of_parent,
     note_progress,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from neuro_assets.formats.model import Problem
-from neuro_assets.formats.versions import sampled_hash
+from neuro_assets.formats.raw_versions import sampled_hash
 from neuro_assets.outcomes import NeuroAssetsError
 
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from neuro_assets.formats.completeness import what_is_missing
 from neuro_assets.formats.model import Frozen, Problem, RawRecording
 from neuro_assets.formats.opening import open_raw
 from neuro_assets.formats.options import ReaderEntry
-from neuro_assets.formats.readiness import what_is_missing
+from neuro_assets.formats.raw_versions import raw_version
 from neuro_assets.formats.scan import scan_listing
-from neuro_assets.formats.versions import raw_version
 from neuro_assets.formats.walk import Listing
 
 RECORDING = "recording"

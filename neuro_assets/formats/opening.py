@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from neuro_assets.formats import registry
+from neuro_assets.formats import known_formats
 from neuro_assets.formats.bands import OFFSET
 from neuro_assets.formats.broken import file_failure
 from neuro_assets.formats.model import RawRecording, Stream
@@ -55,7 +55,7 @@ def open_raw(
         )
     for name in wanted:
         check_files(recording.streams[name], folder)
-    opener = registry.opener(recording.format)
+    opener = known_formats.opener(recording.format)
     opened = {name: opener(recording, recording.streams[name], folder) for name in wanted}
     if "lf" in opened and recording.lf_offset:
         for extractor in (opened["lf"].recording, opened["lf"].neural):

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from neuro_assets.formats import registry
+from neuro_assets.formats import known_formats
 from neuro_assets.formats.model import Problem, RawRecording, Scan
 from neuro_assets.formats.options import ReaderEntry
 from neuro_assets.formats.walk import Listing, list_files
@@ -73,7 +73,7 @@ def scan_listing(folder: Path, listing: Listing, readers: Sequence[ReaderEntry] 
         recordings += scan.recordings
         problems += scan.problems
         listing = Listing([f for f in listing.files if f.path not in used], listing.folders)
-    for file_format in registry.FORMATS:
+    for file_format in known_formats.FORMATS:
         scan = file_format.scan(folder, listing)
         problems += scan.problems
         recordings += (

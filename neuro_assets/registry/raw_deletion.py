@@ -107,7 +107,7 @@ def delete_files(files: list[RawFile]) -> None:
 def _compared(store: Store, record: RecordingRecord, roots: Mapping[str, str]) -> list[Path]:
     """Compare a recording with its copy; its data files, all of which the copy can replace."""
     from neuro_assets.formats.opening import open_raw
-    from neuro_assets.formats.versions import raw_version
+    from neuro_assets.formats.raw_versions import raw_version
     from neuro_assets.science.compression.verify import raw_files_safe_to_delete
 
     folder = _folder(record, roots)

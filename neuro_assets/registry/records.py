@@ -167,7 +167,7 @@ class RecordingRecord(_Record):
     conflict : str
         The same from its folder: names and files contradict each other, or another recording.
     content : str
-        Of its samples, when they were complete; see `neuro_assets.formats.versions.content_of`.
+        Of its samples, when they were complete; see `neuro_assets.formats.raw_versions.content_of`.
     waiting_since : datetime or None
         Since when it is not ready, UTC.
     requested : str or None

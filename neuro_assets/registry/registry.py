@@ -21,9 +21,9 @@ from neuro_assets.registry.index import RecordIndex, Records
 from neuro_assets.registry.log import FOLDER, Document, TransactionLog, merged
 from neuro_assets.registry.records import RecordingRecord, SessionInfo, as_table
 from neuro_assets.store import Store
-from neuro_assets.store.identity import StoreIdentity, establish, only_writer, read_identity
 from neuro_assets.store.model import checked_name, now
 from neuro_assets.store.opening import lab_memory
+from neuro_assets.store.store_identity import StoreIdentity, establish, only_writer, read_identity
 
 __all__ = ["RecordIndex", "RecordingRecord", "Registry", "SessionInfo"]
 

@@ -19,7 +19,7 @@ from neuro_assets.registry.recheck_queue import read_recheck_queue
 from neuro_assets.registry.registry import Registry
 from neuro_assets.sensors.sources import for_each_source, source_sensor
 from neuro_assets.service.events import findings_event, raw_events, run_request
-from neuro_assets.service.registration import register_sessions
+from neuro_assets.service.session_registration import register_sessions
 from neuro_assets.sources.protocol import SessionSource
 
 SENSOR = "discovery"

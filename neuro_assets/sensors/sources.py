@@ -9,7 +9,7 @@ from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import NeuroAssetsError, TransientFailure
 from neuro_assets.registry.registry import Registry
 from neuro_assets.resources.store import StoreResource
-from neuro_assets.service.registration import sources_of
+from neuro_assets.service.session_registration import sources_of
 from neuro_assets.sources.protocol import SessionSource
 
 Look = Callable[

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from neuro_assets.executors.identity import Liveness, ProcessIdentity
+from neuro_assets.executors.process_identity import Liveness, ProcessIdentity
 from neuro_assets.service.home import child_environment, log_file
 
 CODE_SERVER, WEB_SERVER, DAEMON = "code-server", "webserver", "daemon"

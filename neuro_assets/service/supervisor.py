@@ -22,7 +22,7 @@ from typing import TextIO
 import psutil
 
 from neuro_assets.executors.frozen_config import LOADED_VARIABLE
-from neuro_assets.executors.identity import ProcessIdentity
+from neuro_assets.executors.process_identity import ProcessIdentity
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.service.child_process import (
     CODE_SERVER,
@@ -280,10 +280,10 @@ class _Supervisor:
         write_state(self._lock, {})
 
     def _keep_retries(self) -> None:
-        """Let this stop cost no run one of its retries; see `polite_stop`."""
+        """Let this stop cost no run one of its retries; see `keep_retries`."""
         if not run_workers(self._code.pid) or self._signals > 1:
             return
-        command = [sys.executable, "-P", "-m", "neuro_assets.service.polite_stop"]
+        command = [sys.executable, "-P", "-m", "neuro_assets.service.keep_retries"]
         with subprocess.Popen(command, env=child_environment(self._home)) as process:
             self._wait(lambda: process.poll() is not None, _RUN_GRACE_S)
             process.kill()

@@ -22,8 +22,8 @@ from multiprocessing import forkserver
 from queue import SimpleQueue
 from typing import Any
 
-from neuro_assets.executors.identity import ProcessIdentity
 from neuro_assets.executors.multiprocess import PRELOAD
+from neuro_assets.executors.process_identity import ProcessIdentity
 from neuro_assets.outcomes import NeuroAssetsError
 from neuro_assets.service.home import CodeLocation
 

@@ -15,11 +15,11 @@ A committed folder is never written again. Nothing here imports dagster.
 """
 
 from neuro_assets.store.attempt import Attempt
+from neuro_assets.store.garbage import Garbage
 from neuro_assets.store.lease import Lease
 from neuro_assets.store.model import WHOLE_LAB, FileEntry, InputRef, Manifest, Pointer, version_of
 from neuro_assets.store.store import Store
 from neuro_assets.store.stored import Stored
-from neuro_assets.store.upkeep import Garbage
 from neuro_assets.store.verify import Defect
 
 __all__ = [

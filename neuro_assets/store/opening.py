@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from neuro_assets.config import StoreConfig, config_path
-from neuro_assets.store.identity import MEMORY_FOLDER, LabMemory, admit
 from neuro_assets.store.local import LocalBackend
 from neuro_assets.store.store import Store
+from neuro_assets.store.store_identity import MEMORY_FOLDER, LabMemory, admit
 
 S3_SCHEME = "s3://"
 
@@ -30,7 +30,7 @@ def open_store(
     scratch : str, optional
         Local folder for temporary files; the system's by default.
     create, any_format : bool
-        As in `neuro_assets.store.identity.admit`.
+        As in `neuro_assets.store.store_identity.admit`.
 
     Returns
     -------

@@ -2,7 +2,7 @@
 
 Relied upon: one PUT is atomic, and reads and listings after it see it. Not relied upon, because
 servers differ: object versions, metadata, bulk deletion, checksum trailers. Conditional creation
-is used where the server was seen to hold it (`neuro_assets.store.identity`).
+is used where the server was seen to hold it (`neuro_assets.store.store_identity`).
 """
 
 from __future__ import annotations

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from neuro_assets.store.attempt import Attempt
+from neuro_assets.store.garbage import Garbage, collect_garbage
 from neuro_assets.store.lease import Lease
 from neuro_assets.store.model import Manifest
 from neuro_assets.store.pointers import adopt, fail
 from neuro_assets.store.reader import StoreReader, check_names
 from neuro_assets.store.stored import Stored
-from neuro_assets.store.upkeep import Garbage, collect_garbage
 from neuro_assets.store.verify import Defect, Repair, find_defects, repair
 
 

@@ -19,7 +19,7 @@ from neuro_assets.registry.recheck_queue import read_recheck_queue
 from neuro_assets.registry.registry import RecordingRecord, Registry
 from neuro_assets.sensors.discovery import look
 from neuro_assets.sensors.reconciliation import compare
-from neuro_assets.service.registration import local_source
+from neuro_assets.service.session_registration import local_source
 from neuro_assets.sources.alyx.session import SessionReader
 from neuro_assets.sources.alyx.source import AlyxSessionSource
 

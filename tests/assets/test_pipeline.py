@@ -84,7 +84,7 @@ assert len(nwb.units) == len(units) and len(nwb.electrodes) == 32
 def test_the_units_found_are_true_ones(lab):
     """Against the simulation's truth, by SpikeInterface's comparison."""
     from neuro_assets.cli.demonstration import recovered
-    from neuro_assets.cli.session import Lab
+    from neuro_assets.cli.lab import Lab
 
     truth = next((lab.folder / "sessions" / "truth").iterdir())
     found = recovered(Lab(lab.folder / "lab.yaml", lab.config), lab.key, "tridesclous2", truth)

@@ -18,7 +18,7 @@ from neuro_assets.outcomes import Outcome
 from neuro_assets.registry.index import Records
 from neuro_assets.science import tables
 from neuro_assets.store import WHOLE_LAB, Manifest
-from neuro_assets.store.formats import commit_result
+from neuro_assets.store.output_files import commit_result
 
 TEXT = "lab: l\nstore: {url: store}"
 

@@ -20,7 +20,7 @@ from neuro_assets.formats.code_in_data import SAFE_CODECS, refuse_code
 from neuro_assets.formats.generic_open import call_reader
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store import FileEntry, Manifest, Store
-from neuro_assets.store.formats import check_opens
+from neuro_assets.store.output_files import check_opens
 
 
 class Poison:

@@ -13,8 +13,8 @@ from neuro_assets.formats import scan_session
 from neuro_assets.formats.broken import Broken
 from neuro_assets.formats.modalities import MODALITIES
 from neuro_assets.formats.opening import open_raw
+from neuro_assets.formats.raw_versions import raw_version
 from neuro_assets.formats.timeline import timeline_of
-from neuro_assets.formats.versions import raw_version
 
 OE = REAL / "openephys_aind_v06_npx2probes"
 pytestmark = [

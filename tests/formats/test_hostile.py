@@ -16,7 +16,7 @@ from neuro_assets.formats import scan_session
 from neuro_assets.formats.spikeglx.meta import SpikeGLXMeta, parse_fields, parse_subset
 from neuro_assets.recording_key import RecordingKey
 from neuro_assets.registry.registry import Registry
-from neuro_assets.service.registration import register_sessions
+from neuro_assets.service.session_registration import register_sessions
 from neuro_assets.sources.folders.source import LocalSessionSource
 from neuro_assets.store import Store
 

@@ -1,4 +1,4 @@
-"""A new file format is its module and one line in `formats.registry`."""
+"""A new file format is its module and one line in `formats.known_formats`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import types
 import numpy as np
 from spikeglx_files import write
 
-from neuro_assets.formats import registry, scan_session
+from neuro_assets.formats import known_formats, scan_session
+from neuro_assets.formats.completeness import what_is_missing
 from neuro_assets.formats.model import Identity, RawRecording, Scan, Stream
 from neuro_assets.formats.opening import open_raw
-from neuro_assets.formats.readiness import what_is_missing
 
 
 def scan(folder, listing):
@@ -39,10 +39,10 @@ def test_one_line_makes_a_format_known(tmp_path, monkeypatch):
         folder / stream.files[0], dtype=np.uint8
     )
     monkeypatch.setitem(sys.modules, "toy_format", module)
-    toy = registry.FileFormat(
+    toy = known_formats.FileFormat(
         ("toy",), scan, "toy_format", length_check=lambda stream, folder: ["it is too short"]
     )
-    monkeypatch.setattr(registry, "FORMATS", (*registry.FORMATS, toy))
+    monkeypatch.setattr(known_formats, "FORMATS", (*known_formats.FORMATS, toy))
     write(tmp_path / "a_g0_t0.imec0.ap.bin")
     (tmp_path / "x.toy").write_bytes(b"123")
     found = {each.label: each for each in scan_session(tmp_path).recordings}

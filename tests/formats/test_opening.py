@@ -17,7 +17,7 @@ from spikeglx_files import N_NEURAL, imro_np1, samples, write, write_board, writ
 from neuro_assets.formats import scan_session
 from neuro_assets.formats.broken import Broken
 from neuro_assets.formats.opening import open_raw
-from neuro_assets.formats.versions import BLOCK, N_BLOCKS, raw_version, sampled_hash
+from neuro_assets.formats.raw_versions import BLOCK, N_BLOCKS, raw_version, sampled_hash
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 
 NP24 = REAL / "spikeglx_np24_spikewrap"

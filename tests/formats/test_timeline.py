@@ -14,6 +14,7 @@ from spikeglx_files import RATE, write, write_cbin
 from neuro_assets.formats import scan_session
 from neuro_assets.formats.broken import Broken
 from neuro_assets.formats.opening import open_raw
+from neuro_assets.formats.raw_versions import raw_version
 from neuro_assets.formats.timeline import (
     BLOCK,
     Timeline,
@@ -21,7 +22,6 @@ from neuro_assets.formats.timeline import (
     timeline_of_files,
     timeline_of_numbers,
 )
-from neuro_assets.formats.versions import raw_version
 
 OE = REAL / "openephys_aind_v06_npx2probes"
 

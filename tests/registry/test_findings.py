@@ -9,13 +9,13 @@ import pytest
 from labs import SmallLab
 from spikeglx_files import write
 
-from neuro_assets.cli.session import Lab
+from neuro_assets.cli.lab import Lab
 from neuro_assets.cli.status import print_findings
 from neuro_assets.formats.model import Problem
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.registry.findings import all_findings, read_findings, update_findings
 from neuro_assets.sensors.discovery import look
-from neuro_assets.service.registration import register_folder
+from neuro_assets.service.session_registration import register_folder
 from neuro_assets.sources.folders.source import LocalSessionSource
 
 TEXT = """

@@ -13,7 +13,7 @@ from spikeglx_files import write
 from neuro_assets.formats import scan_session
 from neuro_assets.registry.findings import read_findings
 from neuro_assets.sensors.discovery import look
-from neuro_assets.service.registration import register_folder, sources_of
+from neuro_assets.service.session_registration import register_folder, sources_of
 
 BIN = "a_g0_t0.imec0.ap.bin"
 KEY = "m1_20240512_1_probe00"

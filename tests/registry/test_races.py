@@ -17,7 +17,7 @@ from neuro_assets.registry.actions import Requests, Seen
 from neuro_assets.registry.descriptions import SessionDescription
 from neuro_assets.registry.planning import plan
 from neuro_assets.registry.registry import Registry, SessionInfo
-from neuro_assets.service.registration import register_sessions
+from neuro_assets.service.session_registration import register_sessions
 from neuro_assets.store import Store
 
 CONTEXT = multiprocessing.get_context("spawn")

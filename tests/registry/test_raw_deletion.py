@@ -15,8 +15,8 @@ from spikeglx_files import samples, write
 
 from neuro_assets.formats.modalities import RawFiles
 from neuro_assets.formats.opening import open_raw
+from neuro_assets.formats.raw_versions import raw_version
 from neuro_assets.formats.scan import scan_session
-from neuro_assets.formats.versions import raw_version
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.parameters.compression import CompressionParameters
 from neuro_assets.registry.raw_deletion import (

@@ -17,10 +17,10 @@ from records import claim, register
 from neuro_assets.formats.model import Identity, RawRecording, Stream
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.recording_key import RecordingKey
+from neuro_assets.registry.adopt_records import adopt_records
 from neuro_assets.registry.index import RecordIndex
 from neuro_assets.registry.keys import find_same
 from neuro_assets.registry.registry import RecordingRecord, Registry, SessionInfo
-from neuro_assets.registry.upgrade import adopt_records
 from neuro_assets.store import Store
 
 DAY = date(2024, 5, 12)

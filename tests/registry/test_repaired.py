@@ -10,7 +10,7 @@ from neuro_assets.assets.catalog import all_steps
 from neuro_assets.assets.inventory import inventory
 from neuro_assets.outcomes import Outcome
 from neuro_assets.registry.actions import ActionKind
-from neuro_assets.service.registration import register_sessions
+from neuro_assets.service.session_registration import register_sessions
 from neuro_assets.sources.folders.source import LocalSessionSource
 from neuro_assets.store import InputRef
 from neuro_assets.store.model import Manifest, now

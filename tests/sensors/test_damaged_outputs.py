@@ -11,7 +11,7 @@ from spikeglx_files import write
 
 from neuro_assets import names
 from neuro_assets.sensors.reconciliation import LOST_AFTER, _may_be_lost
-from neuro_assets.service.registration import _is_unfinished
+from neuro_assets.service.session_registration import _is_unfinished
 
 
 @pytest.mark.parametrize("name", ["current.json", "failure.json"])

@@ -15,7 +15,7 @@ from records import have_output
 from neuro_assets.outcomes import TransientFailure
 from neuro_assets.partitions import SET_NAME
 from neuro_assets.sensors.discovery import look
-from neuro_assets.service.registration import local_source, register_folder
+from neuro_assets.service.session_registration import local_source, register_folder
 from neuro_assets.simulation import simulate_session
 
 TEXT = """

@@ -19,14 +19,19 @@ from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from instances import watched_instance
 
-from neuro_assets.executors import identity
-from neuro_assets.executors.identity import Liveness, ProcessIdentity, existed_at, process_start
+from neuro_assets.executors import process_identity
 from neuro_assets.executors.launcher import (
     WORKER_TAG,
     claim,
     claimed_by,
     reap_dead_runs,
     worker_of,
+)
+from neuro_assets.executors.process_identity import (
+    Liveness,
+    ProcessIdentity,
+    existed_at,
+    process_start,
 )
 
 _SLEEPER = """
@@ -101,7 +106,7 @@ def test_after_a_restart_of_the_machine_every_earlier_process_is_gone(
     who = ProcessIdentity.here(sleeper.pid)
     starting = ProcessIdentity.here()
     assert starting.liveness() is Liveness.UNKNOWN
-    monkeypatch.setattr(identity, "boot_id", lambda: "the next boot")
+    monkeypatch.setattr(process_identity, "boot_id", lambda: "the next boot")
     assert who.liveness() is Liveness.GONE
     assert starting.liveness() is Liveness.GONE
 

@@ -20,8 +20,8 @@ from dagster._daemon.auto_run_reexecution.event_log_consumer import _create_curs
 from instances import watched_instance
 
 from neuro_assets.executors import retries
-from neuro_assets.executors.identity import ProcessIdentity
 from neuro_assets.executors.launcher import claim, counts_as_run, living_runs, reap_dead_runs
+from neuro_assets.executors.process_identity import ProcessIdentity
 from neuro_assets.executors.retries import (
     FAILED_RETRY_MESSAGE,
     MAX_START_ATTEMPTS,

@@ -24,9 +24,9 @@ import service_tools as tools
 import yaml
 
 from neuro_assets.executors.frozen_config import loaded_config
-from neuro_assets.executors.identity import Liveness
 from neuro_assets.executors.launcher import claimed_by
 from neuro_assets.executors.multiprocess import PRELOAD, multiprocess_config
+from neuro_assets.executors.process_identity import Liveness
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.service import (
     CodeLocation,
@@ -301,7 +301,7 @@ def test_a_code_server_without_its_inner_process_is_ended_and_one_that_still_imp
 
 
 def test_what_a_killed_up_left_behind_is_ended_and_a_stranger_is_not(tmp_path: Path) -> None:
-    from neuro_assets.executors.identity import ProcessIdentity
+    from neuro_assets.executors.process_identity import ProcessIdentity
 
     code = "import time; time.sleep(600)"
     left, stranger = (subprocess.Popen([sys.executable, "-c", code]) for _ in range(2))

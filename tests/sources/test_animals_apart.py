@@ -11,7 +11,7 @@ from spikeglx_files import write
 from neuro_assets.config import parse_config
 from neuro_assets.registry.planning import plan
 from neuro_assets.registry.registry import Registry
-from neuro_assets.service.registration import describe_folder, register_sessions, seen
+from neuro_assets.service.session_registration import describe_folder, register_sessions, seen
 from neuro_assets.sources.folders.source import LocalSessionSource
 from neuro_assets.store import Store
 

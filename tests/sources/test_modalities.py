@@ -11,10 +11,10 @@ import pytest
 from labs import SmallLab
 from spikeglx_files import write
 
-from neuro_assets.assets.raw import external_assets
+from neuro_assets.assets.external_assets import external_assets
 from neuro_assets.assets.runner import step_asset
 from neuro_assets.assets.step import Need, step
-from neuro_assets.cli.session import Lab
+from neuro_assets.cli.lab import Lab
 from neuro_assets.formats.modalities import MODALITIES, RECORDING, Found, Modality, RawFiles
 from neuro_assets.formats.model import Problem
 from neuro_assets.outcomes import PermanentFailure
@@ -22,7 +22,7 @@ from neuro_assets.parameters.base import StepParameters
 from neuro_assets.registry.records import SessionInfo
 from neuro_assets.resources.io_managers import PARQUET, StoreResource, io_managers
 from neuro_assets.science.result import StepResult
-from neuro_assets.service.registration import register_folder, register_sessions
+from neuro_assets.service.session_registration import register_folder, register_sessions
 from neuro_assets.sources.folders.source import LocalSessionSource
 
 KEY = "M1_20240512_1_probe00"

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from spikeglx_files import meta_text, samples, write
 
 from neuro_assets.formats import walk
-from neuro_assets.formats.readiness import FLAG
+from neuro_assets.formats.completeness import FLAG
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.registry.planning import plan
-from neuro_assets.service.registration import seen
+from neuro_assets.service.session_registration import seen
 from neuro_assets.sources.folders.cursor import Entry, State, decode, encode
 from neuro_assets.sources.folders.source import LocalSessionSource
 from neuro_assets.sources.protocol import SessionSource

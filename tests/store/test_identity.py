@@ -13,8 +13,9 @@ import pytest
 
 from neuro_assets.config import StoreConfig
 from neuro_assets.outcomes import PermanentFailure
-from neuro_assets.store import Manifest, Store, identity
-from neuro_assets.store.identity import (
+from neuro_assets.store import Manifest, Store, store_identity
+from neuro_assets.store.opening import open_store
+from neuro_assets.store.store_identity import (
     FORMAT,
     LabMemory,
     StoreIdentity,
@@ -22,7 +23,6 @@ from neuro_assets.store.identity import (
     only_writer,
     read_identity,
 )
-from neuro_assets.store.opening import open_store
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_place_that_is_only_looked_at_stays_empty(store, memory):
 
 def test_a_first_use_that_was_overtaken_takes_the_store_of_the_other(store, memory, monkeypatch):
     """The other writes its identity, and a record, between the two looks of this one."""
-    real, made = identity.read_identity, []
+    real, made = store_identity.read_identity, []
 
     def overtaken(place):
         if made:
@@ -60,7 +60,7 @@ def test_a_first_use_that_was_overtaken_takes_the_store_of_the_other(store, memo
         other.write_json_atomic("registry/head.json", {"number": 0})
         return None
 
-    monkeypatch.setattr(identity, "read_identity", overtaken)
+    monkeypatch.setattr(store_identity, "read_identity", overtaken)
     assert admit(store, memory=memory) == made[0]
     assert memory.expected(store.url) == made[0].id and store.backend.guarded
 
@@ -132,7 +132,7 @@ def test_a_lab_without_locks_writes_no_store_that_cannot_keep_two_writers_apart(
 ):
     admitted = admit(store, memory=memory)
     alone = admitted.model_copy(
-        update={"exclusive_creation": False, "writer": identity.writer_name(memory)}
+        update={"exclusive_creation": False, "writer": store_identity.writer_name(memory)}
     )
     with only_writer(store, alone, memory):
         pass

@@ -18,8 +18,8 @@ from dagster._core.execution.api import execute_run
 from records import register
 
 from neuro_assets.assets import runner
+from neuro_assets.assets.dagster_metadata import output, stored_metadata
 from neuro_assets.assets.runner import step_asset
-from neuro_assets.assets.shown import output, stored_metadata
 from neuro_assets.assets.step import StepSpec
 from neuro_assets.config import StoreConfig, parse_config
 from neuro_assets.formats.model import Identity, RawRecording, Stream
@@ -39,8 +39,8 @@ from neuro_assets.resources.io_managers import (
 )
 from neuro_assets.science.result import StepResult
 from neuro_assets.store import WHOLE_LAB, Attempt, Manifest, Store, Stored
-from neuro_assets.store.formats import commit_result
 from neuro_assets.store.opening import s3_options
+from neuro_assets.store.output_files import commit_result
 
 K1, K2 = "M1_20240512_1_probe00", "M2_20240512_1_probe00"
 FRAME = pd.DataFrame({"unit": [1, 2, 3], "snr": [1.5, np.nan, 3.0], "name": ["a", None, "c"]})

@@ -94,7 +94,7 @@ def test_gc_removes_nothing_behind_a_link(
 def test_gc_looks_again_for_links_before_it_removes(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from neuro_assets.store import upkeep
+    from neuro_assets.store import garbage
 
     put(store)
     outside = foreign_tree(tmp_path / "outside")
@@ -102,14 +102,14 @@ def test_gc_looks_again_for_links_before_it_removes(
     shutil.copytree(outside / KEY, home)
     age_all(home)
     age_all(outside)
-    snapshots = upkeep._snapshots
+    snapshots = garbage._snapshots
 
     def replaced(*args: object) -> set[str]:
         shutil.rmtree(home)
         home.symlink_to(outside / KEY)
         return snapshots(*args)
 
-    monkeypatch.setattr(upkeep, "_snapshots", replaced)
+    monkeypatch.setattr(garbage, "_snapshots", replaced)
     before = files_below(outside)
     store.gc(dry_run=False)
     assert files_below(outside) == before

@@ -47,7 +47,7 @@ from neuro_assets.resources.io_managers import (
     StoreResource,
 )
 from neuro_assets.store import Manifest, Store, Stored
-from neuro_assets.store.identity import LabMemory, admit, read_identity
+from neuro_assets.store.store_identity import LabMemory, admit, read_identity
 
 RECORDING = RawRecording(
     format="spikeglx",

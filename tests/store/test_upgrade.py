@@ -12,19 +12,19 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from neuro_assets.assets.adopt_outputs import adopt_outputs
 from neuro_assets.assets.catalog import all_steps
 from neuro_assets.assets.inventory import OutputState, inventory
-from neuro_assets.assets.upgrade import adopt_outputs
 from neuro_assets.cli import app
 from neuro_assets.config import LabConfig, parse_config
 from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.registry.adopt_records import adopt_records
 from neuro_assets.registry.registry import Registry
-from neuro_assets.registry.upgrade import adopt_records
 from neuro_assets.store import Store
-from neuro_assets.store.identity import read_identity
 from neuro_assets.store.local import LocalBackend
 from neuro_assets.store.opening import open_store
 from neuro_assets.store.pointers import CURRENT
+from neuro_assets.store.store_identity import read_identity
 
 DATA = Path(__file__).parent / "data" / "first_format.tar.xz"
 KEY = "SIM-001_20250115_1_probe00"

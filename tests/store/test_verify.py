@@ -15,7 +15,7 @@ import pytest
 from neuro_assets.outcomes import Outcome, PermanentFailure, TransientFailure
 from neuro_assets.store import WHOLE_LAB, InputRef, Manifest, Store, Stored
 from neuro_assets.store import attempt as attempt_module
-from neuro_assets.store import upkeep as upkeep_module
+from neuro_assets.store import garbage as garbage_module
 from neuro_assets.store import verify as verify_module
 
 KEY, ASSET = "M1_20240512_1_probe00", "units"
@@ -263,7 +263,7 @@ def test_what_is_committed_after_the_survey_stays(
     manifest.unlink()
     (Path(store.url) / ASSET / KEY / "current.json").unlink()
     age(place(store, stored))
-    real = upkeep_module._survey
+    real = garbage_module._survey
 
     def survey(*arguments):
         found = real(*arguments)
@@ -271,7 +271,7 @@ def test_what_is_committed_after_the_survey_stays(
         age(place(store, stored))
         return found
 
-    monkeypatch.setattr(upkeep_module, "_survey", survey)
+    monkeypatch.setattr(garbage_module, "_survey", survey)
     assert store.gc(dry_run=False) == []
     assert store.committed(ASSET, KEY, "aa") == stored
 
@@ -293,14 +293,14 @@ def test_what_became_current_after_the_survey_stays(
     first, second = put(store), forced(store, b"1234")
     for each in (first, second):
         age(place(store, each))
-    real_duplicates = upkeep_module._duplicates
+    real_duplicates = garbage_module._duplicates
 
     def duplicates(*arguments):
         found = real_duplicates(*arguments)
         store.adopt(first)
         return found
 
-    monkeypatch.setattr(upkeep_module, "_duplicates", duplicates)
+    monkeypatch.setattr(garbage_module, "_duplicates", duplicates)
     assert store.gc(dry_run=False) == []
     assert store.current(ASSET, KEY) == first
     assert first.is_intact()
@@ -347,7 +347,7 @@ def test_gc_leaves_a_try_that_lives_however_old_it_looks(store: Store) -> None:
 def test_a_young_try_stays_where_the_clock_of_the_files_is_behind(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep_module, "is_held", lambda _: False)
+    monkeypatch.setattr(garbage_module, "is_held", lambda _: False)
     with store.attempt(ASSET, KEY, "aa") as attempt:
         age(attempt.folder)
         assert store.gc(dry_run=False) == []
@@ -390,12 +390,12 @@ def test_what_is_cited_after_the_survey_stays(
     first, second = (put(store, key=key, counts_for=counts_for, turn=n) for n in (1, 2))
     for each in (first, second):
         age(place(store, each))
-    real = upkeep_module._remove
+    real = garbage_module._remove
 
     def remove(*arguments):
         put(store, asset="nwb", inputs=[first.ref])
         return real(*arguments)
 
-    monkeypatch.setattr(upkeep_module, "_remove", remove)
+    monkeypatch.setattr(garbage_module, "_remove", remove)
     assert store.gc(dry_run=False) == []
     assert first.is_intact()

@@ -14,7 +14,7 @@ from neuro_assets.assets.inventory import OutputState, inventory
 from neuro_assets.config import LabConfig, parse_config
 from neuro_assets.definitions import build_defs
 from neuro_assets.registry.registry import Registry
-from neuro_assets.service.registration import register_sessions, report
+from neuro_assets.service.session_registration import register_sessions, report
 from neuro_assets.sources.folders.source import LocalSessionSource
 from neuro_assets.store import Store
 from neuro_assets.store.opening import open_store

@@ -13,7 +13,7 @@ import dagster as dg
 from neuro_assets.executors.frozen_config import frozen_config
 from neuro_assets.executors.multiprocess import multiprocess_config
 from neuro_assets.parent_watchdog import end_with_parent
-from neuro_assets.sensors.retries import dropped_retries_sensor
+from neuro_assets.sensors.dropped_retries import dropped_retries_sensor
 
 PARTITIONS = dg.DynamicPartitionsDefinition(name="tiny")
 WAIT_S = 300

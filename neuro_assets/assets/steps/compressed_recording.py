@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from neuro_assets import names
-from neuro_assets.assets.raw_files import raw_files
+from neuro_assets.assets.local_raw_files import raw_files
 from neuro_assets.assets.step import Need, Step, StepSpec, step
 from neuro_assets.checks.criteria import Criterion
 from neuro_assets.config import LabConfig

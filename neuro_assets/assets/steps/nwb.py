@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from neuro_assets import names
-from neuro_assets.assets.raw_files import raw_files
+from neuro_assets.assets.local_raw_files import raw_files
 from neuro_assets.assets.step import Need, Step, StepSpec, step
 from neuro_assets.assets.steps.units import unit_sources
 from neuro_assets.checks.criteria import Criterion

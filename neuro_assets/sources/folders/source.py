@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from neuro_assets.formats.completeness import has_flag, partial_copies
 from neuro_assets.formats.modalities import MODALITIES, RECORDING, Found, of_session
 from neuro_assets.formats.model import Dataset, Problem, RawRecording
 from neuro_assets.formats.options import ReaderEntry
-from neuro_assets.formats.readiness import has_flag, partial_copies
 from neuro_assets.formats.session_fields import NamedFields, bare_fields, conflicts
 from neuro_assets.formats.walk import Listing, UnreadableFolder, list_files
 from neuro_assets.outcomes import PermanentFailure

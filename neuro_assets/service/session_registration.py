@@ -17,7 +17,7 @@ import dagster as dg
 from neuro_assets.config import LabConfig, SourceConfig
 from neuro_assets.formats.modalities import MODALITIES, RECORDING, Item
 from neuro_assets.formats.model import Problem
-from neuro_assets.formats.versions import content_of
+from neuro_assets.formats.raw_versions import content_of
 from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure
 from neuro_assets.partitions import SET_NAME
 from neuro_assets.registry.actions import Action, ActionKind, Requests, Seen

@@ -6,8 +6,8 @@ from neuro_assets.registry.index import RecordIndex
 from neuro_assets.registry.log import TransactionLog
 from neuro_assets.registry.records import RecordingRecord
 from neuro_assets.registry.registry import Registry
-from neuro_assets.store.identity import new_identity, read_identity, write_identity
 from neuro_assets.store.opening import lab_memory
+from neuro_assets.store.store_identity import new_identity, read_identity, write_identity
 
 
 def adopt_records(registry: Registry) -> int:

@@ -1,4 +1,4 @@
-"""`python -m neuro_assets.service.polite_stop`: before runs are asked to stop with the platform.
+"""`python -m neuro_assets.service.keep_retries`: before runs are asked to stop with the platform.
 
 A process of its own, because the supervisor does not import Dagster.
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from neuro_assets.formats import registry
+from neuro_assets.formats import known_formats
 from neuro_assets.formats.broken import file_failure
 from neuro_assets.formats.model import RawRecording
 from neuro_assets.formats.walk import Listing
@@ -71,7 +71,7 @@ def what_is_missing(recording: RawRecording, folder: Path) -> tuple[str, ...]:
         One line each; empty when sizes, metas and the ends of the files agree.
     """
     reasons: list[str] = []
-    check = registry.length_check(recording.format)
+    check = known_formats.length_check(recording.format)
     for name, stream in recording.streams.items():
         reasons += check(stream, folder)
         if name in ("ap", "lf", "wideband"):
