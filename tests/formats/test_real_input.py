@@ -34,15 +34,12 @@ def spikewrap(tmp_path_factory) -> tuple[SmallLab, list[str]]:
     """Two runs of half a second, Neuropixels 2.0 four-shank, as they were published."""
     lab = SmallLab(tmp_path_factory.mktemp("spikewrap"), SHORT)
     ephys = DATA / "spikeglx_np24_spikewrap" / "rawdata" / "sub-001" / "ses-001" / "ephys"
-    # Of two days, so that together they are no session: held until each is given by itself.
-    assert lab.register(ephys) == []
-    assert {r.missing[0][:15] for r in lab.registry.all().values()} == {"held: recording"}
-    lab = SmallLab(tmp_path_factory.mktemp("spikewrap"), SHORT)
-    first, second = sorted(ephys.iterdir())
-    (key,) = lab.register(first)
+    # As a source of its own: the runs are of two days, and each is a session.
+    keys = lab.register(ephys)
+    key = keys[0]
     assert lab.run("process", key).success
     assert lab.run("publish", key).success
-    return lab, [key, *lab.register(second)]
+    return lab, keys
 
 
 def test_each_run_is_a_recording_of_its_own(spikewrap):
