@@ -282,7 +282,7 @@ def test_every_value_of_alyx_that_the_step_reads_is_in_its_version(lab):
             ("lab_server", "other"), (": lab_server}", ": moved}"), ("dagster.", "other."),
         ]
     ]  # fmt: skip
-    versions = [all_steps(parse_config(text))[-1].parameters.code_version for text in texts]
+    versions = [all_steps(parse_config(text))[-1].parameters.digest for text in texts]
     assert len(set(versions)) == len(texts)
     assert TOKEN not in str([all_steps(parse_config(text))[-1] for text in texts])
 

@@ -12,7 +12,7 @@ from spikeglx_files import write
 from neuro_assets.alyx.files.repositories import Repositories
 from neuro_assets.assets import runner
 from neuro_assets.registry.metadata import RemoteFile
-from neuro_assets.science import compression
+from neuro_assets.science.compression import run as compression
 
 KEY = "raw_20240512_1_probe00"
 COPY = "compressed_recording"
