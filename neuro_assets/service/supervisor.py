@@ -149,6 +149,7 @@ class _Supervisor:
         self._has_inner_code, self._lost_code_polls = False, 0
         self._signals = 0
         self._wake = threading.Event()
+        self._trouble = ""
 
     @property
     def _children(self) -> tuple[ChildProcess, ...]:
@@ -164,7 +165,7 @@ class _Supervisor:
             self._start_all()
             while True:
                 self._pause()
-                self._watch()
+                self._watch_on()
         except _Stopped:
             self._report("stopping (again Ctrl-C: at once)")
         finally:
@@ -224,6 +225,16 @@ class _Supervisor:
             return False
         finally:
             connection.close()
+
+    def _watch_on(self) -> None:
+        """Watch; a full disk or a lack of processes is reported once, and does not end it."""
+        try:
+            self._watch()
+            self._trouble = ""
+        except OSError as error:
+            if str(error) != self._trouble:
+                self._report(f"cannot look after the platform ({error}); trying again")
+            self._trouble = str(error)
 
     def _watch(self) -> None:
         """Start again what has died."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -298,6 +299,23 @@ def test_a_code_server_without_its_inner_process_is_ended_and_one_that_still_imp
     assert signals == []
     look(1)
     assert signals == [signal.SIGKILL]
+
+
+def test_a_full_disk_is_reported_once_and_does_not_end_the_platform() -> None:
+    reports: list[str] = []
+    errors = iter([OSError(errno.ENOSPC, "No space left on device")] * 3)
+    watched: Any = object.__new__(supervisor._Supervisor)
+    watched._report, watched._trouble = reports.append, ""
+
+    def watch() -> None:
+        for error in errors:
+            raise error
+
+    watched._watch = watch
+    for _ in range(5):
+        watched._watch_on()
+    assert len(reports) == 1 and "No space left on device" in reports[0]
+    assert watched._trouble == ""
 
 
 def test_what_a_killed_up_left_behind_is_ended_and_a_stranger_is_not(tmp_path: Path) -> None:
