@@ -84,13 +84,15 @@ class RecordIndex:
 
     def put(self, record: RecordingRecord) -> None:
         """Add a record, or replace the one with its key, until `rollback`."""
-        self._before.setdefault(record.key, self.records.lines.get(record.key))
+        before = self.records.lines.get(record.key)
         self.load(record)
+        self._before.setdefault(record.key, before)
 
     def load(self, record: RecordingRecord, line: bytes | None = None) -> None:
         """Add or replace a record for good; with its JSON where that is at hand."""
+        line = line or record.model_dump_json().encode()  # first: it may be refused
         self._drop(record.key)
-        self.records.lines[record.key] = line or record.model_dump_json().encode()
+        self.records.lines[record.key] = line
         # A file system that ignores case would mix `m1` and `M1`.
         self._by_folded[record.key.casefold()] = record.key
         for index, name in self._places(record):
@@ -118,7 +120,8 @@ class RecordIndex:
             not count.
         """
         changes: dict[str, tuple[RecordingRecord | None, RecordingRecord]] = {}
-        for key, line in self._before.items():
+        put, self._before = self._before, {}
+        for key, line in put.items():
             after = self.records[key]
             self._drop(key)
             before = None if line is None else RecordingRecord.model_validate_json(line)
@@ -126,7 +129,6 @@ class RecordIndex:
                 self.load(before, line)
             if before is None or after.model_copy(update={"updated": before.updated}) != before:
                 changes[key] = (before, after)
-        self._before = {}
         return changes
 
     def same(self, identity: Identity, content: str = "") -> list[RecordingRecord]:

@@ -101,5 +101,8 @@ def for_each_source(
         except NeuroAssetsError as failure:
             failures.append(f"{name}: {failure}")
             context.log.error(failures[-1])
+        except Exception as defect:
+            failures.append(f"{name}: {type(defect).__name__}: {defect}")
+            context.log.exception(failures[-1])
     if len(failures) == len(sources):
         raise TransientFailure("; ".join(failures))

@@ -17,6 +17,7 @@ from neuro_assets.formats.walk import natural_key, scan_folder
 from neuro_assets.outcomes import TransientFailure
 
 SUBJECTS = "Subjects"
+_NOT_UTF8 = "the name is not valid UTF-8; rename it"
 _DANGLES = "the link's target is not there; mount its disk or remove the link"
 _MOST_LOOKED_AT = 2000
 """Names in a folder that is no session: one with more is taken to hold data."""
@@ -121,10 +122,10 @@ def folders_in(sweep: Sweep, folder: Path, below: str) -> list[str]:
     """Names of the folders in a folder of a tree, in natural order.
 
     What else is there is reported: data files that belong to no session, links without a target,
-    and the folder itself where it may not be read.
+    names that no record could hold, and the folder itself where it may not be read.
     """
     try:
-        entries = scan_folder(folder)
+        entries = _writable(sweep, scan_folder(folder), below)
     except PermissionError:
         sweep.lose(below, "unreadable", f"no permission to list {folder}; grant it")
         return []
@@ -143,6 +144,21 @@ def folders_in(sweep: Sweep, folder: Path, below: str) -> list[str]:
         )
         sweep.problems.append(Problem(kind="loose_file", path=loose[0], detail=detail))
     return sorted((entry.name for entry in entries if is_folder(entry)), key=natural_key)
+
+
+def _writable(
+    sweep: Sweep, entries: Iterable[os.DirEntry[str]], below: str
+) -> list[os.DirEntry[str]]:
+    """Leave out, and report, names whose bytes are not UTF-8: JSON refuses them."""
+    kept = []
+    for entry in entries:
+        shown = entry.name.encode("utf-8", "backslashreplace").decode()
+        if shown == entry.name:
+            kept.append(entry)
+        else:
+            odd = Problem(kind="odd_name", path=join(below, shown), detail=_NOT_UTF8)
+            sweep.problems.append(odd)
+    return kept
 
 
 def holds_data(folder: Path) -> bool:
@@ -169,7 +185,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _dangles(entry: os.DirEntry[str]) -> bool:
-    return entry.is_symlink() and not Path(entry.path).exists()
+    return entry.is_symlink() and not os.path.exists(entry.path)  # noqa: PTH110
 
 
 def join(below: str, name: str) -> str:
@@ -203,7 +219,8 @@ def lose_empty_mounts(root: Path, known: Iterable[str], sweep: Sweep) -> None:
     for place in sorted(places - {""}):
         # Below the lab and its `Subjects` an empty folder is what deleting sessions leaves.
         is_high = "/" not in place or place.endswith(f"/{SUBJECTS}")
-        if is_high and (root / place).is_dir() and not any(os.scandir(root / place)):
+        is_there = is_high and os.path.isdir(root / place)  # noqa: PTH112
+        if is_there and not any(os.scandir(root / place)):
             what = "the folder is empty but held sessions; mount its disk, or put any file in it"
             sweep.lose(place, "empty_mount", what)
 
