@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shutil
+import stat
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -163,9 +164,11 @@ def _empty_attempts(
             name = path.relative_to(root).as_posix()
             if name in folders or not _is_named_by_us(name) or _is_linked(store, name):
                 continue
-            if not path.is_dir():
+            try:
+                status = path.stat()
+            except FileNotFoundError:  # a try of another writer, discarded meanwhile
                 continue
-            if path.stat().st_mtime < before:
+            if stat.S_ISDIR(status.st_mode) and status.st_mtime < before:
                 yield name
 
 

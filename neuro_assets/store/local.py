@@ -250,7 +250,9 @@ class LocalBackend:
         with explained(self.url):
             self.require()
             top = self._path(folder)
-            return dict(_walk(top, "")) if top.is_dir() else {}
+            found = dict(_walk(top, "")) if top.is_dir() else {}
+            self.require()  # a store that went meanwhile has not become smaller
+            return found
 
     def entry(self, path: str) -> Entry | None:
         """See `Backend.entry`."""
@@ -319,7 +321,11 @@ class LocalBackend:
 
 def _walk(top: Path, prefix: str) -> Iterator[tuple[str, Entry]]:
     """Give every file below a folder; links are reported by their own size and not followed."""
-    with os.scandir(top / prefix) as found:
+    try:
+        folder = os.scandir(top / prefix)
+    except FileNotFoundError:  # a try of another writer, discarded meanwhile
+        return
+    with folder as found:
         for item in found:
             path = f"{prefix}/{item.name}" if prefix else item.name
             if item.is_dir(follow_symlinks=False):

@@ -8,7 +8,10 @@ from __future__ import annotations
 import re
 import secrets
 
+from pydantic import ValidationError
+
 from neuro_assets.outcomes import Outcome, PermanentFailure
+from neuro_assets.store.errors import NotAFileError
 from neuro_assets.store.files import StoreFiles
 from neuro_assets.store.model import MANIFEST, Manifest, Pointer, checked_name, now
 from neuro_assets.store.stored import Stored, is_copied
@@ -25,6 +28,27 @@ def new_attempt_id() -> str:
 def is_attempt_id(name: str) -> bool:
     """Tell whether `new_attempt_id` may have made a name."""
     return _ATTEMPT.fullmatch(name) is not None
+
+
+def readable_pointer(store: StoreFiles, path: str) -> Pointer | None:
+    """Read a pointer for a writer, whom a damaged one must not stop.
+
+    Parameters
+    ----------
+    store : StoreFiles
+        The store.
+    path : str
+        Of the pointer, relative to the store.
+
+    Returns
+    -------
+    Pointer or None
+        None where there is none, or where it is damaged.
+    """
+    try:
+        return Pointer.model_validate_json(store.backend.read(path))
+    except (FileNotFoundError, ValidationError, NotAFileError):
+        return None
 
 
 def adopt(
@@ -45,7 +69,7 @@ def adopt(
         path = f"{asset}/{key}/runs/{checked_name(run_id, 'run id')}.json"
         store.backend.write(path, pointer.to_json())
     with store.backend.lock(f"{asset}/{key}") as locked:
-        failed = store.read_pointer(asset, key, FAILURE)
+        failed = readable_pointer(store, f"{asset}/{key}/{FAILURE}")
         if failed is not None and (failed.turn <= turn or _is_copied(store, asset, key, failed)):
             store.backend.remove(f"{asset}/{key}/{FAILURE}")
         _advance(store, asset, key, pointer)
@@ -70,14 +94,14 @@ def fail(store: StoreFiles, manifest: Manifest) -> None:
         owner=f"{asset}/{key}",
     )
     with store.backend.lock(f"{asset}/{key}"):
-        before = store.read_pointer(asset, key, FAILURE)
+        before = readable_pointer(store, f"{asset}/{key}/{FAILURE}")
         if before is None or before.turn <= manifest.turn:
             store.backend.write(f"{asset}/{key}/{FAILURE}", pointer.to_json())
 
 
 def _advance(store: StoreFiles, asset: str, key: str, pointer: Pointer) -> None:
     """Let a pointer count unless one of a higher turn does."""
-    current = store.read_pointer(asset, key, CURRENT)
+    current = readable_pointer(store, f"{asset}/{key}/{CURRENT}")
     higher = current is not None and current.turn > pointer.turn
     if not higher or _is_copied(store, asset, key, current):
         store.backend.write(f"{asset}/{key}/{CURRENT}", pointer.to_json())
@@ -100,9 +124,9 @@ def _settle(store: StoreFiles, asset: str, key: str) -> None:
     """
     while True:
         names = store.backend.names(f"{asset}/{key}/runs")
-        found = [store.read_pointer(asset, key, f"runs/{name}") for name in names]
+        found = [readable_pointer(store, f"{asset}/{key}/runs/{name}") for name in names]
         highest = max((p for p in found if p is not None), key=lambda p: p.turn, default=None)
-        current = store.read_pointer(asset, key, CURRENT)
+        current = readable_pointer(store, f"{asset}/{key}/{CURRENT}")
         if highest is None or current is None or highest.turn <= current.turn:
             return
         store.backend.write(f"{asset}/{key}/{CURRENT}", highest.to_json())

@@ -25,14 +25,14 @@ from neuro_assets.store.model import (
     is_safe_name,
     is_sealed,
 )
+from neuro_assets.store.pointers import CURRENT, FAILURE, readable_pointer
 from neuro_assets.store.reader import RESERVED, StoreReader
 from neuro_assets.store.stored import Stored, is_copied
 
-CURRENT = "current.json"
-_SOUND = {"input", "copy"}
+_SOUND = {"input", "copy", "extra"}
 """Kinds of defects that leave the attempt of that id intact where it was made."""
 
-_OF_A_KEY = {"runs", CURRENT, "failure.json", "judgement.json"}
+_OF_A_KEY = {"runs", CURRENT, FAILURE, "judgement.json"}
 _PIECE = 4 << 20
 _REPORT_S = 5.0
 
@@ -147,7 +147,7 @@ def repair(store: StoreReader, defects: list[Defect]) -> list[Repair]:
     for asset in {each.asset for each in defects if each.attempt in damaged}:
         # The output of a session stands under a key of its own and counts for its recordings.
         for key in store.keys(asset):
-            pointer = _pointer(store, f"{asset}/{key}/{CURRENT}")
+            pointer = readable_pointer(store, f"{asset}/{key}/{CURRENT}")
             if pointer is not None and pointer.attempt in damaged:
                 homes.add((asset, key))
     return [found for home in sorted(homes) if (found := _repair_key(store, *home, damaged))]
@@ -156,7 +156,7 @@ def repair(store: StoreReader, defects: list[Defect]) -> list[Repair]:
 def _repair_key(store: StoreReader, asset: str, key: str, damaged: set[str]) -> Repair | None:
     path = f"{asset}/{key}/{CURRENT}"
     with store.backend.lock(f"{asset}/{key}"):
-        pointer = _pointer(store, path)
+        pointer = readable_pointer(store, path)
         sound = pointer is not None and pointer.attempt not in damaged
         if sound and pointer and not _is_outdated(store, asset, key, pointer):
             return None
@@ -169,14 +169,6 @@ def _repair_key(store: StoreReader, asset: str, key: str, damaged: set[str]) -> 
             return Repair(asset, key, stored.attempt, "")
     advice = f"no intact copy: neuro-assets run {key} --only {asset} --force"
     return Repair(asset, key, "", advice)
-
-
-def _pointer(store: StoreReader, path: str) -> Pointer | None:
-    """Read a pointer; None where it is missing or damaged."""
-    try:
-        return Pointer.model_validate_json(store.backend.read(path))
-    except (FileNotFoundError, ValidationError, NotAFileError):
-        return None
 
 
 def _is_outdated(store: StoreReader, asset: str, key: str, pointer: Pointer) -> bool:
@@ -206,7 +198,7 @@ def _candidates(store: StoreReader, asset: str, key: str, pointer: Pointer | Non
             found.append(made)
     if pointer is None:
         runs = store.backend.names(f"{asset}/{key}/runs")
-        pointers = (_pointer(store, f"{asset}/{key}/runs/{name}") for name in runs)
+        pointers = (readable_pointer(store, f"{asset}/{key}/runs/{name}") for name in runs)
         found += [each for each in pointers if each and each.owner in ("", f"{asset}/{key}")]
     same = pointer.attempt if pointer else ""
     return sorted(found, key=lambda one: (one.attempt == same, one.turn, one.attempt), reverse=True)
@@ -255,7 +247,7 @@ def _defects_of_key(
         report(stored.path)
         where = (asset, key, stored.version, stored.attempt)
         yield from _contained(store, where, MANIFEST, _defects_of_attempt(store, stored, report))
-    for name in (CURRENT, "failure.json"):
+    for name in (CURRENT, FAILURE):
         found = _defects_of_pointer(store, asset, key, name)
         yield from _contained(store, (asset, key, "", ""), name, found)
 

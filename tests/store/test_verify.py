@@ -16,6 +16,7 @@ from neuro_assets.outcomes import Outcome, PermanentFailure, TransientFailure
 from neuro_assets.store import WHOLE_LAB, InputRef, Manifest, Store, Stored
 from neuro_assets.store import attempt as attempt_module
 from neuro_assets.store import garbage as garbage_module
+from neuro_assets.store import local as local_module
 from neuro_assets.store import verify as verify_module
 
 KEY, ASSET = "M1_20240512_1_probe00", "units"
@@ -163,7 +164,7 @@ def test_repair_leaves_what_was_committed_meanwhile(
     assert store.repair(defects) == []
     assert store.current(ASSET, KEY) == newer
     held = []
-    real = verify_module._pointer
+    real = verify_module.readable_pointer
 
     def pointer(*arguments):
         folder = Path(store.url) / ASSET / KEY
@@ -174,10 +175,64 @@ def test_repair_leaves_what_was_committed_meanwhile(
                 held.append(True)
         return real(*arguments)
 
-    monkeypatch.setattr(verify_module, "_pointer", pointer)
+    monkeypatch.setattr(verify_module, "readable_pointer", pointer)
     damage(store, newer)
     store.repair(store.verify())
     assert held, "the pointer is read where nobody else writes it"
+
+
+def test_a_stray_file_takes_no_output_its_place(store: Store) -> None:
+    put(store, turn=1)
+    counting = put(store, b"5678", turn=2)
+    (place(store, counting) / "Thumbs.db").write_bytes(b"x")
+    assert kinds(store) == [("extra", "Thumbs.db")]
+    assert store.repair(store.verify()) == []
+    assert store.current(ASSET, KEY) == counting
+
+
+@pytest.mark.parametrize("locks", [True, False])
+@pytest.mark.parametrize("name", ["current.json", "failure.json", "runs/r1.json"])
+def test_a_damaged_pointer_stops_no_writer(
+    store: Store, monkeypatch: pytest.MonkeyPatch, name: str, locks: bool
+) -> None:
+    put(store, turn=1, run_id="r1")
+    (Path(store.url) / ASSET / KEY / name).write_bytes(b"")
+    if not locks:
+        monkeypatch.setattr(local_module, "try_lock", lambda _: False)
+    newer = put(store, b"5678", version="bb", turn=2, run_id="r2")
+    assert store.current(ASSET, KEY) == newer
+    error = {"type": "x", "message": "y"}
+    store.fail(
+        Manifest(asset=ASSET, key=KEY, version="cc", outcome=Outcome.FAILED, turn=3, error=error)
+    )
+    assert store.failure(ASSET, KEY).error == error
+
+
+def test_folders_that_go_while_they_are_listed_are_left_out(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place(store, put(store)).joinpath("gone").mkdir()
+    empty = place(store, put(store, version="bb")).parent / "20200101T000000000000-deadbeef"
+    empty.mkdir()
+    age(empty)
+    real = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "gone":
+            Path(path).rmdir()
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert kinds(store) == []
+    is_linked = garbage_module._is_linked
+
+    def linked(store: Store, path: str) -> bool:
+        if path.endswith(empty.name) and empty.exists():
+            empty.rmdir()
+        return is_linked(store, path)
+
+    monkeypatch.setattr(garbage_module, "_is_linked", linked)
+    assert store.gc() == []
 
 
 def test_repair_of_a_damaged_pointer_follows_the_turns(store: Store) -> None:
