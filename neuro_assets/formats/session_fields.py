@@ -197,7 +197,7 @@ def conflicts(
     found = {
         "several_dates": _days_apart(times),
         "several_subjects": _animals(recordings, named, fields, others),
-        "several_runs": "" if named.subject or find_day(folder.name) else _branches(recordings),
+        "several_runs": "" if named.subject or _subject_and_day(folder) else _branches(recordings),
         "date_conflict": _other_day(times, named),
     }
     path = recordings[-1].main.files[0]
@@ -252,8 +252,13 @@ def _plain(subject: str) -> str:
     return re.sub(r"^sub-|[\W_]", "", subject.casefold())
 
 
+def _subject_and_day(folder: Path) -> bool:
+    """Tell whether a folder's name says whose it is; that of a day alone does not."""
+    return bool(find_day(folder.name) and _before_date(folder.name))
+
+
 def _branches(recordings: Sequence[RawRecording]) -> str:
-    """Say which folders of an undated one hold recordings that are not of one run."""
+    """Say which folders of one that names no subject and day hold recordings that are not of one run."""
     parts = [_place(recording) for recording in recordings]
     common = len(os.path.commonprefix(parts))
     branches = [place[common] if len(place) > common else "" for place in parts]

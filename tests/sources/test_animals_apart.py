@@ -63,6 +63,22 @@ def test_undated_runs_side_by_side_in_one_folder_are_held(tmp_path):
     assert held == {"today": "held", "M7_2024-05-12": "not_ready"}
 
 
+@pytest.mark.parametrize("day", ["2024-05-12", "20240512", "2024-05-12_surgery"])
+def test_two_animals_in_the_folder_of_a_day_are_held(tmp_path, day):
+    two_animals(tmp_path / day)
+    found = states(LocalSessionSource(tmp_path, settle_s=0))
+    assert [(r.state, "mouseA_g0 and mouseB_g0" in r.reason) for r in found.values()] == [
+        ("held", True), ("held", True),
+    ]  # fmt: skip
+
+
+def test_gates_in_the_folder_of_a_day_are_one_session(tmp_path):
+    for gate in range(2):
+        write(tmp_path / f"2024-05-12/M1_g{gate}/M1_g{gate}_t0.imec0.ap.bin", first_sample=gate)
+    found = states(LocalSessionSource(tmp_path, settle_s=0))
+    assert [r.state for r in found.values()] == ["ready", "ready"]
+
+
 def test_bare_runs_beside_a_tree_are_not_dropped(tmp_path):
     write(tmp_path / f"Subjects/M1/2024-05-12/001/x{BIN}", seed=1)
     write(tmp_path / f"M2_20240512_g0/M2_20240512{BIN}", serial="2", seed=2)
