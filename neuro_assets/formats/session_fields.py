@@ -258,7 +258,7 @@ def _subject_and_day(folder: Path) -> bool:
 
 
 def _branches(recordings: Sequence[RawRecording]) -> str:
-    """Say which folders of one that names no subject and day hold recordings that are not of one run."""
+    """Say which folders hold recordings of several runs, where the outer one names no subject."""
     parts = [_place(recording) for recording in recordings]
     common = len(os.path.commonprefix(parts))
     branches = [place[common] if len(place) > common else "" for place in parts]
