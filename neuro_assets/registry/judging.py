@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from uuid import UUID
 
 from neuro_assets.formats.model import RawRecording
 from neuro_assets.registry.actions import ActionKind, Seen
@@ -50,7 +51,9 @@ def state_of(record: RecordingRecord) -> State:
 def version_of_raw(
     found: RecordingRecord, info: SessionInfo, recording: RawRecording, version: str
 ) -> tuple[str, str]:
-    """Keep the version of data that another source took over and names in its own way.
+    """Keep the version of data that a database took over, or gave back: it has names of its own.
+
+    Folders, whatever their source, name data by one rule: another version is other data.
 
     Returns
     -------
@@ -59,13 +62,22 @@ def version_of_raw(
     version_alias : str
         The source's name for it, where that is another.
     """
-    if version == found.version_alias:
-        return found.raw_version, version
-    taken_over = found.session.source != info.source and found.recording is not None
+    if version in (found.raw_version, found.version_alias):
+        return found.raw_version, found.version_alias
+    by_database = _is_of_database(found.session) != _is_of_database(info)
+    taken_over = by_database and found.recording is not None and not found.version_alias
     old, new = found.identity, recording.identity
     if taken_over and new.is_strong and old is not None and new.is_same(old):
         return found.raw_version, version
     return version, ""
+
+
+def _is_of_database(session: SessionInfo) -> bool:
+    """Tell whether Alyx describes a session: its ids are UUIDs, those of folders are paths."""
+    try:
+        return str(UUID(session.session_id)) == session.session_id.lower()
+    except ValueError:
+        return False
 
 
 def what_happened(found: RecordingRecord, record: RecordingRecord) -> tuple[ActionKind, str]:
@@ -93,9 +105,16 @@ def is_other_data(kind: ActionKind, found: RecordingRecord, record: RecordingRec
 
 
 def grew(found: RecordingRecord, record: RecordingRecord) -> bool:
-    """Tell whether raw data are longer than before: they were no complete copy then."""
-    old, new = found.identity, record.identity
-    return old is not None and new is not None and new.size_bytes > old.size_bytes
+    """Tell whether a stream is new or longer than before: it was no complete copy then."""
+    old, new = found.recording, record.recording
+    if old is None or new is None:
+        return False
+    # Not the sizes on disk: a compressed file may be decompressed.
+    before = {name: stream.n_samples * stream.n_channels for name, stream in old.streams.items()}
+    return new.identity.size_bytes > old.identity.size_bytes or any(
+        stream.n_samples * stream.n_channels > before.get(name, 0)
+        for name, stream in new.streams.items()
+    )
 
 
 def is_displaced(

@@ -85,6 +85,20 @@ def test_changed_raw_data_are_reported_and_run_only_where_the_lab_says_so(known)
     ]
 
 
+def test_a_band_that_arrives_late_runs_again_and_one_that_is_gone_does_not(known):
+    whole = recording()
+    lf = Stream(name="lf", files=("lf.bin",), n_channels=385, n_samples=1, sampling_frequency=2500)
+    both = whole.model_copy(update={"streams": {**whole.streams, "lf": lf}})
+    late = plan(known, [seen(session(both), "v2")], [], NOW)
+    assert kinds(late) == [(ActionKind.CHANGE, True)]
+    longer = {**both.streams, "lf": lf.model_copy(update={"n_samples": 2})}
+    grown = session(both.model_copy(update={"streams": longer}))
+    grown_plan = plan(after(late, known), [seen(grown, "v3")], [], NOW)
+    assert kinds(grown_plan) == [(ActionKind.CHANGE, True)]
+    gone = plan(after(late, known), [seen(session(), "v4")], [], NOW)
+    assert kinds(gone) == [(ActionKind.CHANGE, False)]
+
+
 def test_what_grew_was_no_complete_copy_and_runs_again(known):
     longer = session(recording(size=77000), ready=False, settled=False)
     waits = plan(known, [seen(longer, "v2")], [], NOW)

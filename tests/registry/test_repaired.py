@@ -28,8 +28,8 @@ def lab(tmp_path):
     return SmallLab(tmp_path, TEXT)
 
 
-def look(lab):
-    source = LocalSessionSource(lab.folder / "data", name="rig", settle_s=0)
+def look(lab, name="rig"):
+    source = LocalSessionSource(lab.folder / "data", name=name, settle_s=0)
     (action,) = register_sessions(lab.registry, source.describe_all())
     return action
 
@@ -65,3 +65,13 @@ def test_what_never_came_to_a_result_runs_again_too(lab):
     look(lab)
     write(lab.folder / "data/M1/a_g0_t0.imec0.ap.bin", 400)
     assert look(lab).run
+
+
+def test_data_changed_on_the_way_to_another_folder_source_have_another_version(lab):
+    before = look(lab).record
+    register_sessions(lab.registry, [], [("rig", before.session.session_id)])
+    meta = lab.folder / "data/M1/a_g0_t0.imec0.ap.meta"
+    meta.write_text(meta.read_text().replace(" 500 250 1)", " 1000 250 1)"))
+    action = look(lab, "archive")
+    assert (action.kind, action.record.version_alias) == (ActionKind.CHANGE, "")
+    assert action.record.raw_version != before.raw_version
