@@ -216,17 +216,38 @@ class Registry:
         list of str
             One line for each defect.
         """
-        index = self.refresh()
-        defects = [f"record of {key}: {why}" for key, why in index.damaged.items()]
-        for key, line in index.records.lines.items():
-            found = self._log.record(key)
-            if found is None or not _is_same(key, found, line):
+        defects = []
+        for key in list(self.refresh().records.lines):
+            if not self._is_derived(key):
                 defects.append(f"registry/{key}.json differs from the registry's log")
                 if repair:
-                    self._log.write_record(key, line)
+                    self._derive_again(key)
+        names = self._log.record_keys()
+        index = self.refresh()  # what was registered meanwhile is listed, too
         known = index.records.lines.keys() | index.damaged.keys()
-        extra = [key for key in self._log.record_keys() if key not in known]
-        return defects + [f"registry/{key}.json is in no transaction of the log" for key in extra]
+        damaged = [f"record of {key}: {why}" for key, why in index.damaged.items()]
+        extra = (key for key in names if key not in known)
+        foreign = [f"registry/{key}.json is in no transaction of the log" for key in extra]
+        return damaged + defects + foreign
+
+    def _is_derived(self, key: str) -> bool:
+        """Compare a derived record, again where another writer changes the registry meanwhile."""
+        found = self._log.record(key)
+        while (line := self._index.records.lines.get(key)) is not None:
+            if found is not None and _is_same(key, found, line):
+                return True
+            number = self._number
+            self.refresh()
+            if self._number == number:
+                return False
+            found = self._line(key)
+        return True  # damaged by now
+
+    def _derive_again(self, key: str) -> None:
+        """Write a derived record as the log has it now; who changes it waits to derive."""
+        with self.store.backend.lock(FOLDER):
+            if (line := self.refresh().records.lines.get(key)) is not None:
+                self._log.write_record(key, line)
 
     def _identity(self) -> StoreIdentity:
         if self._known_identity is None:

@@ -138,3 +138,42 @@ def test_who_loses_a_number_plans_again_on_what_the_other_wrote(tmp_path: Path):
     records = Registry(Store(tmp_path)).all()
     assert {r.identity.probe_serial for r in records.values()} == {"1", "2", "3"}
     assert sorted(records) == [f"M1_20240512_1_probe00{x}" for x in ("", "-x2", "-x3")]
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_a_record_that_changes_during_verify_is_no_defect_and_is_not_reverted(
+    tmp_path: Path, repair: bool
+):
+    looking, other = Registry(Store(tmp_path)), Registry(Store(tmp_path))
+    register_sessions(other, [description(1)])
+    (key,) = looking.all()
+    read = looking._log.record
+    late: list[int] = []
+
+    def record(name: str) -> Any:
+        if not late:
+            late.append(1)
+            other.update(key, lambda _: {"state": "vanished"})
+            register_sessions(other, [description(2)])
+        return read(name)
+
+    looking._log.record = record  # type: ignore[method-assign]
+    assert looking.verify(repair=repair) == []
+    fresh = Registry(Store(tmp_path))
+    assert fresh.get(key).state == fresh.all()[key].state == "vanished"
+
+
+def test_a_record_that_changes_while_it_is_repaired_keeps_the_change(tmp_path: Path):
+    looking, other = Registry(Store(tmp_path)), Registry(Store(tmp_path))
+    register_sessions(other, [description(1)])
+    (key,) = looking.all()
+    (tmp_path / "registry" / f"{key}.json").write_text("{")
+    lock = looking.store.backend.lock
+
+    def late(folder: str) -> Any:
+        other.update(key, lambda _: {"state": "vanished"})
+        return lock(folder)
+
+    looking.store.backend.lock = late  # type: ignore[method-assign]
+    assert len(looking.verify(repair=True)) == 1
+    assert Registry(Store(tmp_path)).get(key).state == "vanished"
