@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import cast
 
 import neuro_assets
-from neuro_assets.assets.inventory import inventory
+from neuro_assets.assets.inventory import OutputState, inventory
 from neuro_assets.assets.overview import Filter, Line, RecordingState, line_of
 from neuro_assets.assets.step import StepSpec
 from neuro_assets.outcomes import NeuroAssetsError
@@ -28,8 +28,9 @@ from neuro_assets.registry.records import RecordingRecord
 from neuro_assets.store import Store
 from neuro_assets.store.backend import Backend
 from neuro_assets.store.json_values import canonical
-from neuro_assets.store.listing import ListedBackend, TracedBackend
+from neuro_assets.store.listing import UNCERTAIN, ListedBackend, TracedBackend
 from neuro_assets.store.local import LocalBackend
+from neuro_assets.store.model import MANIFEST
 from neuro_assets.store.store_identity import read_identity
 
 SETTLED_S = 2.0
@@ -67,7 +68,7 @@ def lines_of(
     Line
         In the order of the records.
     """
-    reader, memory = copy(store), None
+    reader, memory, trace = copy(store), None, None
     if store.is_local:
         trace = TracedBackend(store.backend)
         reader.backend = cast(Backend, trace)
@@ -78,11 +79,12 @@ def lines_of(
         if wanted.reads_records and not wanted.admits(records[key]):
             continue
         live = running.get(key, ())
-        line = memory.find(key, data, live) if memory else None
-        if line is None:
-            line = _line(reader, records[key], steps, running)
-            if memory and line.state is not RecordingState.DAMAGED:
-                memory.keep(key, data, live, line)
+        found = memory.find(key, data, live) if memory else None
+        line = found or _line(reader, records[key], steps, running, trace)
+        if trace:
+            trace.require()  # what was not found is missing in the store, and not with it
+        if memory and found is None and line.state is not RecordingState.DAMAGED:
+            memory.keep(key, data, live, line)
         if wanted.state in (None, line.state):
             yield line
     if memory:
@@ -94,11 +96,21 @@ def _line(
     record: RecordingRecord,
     steps: Sequence[StepSpec],
     running: Mapping[str, Collection[str]],
+    trace: TracedBackend | None,
 ) -> Line:
     try:
-        return line_of(record, inventory(reader, {record.key: record}, steps, running))
+        states = inventory(reader, {record.key: record}, steps, running)
+        return line_of(record, [_with_manifest(each, trace) for each in states])
     except NeuroAssetsError as error:
         return Line(record.key, RecordingState.DAMAGED, str(error))
+
+
+def _with_manifest(state: OutputState, trace: TracedBackend | None) -> OutputState:
+    """Find an output damaged whose manifest is gone; on a server each would cost a request."""
+    if state.stored is None or trace is None:
+        return state
+    found = trace.state(f"{state.stored.path}/{MANIFEST}")
+    return state.readable() if found in (None, UNCERTAIN) else state
 
 
 class OverviewMemory:
@@ -123,6 +135,7 @@ class OverviewMemory:
         self._name = f"overview-{hashlib.sha256(store.url.encode()).hexdigest()[:8]}"
         self._steps = steps
         self._trace = trace
+        self._is_private = cast(LocalBackend, store.backend).private
         self._fingerprint = _fingerprint(store, steps)
         self._before = time.time_ns() - int(SETTLED_S * 1e9)
         self._lines = self._load()
@@ -179,7 +192,12 @@ class OverviewMemory:
         lines = ((key.encode(), self._lines.get(key)) for key in keys)
         body = b"\n".join(key + b"\t" + line for key, line in lines if line)
         try:
+            if self._is_private:  # the folder first: nobody may open the file before its chmod
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._folder.chmod(0o700)
             LocalBackend(self._folder).write(self._name, self._seal(body) + b"\n" + body)
+            if self._is_private:
+                (self._folder / self._name).chmod(0o600)
         except (NeuroAssetsError, OSError) as error:
             log.warning("the overview is not remembered: %s", error)
 

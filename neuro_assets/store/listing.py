@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 
-from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.store.backend import Backend
 from neuro_assets.store.regular import read_regular
 
@@ -49,7 +48,8 @@ class TracedBackend:
     Parameters
     ----------
     backend : Backend
-        Of a folder. Nothing but reading is passed on, so that nothing escapes the trace.
+        Of a folder. Nothing but reading is passed on, so that nothing escapes the trace. Whether
+        the store is still there is not asked for each missing file: `require` it after a look.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class TracedBackend:
         """Tell the state of a file, and remember it."""
         try:
             found = os.stat(f"{self._root}/{path}")  # noqa: PTH116  a path object costs as much
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             state = None
         except OSError:
             state = UNCERTAIN
@@ -76,23 +76,24 @@ class TracedBackend:
         self.seen[path] = state
         return state
 
+    def state(self, path: str) -> FileState | None:
+        """Tell the state of a file as it was at the first look."""
+        return self.seen[path] if path in self.seen else self.look(path)
+
     def require(self) -> None:
         """See `Backend.require`."""
         self._backend.require()
 
     def read(self, path: str) -> bytes:
         """See `Backend.read`."""
-        state = self.seen[path] if path in self.seen else self.look(path)
+        state = self.state(path)
         if state is None:
             raise FileNotFoundError(path)
-        if state is UNCERTAIN:
-            raise PermanentFailure(
-                f"{path} in the store {self._backend.url} cannot be read as a file: restore it, or "
-                "remove it and run the recording again"
-            )
-        try:
-            return read_regular(f"{self._root}/{path}")
-        except FileNotFoundError:
-            raise
-        except OSError:
-            return self._backend.read(path)  # which says what is wrong
+        if state is not UNCERTAIN:
+            try:
+                return read_regular(f"{self._root}/{path}")
+            except FileNotFoundError:
+                raise
+            except OSError:
+                pass
+        return self._backend.read(path)  # which says what is wrong

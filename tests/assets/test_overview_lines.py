@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -20,7 +21,7 @@ from neuro_assets.assets.overview import Filter, Line
 from neuro_assets.assets.overview_lines import SETTLED_S, lines_of
 from neuro_assets.config import parse_config
 from neuro_assets.formats.model import Identity, RawRecording, Stream
-from neuro_assets.outcomes import Outcome
+from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.registry.registry import RecordingRecord, SessionInfo
 from neuro_assets.service import overview_timer
 from neuro_assets.service.overview_timer import OverviewTimer
@@ -282,3 +283,101 @@ def test_up_makes_the_lines_ahead(overview, tmp_path, monkeypatch):
     assert timer._process is process  # the next one is not due
     overview.memory = tmp_path / ".neuro_assets"
     assert len(overview.remembered()) == N and overview.made == []
+
+
+@pytest.mark.parametrize("is_remembered", [False, True])
+def test_a_store_that_goes_away_is_an_error_and_nothing_of_it_is_remembered(
+    overview, tmp_path, is_remembered
+):
+    first = overview.lines(None)
+    if is_remembered:
+        assert overview.remembered() == first
+    store, records = overview.lab.store, overview.lab.registry.all()
+    lines = lines_of(store, records, overview.steps, {}, Filter(), overview.memory)
+    assert next(lines) == first[0]
+    overview.root.rename(tmp_path / "away")
+    with pytest.raises(PermanentFailure, match="not there any more"):
+        next(lines)
+    (tmp_path / "away").rename(overview.root)
+    assert overview.remembered() == first
+    assert len(overview.made) == (0 if is_remembered else N)
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ESTALE, "does not answer"),
+        (errno.EIO, "does not answer"),
+        (errno.EACCES, "no permission"),
+    ],
+)
+def test_a_file_that_cannot_be_looked_at_is_said_to_be_so(overview, monkeypatch, number, message):
+    stat, open_ = os.stat, os.open
+
+    def failing(function):
+        def call(path, *arguments, **options):
+            if str(path) == str(overview.pointer()):
+                raise OSError(number, os.strerror(number), path)
+            return function(path, *arguments, **options)
+
+        return call
+
+    first = overview.lines(None)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", failing(stat))
+        patch.setattr(os, "open", failing(open_))
+        (line,) = [line for line in overview.remembered() if line.key == KEY]
+    assert message in line.detail and "remove" not in line.detail
+    assert overview.remembered() == first
+
+
+def test_a_look_that_fails_for_a_moment_changes_no_line(overview, monkeypatch):
+    stat = os.stat
+
+    def stale(path, *arguments, **options):
+        if str(path) == str(overview.pointer()):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+        return stat(path, *arguments, **options)
+
+    first = overview.lines(None)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", stale)
+        assert overview.remembered() == first
+
+
+def test_a_file_in_the_place_of_a_folder_holds_no_output(overview):
+    first = overview.remembered()
+    (overview.root / "bad_channels").mkdir()
+    (overview.root / "bad_channels" / KEY).write_text("x")
+    assert overview.remembered() == overview.lines(None) == first
+
+
+@pytest.mark.parametrize("lost", ["manifest.json", ""])
+def test_an_output_whose_folder_or_manifest_is_gone_is_damaged(overview, lost):
+    before = overview.remembered()
+    (manifest,) = overview.pointer().parent.glob("*/*/manifest.json")
+    manifest.unlink() if lost else shutil.rmtree(manifest.parent.parent)
+    after = overview.remembered()
+    assert [line.key for line in before if line not in after] == [KEY]
+    (line,) = [line for line in after if line.key == KEY]
+    assert line.state == "damaged" and "manifest.json" in line.detail
+    assert overview.lines(None) == after
+
+
+def test_what_is_remembered_of_a_private_store_is_closed_to_others(overview):
+    assert overview.lab.config.store.private
+    overview.memory.mkdir(mode=0o755)
+    overview.remembered()
+    (path,) = overview.memory.iterdir()
+    assert [each.stat().st_mode & 0o777 for each in (overview.memory, path)] == [0o700, 0o600]
+
+
+def test_what_is_remembered_of_an_open_store_stays_open(overview):
+    overview.memory.mkdir()
+    overview.memory.chmod(0o755)
+    text = SHORT.replace("{url: store}", "{url: store, private: false}")
+    overview.lab = overview.lab.with_text(text)
+    overview.remembered()
+    (path,) = overview.memory.iterdir()
+    assert overview.memory.stat().st_mode & 0o777 == 0o755
+    assert path.stat().st_mode & 0o077
