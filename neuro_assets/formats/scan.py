@@ -5,6 +5,7 @@ What makes a recording in each format is the business of its own module.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,8 @@ DATA_SUFFIXES = frozenset(
     + (".rhd", ".rhs", ".ns5", ".ns6", ".ncs", ".plx", ".pl2")
 )
 """Endings of files that rigs write samples into."""
+_CAMERA_COUNTS = re.compile(r"_iblrig_\w*Camera\.(frame_counter|GPIO)\.bin")
+"""Counts of frames and pins that IBL's cameras write: no recording."""
 
 
 def scan_session(folder: Path, readers: Sequence[ReaderEntry] = ()) -> Scan:
@@ -97,9 +100,10 @@ def is_data_like(name: str) -> bool:
     Returns
     -------
     bool
-        True by its ending alone.
+        True by its ending, but for the counts of IBL's cameras.
     """
-    return PurePosixPath(name).suffix.lower() in DATA_SUFFIXES
+    is_data = PurePosixPath(name).suffix.lower() in DATA_SUFFIXES
+    return is_data and _CAMERA_COUNTS.fullmatch(name) is None
 
 
 def _left_over(

@@ -128,6 +128,13 @@ def test_a_binary_file_of_another_program_is_no_recording_and_is_mentioned(tmp_p
     assert "2 data files" in problem.detail
 
 
+@pytest.mark.parametrize("name", ["leftCamera.frame_counter", "bodyCamera.GPIO"])
+def test_what_cameras_count_is_no_forgotten_recording(tmp_path, name):
+    (tmp_path / "raw_video_data").mkdir()
+    (tmp_path / f"raw_video_data/_iblrig_{name}.bin").write_bytes(b"12345678")
+    assert scan_session(tmp_path).problems == ()
+
+
 def test_names_with_spaces_and_non_ascii_letters_are_kept(tmp_path):
     path = "Mäuse – Größe_g0/Mäuse – Größe_g0_t0.imec0.ap.bin"
     write(tmp_path / path)
