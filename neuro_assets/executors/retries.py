@@ -176,11 +176,14 @@ def retry_dropped(
         # A new failure event is what the daemon, and whoever waits for the end, reacts to.
         instance.report_run_failed(run, "Its retry could not be started: trying again.")
         _log.warning("run %s: its retry could not be started, trying again", run.run_id)
+        if not will_be_retried(instance, instance.get_run_by_id(run.run_id) or run):
+            # Dagster, which marked it with the report, counts the runs only.
+            instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
     return [run.run_id for run in runs]
 
 
 def retry_failed(instance: DagsterInstance, run: DagsterRun) -> bool:
-    """Tell whether the daemon could not start the retry of a failed run.
+    """Tell whether the daemon could not start the retry of a failed run, or never did.
 
     Parameters
     ----------
@@ -194,7 +197,9 @@ def retry_failed(instance: DagsterInstance, run: DagsterRun) -> bool:
     bool
         False once there is a retry.
     """
-    return AUTO_RETRY_RUN_ID_TAG not in run.tags and _start_attempts(instance, run) > 0
+    if AUTO_RETRY_RUN_ID_TAG in run.tags:
+        return False
+    return _start_attempts(instance, run) > 0 or _was_given_up(instance, run)
 
 
 def keep_plan_of_parent(instance: DagsterInstance, run: DagsterRun) -> None:
@@ -251,7 +256,7 @@ def run_first_tried(instance: DagsterInstance, run: DagsterRun) -> str:
 
 def _has_retry_left(instance: DagsterInstance, run: DagsterRun) -> bool:
     """Whether Dagster would start one more run of this group, and could so far."""
-    if _start_attempts(instance, run) >= MAX_START_ATTEMPTS:
+    if _start_attempts(instance, run) >= MAX_START_ATTEMPTS or _was_given_up(instance, run):
         return False
     reason = run.tags.get(RUN_FAILURE_REASON_TAG)
     return auto_reexecution_should_retry_run(
@@ -299,9 +304,17 @@ def _start_attempts(instance: DagsterInstance, run: DagsterRun) -> int:
     return sum(entry.message.startswith(FAILED_RETRY_MESSAGE) for entry in entries)
 
 
+def _was_given_up(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Whether a failure was reported again so often that no retry is waited for any more."""
+    failures = instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_FAILURE)
+    return len(failures) > MAX_START_ATTEMPTS
+
+
 def _was_dropped(instance: DagsterInstance, run: DagsterRun) -> bool:
     """Whether the daemon gave the retry up."""
     if run.tags.get(WILL_RETRY_TAG) != "false" or not retry_failed(instance, run):
+        return False
+    if _was_given_up(instance, run):
         return False
     # At the last attempt too: the failure is reported once more, now as final.
     return _start_attempts(instance, run) == MAX_START_ATTEMPTS or will_be_retried(instance, run)
@@ -314,5 +327,4 @@ def _overlooked(instance: DagsterInstance, record: RunRecord, overdue: timedelta
         return False
     if datetime.now(UTC) - record.update_timestamp < overdue or next_run(instance, run):
         return False
-    failures = instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_FAILURE)
-    return len(failures) <= MAX_START_ATTEMPTS
+    return not _was_given_up(instance, run)

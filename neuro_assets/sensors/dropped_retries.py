@@ -7,6 +7,7 @@ import dagster as dg
 from neuro_assets.executors.retries import retry_dropped
 
 LOOK_BACK = timedelta(days=2)
+"""Before the last look, however long ago that was: the platform may have been down since."""
 
 
 def dropped_retries_sensor(interval_s: int = 30) -> dg.SensorDefinition:
@@ -30,8 +31,11 @@ def dropped_retries_sensor(interval_s: int = 30) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def dropped_retries(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        since, overdue = datetime.now(UTC) - LOOK_BACK, timedelta(seconds=4 * interval_s)
-        found = retry_dropped(context.instance, since, overdue)
+        began = datetime.now(UTC)
+        last = datetime.fromtimestamp(float(context.cursor or LOOK_BACK.total_seconds()), UTC)
+        overdue = timedelta(seconds=4 * interval_s)
+        found = retry_dropped(context.instance, last - LOOK_BACK, overdue)
+        context.update_cursor(str(began.timestamp()))
         return dg.SkipReason(f"Tried again: {', '.join(found)}" if found else "None was dropped")
 
     return dropped_retries

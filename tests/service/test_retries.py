@@ -32,8 +32,12 @@ from neuro_assets.executors.retries import (
     settled,
     will_be_retried,
 )
+from neuro_assets.sensors import dropped_retries
+from neuro_assets.sensors.dropped_retries import dropped_retries_sensor
 from neuro_assets.sensors.publish import publish_sensors
+from neuro_assets.service.follower import RunFollower
 
+DAY = timedelta(days=1)
 LONG_AGO = datetime.now(UTC) - timedelta(days=1)
 
 
@@ -214,10 +218,40 @@ def test_a_failure_that_the_daemon_overlooked_is_reported_again(
     assert die(instance, overlooked) and die(instance, retried)
     start(instance, retried)
     assert retry_dropped(instance, LONG_AGO) == []
-    for _ in range(MAX_START_ATTEMPTS):
+    for attempt in range(MAX_START_ATTEMPTS):
         assert retry_dropped(instance, LONG_AGO, timedelta(0)) == [overlooked.run_id]
+        assert will_be_retried(instance, reload(instance, overlooked)) is (attempt < 9)
     # Not for ever: Dagster has reasons of its own, such as a backfill that was cancelled.
     assert retry_dropped(instance, LONG_AGO, timedelta(0)) == []
+    given_up = reload(instance, overlooked)
+    assert given_up.tags[WILL_RETRY_TAG] == "false"
+    assert not counts_as_run(instance, given_up)
+    assert RunFollower(instance, overlooked.run_id, lambda event: None).finished_with_retries()
+
+
+def test_a_retry_that_was_dropped_before_the_platform_was_down_for_long_is_tried_again(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensor, since = dropped_retries_sensor(), []
+    look = dropped_retries.retry_dropped
+    monkeypatch.setattr(dropped_retries, "retry_dropped", lambda *a: since.append(a[1]) or look(*a))
+
+    def tick(cursor: str | None) -> str | None:
+        context = dg.build_sensor_context(instance, cursor=cursor)
+        sensor(context)
+        return context.cursor
+
+    cursor = tick(None)
+    lost = start(instance)
+    assert die(instance, lost)
+    drop_retry(instance, lost)
+    clock = type("Later", (datetime,), {"now": lambda zone: datetime.now(zone) + 90 * DAY})
+    monkeypatch.setattr(dropped_retries, "datetime", clock)
+    after = tick(cursor)
+    assert reload(instance, lost).tags[WILL_RETRY_TAG] == "true"
+    # Not all failures of the lab at every look.
+    tick(after)
+    assert since[2] - since[1] >= 89 * DAY
 
 
 def test_a_run_that_is_final_is_not_taken_for_dropped(instance: dg.DagsterInstance) -> None:
@@ -236,6 +270,7 @@ def test_a_retry_that_never_starts_is_given_up(instance: dg.DagsterInstance) -> 
         drop_retry(instance, lost)
         assert retry_dropped(instance, LONG_AGO) == [lost.run_id]
     assert not will_be_retried(instance, reload(instance, lost))
+    assert retry_dropped(instance, LONG_AGO) == []
     drop_retry(instance, lost)
     assert retry_dropped(instance, LONG_AGO) == []
 
