@@ -6,21 +6,18 @@ Modification times are not trusted: copy programs keep the original's, and preal
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from neuro_assets.formats import known_formats
 from neuro_assets.formats.broken import file_failure
 from neuro_assets.formats.model import RawRecording
-from neuro_assets.formats.walk import Listing
+from neuro_assets.formats.walk import Listing, name_when_copied
 
 FLAG = "raw_session.flag"
 """IBL's acquisition computers touch this last."""
 
 TAIL = 1 << 16
 """Bytes at the end of a file that may not all be zero."""
-
-_PARTIAL = re.compile(r"\.(part|partial|filepart|crdownload|tmp|rsync-partial)$", re.IGNORECASE)
 
 
 def has_flag(listing: Listing) -> bool:
@@ -52,7 +49,7 @@ def partial_copies(listing: Listing) -> list[str]:
     list of str
         Relative paths.
     """
-    return [found.path for found in listing.files if _PARTIAL.search(found.name)]
+    return [found.path for found in listing.files if name_when_copied(found.name)]
 
 
 def what_is_missing(recording: RawRecording, folder: Path) -> tuple[str, ...]:

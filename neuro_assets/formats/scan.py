@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from neuro_assets.formats import known_formats
 from neuro_assets.formats.model import Problem, RawRecording, Scan
 from neuro_assets.formats.options import ReaderEntry
-from neuro_assets.formats.walk import Listing, list_files
+from neuro_assets.formats.walk import Listing, list_files, name_when_copied
 
 CONTINUOUS = "continuous.dat"
 DATA_SUFFIXES = frozenset(
@@ -86,6 +86,7 @@ def scan_listing(folder: Path, listing: Listing, readers: Sequence[ReaderEntry] 
         )
     problems += _apart(recordings)
     problems += _left_over(listing, recordings, problems)
+    problems += _partial(listing)
     return Scan(recordings=tuple(_distinct(recordings, problems)), problems=tuple(problems))
 
 
@@ -126,6 +127,16 @@ def _left_over(
             "or describe them with a reader entry in lab.yaml",
         )
         for paths in by_folder.values()
+    ]
+
+
+def _partial(listing: Listing) -> list[Problem]:
+    """Name the data files whose copy was begun and is not done."""
+    detail = "a copy in progress, or one that stopped: let it end, or copy the file again"
+    return [
+        Problem(kind="partial_copy", path=found.path, detail=detail)
+        for found in listing.files
+        if is_data_like(name_when_copied(found.name))
     ]
 
 

@@ -18,8 +18,28 @@ from neuro_assets.outcomes import TransientFailure
 MAX_DEPTH = 16
 """Folders below the session: deeper than any layout known, and a last guard against loops."""
 
+_PARTIAL = re.compile(r"\.(part|partial|filepart|crdownload|tmp|rsync-partial)$", re.IGNORECASE)
+"""What copy programs put behind a name until they are done."""
+
 _GONE = {errno.ENOENT, errno.ENOTDIR}
 _FORBIDDEN = {errno.EACCES, errno.EPERM}
+
+
+def name_when_copied(name: str) -> str:
+    """Give the name that a file will have when a copy program is done with it.
+
+    Parameters
+    ----------
+    name : str
+        Of any file.
+
+    Returns
+    -------
+    str
+        Empty for a file that is no copy in progress.
+    """
+    found = _PARTIAL.search(name)
+    return name[: found.start()] if found else ""
 
 
 class UnreadableFolder(TransientFailure):

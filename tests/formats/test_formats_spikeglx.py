@@ -247,6 +247,42 @@ def test_a_broken_trigger_holds_its_recording_back(tmp_path):
     assert_details_help(scan)
 
 
+@pytest.mark.parametrize("left", ["run_g0_t1.imec0.ap.meta", "run_g0_t1.imec0.ap.bin.part"])
+def test_a_trigger_that_is_not_yet_there_holds_its_recording_back(tmp_path, left):
+    for trigger in range(2):
+        first = 1000 + trigger * 100
+        write(tmp_path / f"run_g0_t{trigger}.imec0.ap.bin", 100, first_sample=first, seed=trigger)
+    write(tmp_path / "run_g0_t0.imec1.ap.bin", serial="2")
+    late = tmp_path / "run_g0_t1.imec0.ap.bin"
+    data, meta = late.read_bytes(), late.with_suffix(".meta").read_text()
+    late.unlink()
+    late.with_suffix(".meta").unlink()
+    (tmp_path / left).write_text(meta)
+    scan = scan_session(tmp_path)
+    assert labels(scan) == ["probe01"]
+    reported = "data_missing" if left.endswith("meta") else "partial_copy"
+    assert sorted(kinds(scan)) == sorted([reported, "trigger_broken"])
+    assert_details_help(scan)
+    (tmp_path / left).unlink()
+    late.write_bytes(data)
+    late.with_suffix(".meta").write_text(meta)
+    assert labels(scan_session(tmp_path)) == ["probe00", "probe01"]
+
+
+def test_an_old_partial_copy_beside_the_whole_file_holds_nothing_back(tmp_path):
+    write(tmp_path / "run_g0_t0.imec0.ap.bin")
+    for name in ("run_g0_t0.imec0.ap.bin.filepart", "run_g0_t1.nidq.bin.part"):
+        (tmp_path / name).write_bytes(b"1")
+    scan = scan_session(tmp_path)
+    assert (labels(scan), kinds(scan)) == (["probe00"], ["partial_copy", "partial_copy"])
+
+
+def test_metas_kept_of_removed_raw_files_do_not_hold_catgt_output_back(tmp_path):
+    write(tmp_path / "run_g0_tcat.imec0.ap.bin")
+    write(tmp_path / "run_g0_t1.imec0.ap.bin", seed=1).unlink()
+    assert labels(scan_session(tmp_path)) == ["probe00"]
+
+
 @pytest.mark.parametrize("unplaced", [0, 1, 2])
 def test_triggers_of_which_one_has_no_first_sample_are_not_joined_without_gaps(tmp_path, unplaced):
     for trigger in range(3):

@@ -22,7 +22,7 @@ from neuro_assets.formats.names import (
 )
 from neuro_assets.formats.neuropixels import describe_probe
 from neuro_assets.formats.spikeglx.meta import SpikeGLXMeta
-from neuro_assets.formats.walk import FoundFile, Listing
+from neuro_assets.formats.walk import FoundFile, Listing, name_when_copied
 
 BYTES = 2
 """SpikeGLX writes int16."""
@@ -149,6 +149,31 @@ def pair_files(folder: Path, listing: Listing, problems: list[Problem]) -> list[
                 )
             )
     return files
+
+
+def absent_files(listing: Listing, problems: Iterable[Problem]) -> list[DataFile]:
+    """Name the files that are known to belong to a session, and are not there yet.
+
+    Parameters
+    ----------
+    listing : Listing
+        Files of the session.
+    problems : iterable of Problem
+        Of `pair_files`: metas without data.
+
+    Returns
+    -------
+    list of DataFile
+        In place of each its meta, or the copy in progress.
+    """
+    alone = {problem.path for problem in problems if problem.kind == "data_missing"}
+    absent = []
+    for found in listing.files:
+        own = found.name if found.path in alone else name_when_copied(found.name)
+        name = parse_spikeglx_name(own)
+        if name is not None:
+            absent.append(DataFile(found=found, name=name, meta_path=None))
+    return absent
 
 
 def _belongs(folder: Path, name: SpikeGLXName, meta: FoundFile | None) -> bool:

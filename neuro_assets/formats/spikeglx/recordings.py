@@ -19,6 +19,7 @@ from neuro_assets.formats.spikeglx.files import (
     BYTES,
     DataFile,
     Group,
+    absent_files,
     check_all,
     pair_files,
 )
@@ -48,6 +49,7 @@ def scan_spikeglx(folder: Path, listing: Listing) -> Scan:
     """
     problems: list[Problem] = []
     files = pair_files(folder, listing, problems)
+    absent = absent_files(listing, problems)
     probes, boards, broken = check_all(folder, files, problems)
     probes = without_copies(folder, [_candidate(file) for file in probes], problems)
     _part_name_clashes(probes, problems)
@@ -55,7 +57,7 @@ def scan_spikeglx(folder: Path, listing: Listing) -> Scan:
     groups: dict[Group, list[DataFile]] = defaultdict(list)
     for file in probes:
         groups[file.group].append(file)
-    _drop_incomplete_groups(groups, broken, problems)
+    _drop_incomplete_groups(groups, [*broken, *absent], problems)
     _drop_widowed_groups(groups, problems)
     _drop_conflicting_groups(folder, groups, problems)
     qualifiers = _qualifiers(groups)
@@ -137,14 +139,16 @@ def _derivative(file: DataFile, how: str) -> Problem:
 def _drop_incomplete_groups(
     groups: dict[Group, list[DataFile]], broken: list[DataFile], problems: list[Problem]
 ) -> None:
-    """Hold back a recording of which one trigger is broken.
+    """Hold back a recording of which one trigger is broken, or known to be missing.
 
     Joined without it, it would be taken for another recording on the day the file is mended.
     """
     for file in broken:
         files = groups.get(file.group, [])
-        if file.name.derived or file.band == "lf" or not files:
+        if file.name.derived or file.band in ("lf", "nidq", "obx"):
             continue
+        if all(other.name.derived for other in files):
+            continue  # its raw files were removed, and their metas kept
         if file.trigger in {other.trigger for other in _of_band(files, "ap")}:
             continue  # an intact copy of the same trigger
         for other in groups.pop(file.group):
@@ -152,8 +156,8 @@ def _drop_incomplete_groups(
                 Problem(
                     kind="trigger_broken",
                     path=other.path,
-                    detail=f"another file of the same recording is broken ({file.path}); mend it, "
-                    "or move it out of the session to go on without it",
+                    detail=f"another file of the same recording is broken or not yet there "
+                    f"({file.path}); mend or copy it, or move it out of the session to go on without it",
                 )
             )
 
