@@ -156,8 +156,9 @@ def _drop_incomplete_groups(
                 Problem(
                     kind="trigger_broken",
                     path=other.path,
-                    detail=f"another file of the same recording is broken or not yet there "
-                    f"({file.path}); mend or copy it, or move it out of the session to go on without it",
+                    detail="another file of the same recording is broken or not yet there "
+                    f"({file.path}); mend or copy it, or move it out of the session to go on "
+                    "without it",
                 )
             )
 
