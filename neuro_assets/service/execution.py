@@ -165,12 +165,19 @@ def _in_daemon(
     instance.submit_run(run.run_id, cast(Any, None))
     log(f"run {run.run_id} is in the queue of the running daemon")
     follower = RunFollower(instance, run.run_id, on_event)
+    is_stopped = False
     try:
         while not follower.finished_with_retries():
-            if follower.waiting() and not daemon_alive(instance):
-                log("the daemon is gone: taking the run back from the queue")
-                instance.report_run_canceled(follower.run, "The daemon is gone.")
-                return None
+            if (follower.waiting() or not is_stopped) and not daemon_alive(instance):
+                if follower.waiting():
+                    log("the daemon is gone: taking the run back from the queue")
+                    instance.report_run_canceled(follower.run, "The daemon is gone.")
+                    return None
+                is_stopped = True
+                log(
+                    f"the daemon is gone: run {follower.run.run_id}, or its retry, goes on with "
+                    "the next `neuro-assets up` at the latest; Ctrl-C ends the wait"
+                )
             time.sleep(_POLL_S)
     except KeyboardInterrupt:
         log(f"no longer waiting; run {follower.run.run_id} goes on, the user interface stops it")

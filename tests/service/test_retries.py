@@ -35,7 +35,10 @@ from neuro_assets.executors.retries import (
 from neuro_assets.sensors import dropped_retries
 from neuro_assets.sensors.dropped_retries import dropped_retries_sensor
 from neuro_assets.sensors.publish import publish_sensors
+from neuro_assets.service import execution, runs
 from neuro_assets.service.follower import RunFollower
+from neuro_assets.service.home import CodeLocation
+from neuro_assets.service.runs import Request
 
 DAY = timedelta(days=1)
 LONG_AGO = datetime.now(UTC) - timedelta(days=1)
@@ -348,6 +351,28 @@ def test_an_end_is_judged_only_when_dagster_has_written_it_down(
 
     assert not will_be_retried(instance, settled(instance, run))
     assert len(finished) == 1
+
+
+def test_who_waits_for_a_retry_hears_that_the_platform_was_stopped(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, messages, later = start(instance), [], []
+    assert die(instance, lost)
+    monkeypatch.setattr(runs, "load_job", lambda *_: None)
+    monkeypatch.setattr(runs, "create_run", lambda *_: lost)
+    monkeypatch.setattr(instance, "submit_run", lambda *_: None)
+    monkeypatch.setattr(execution, "daemon_alive", lambda _: bool(later))
+
+    def next_up(_: float) -> None:
+        later.append(start(instance, lost))
+        instance.report_run_canceled(later[0])
+
+    monkeypatch.setattr(execution.time, "sleep", next_up)
+    request, location = Request("nothing", None, {}, None), CodeLocation()
+    result = execution._in_daemon(instance, location, request, lambda event: None, messages.append)
+    assert result is not None and (result.run_id, result.status) == (later[0].run_id, "CANCELED")
+    (stopped,) = messages[1:]
+    assert lost.run_id in stopped and "next `neuro-assets up`" in stopped
 
 
 def failure_was_read(instance: dg.DagsterInstance) -> bool:
