@@ -15,7 +15,7 @@ from neuro_assets.cli.process import process_keys
 from neuro_assets.outcomes import PermanentFailure
 
 if TYPE_CHECKING:
-    from neuro_assets.store.verify import Repair
+    from neuro_assets.store.repair import Repair
 
 
 @app.command()
@@ -66,11 +66,15 @@ def _repair(lab: Lab, repairs: Sequence[Repair]) -> None:
     ok = True
     with prepared_worker(lab.folder) as worker:
         for key, assets in lost.items():
-            if key == WHOLE_LAB:
-                run = execute(names.TABLES_JOB, workdir=lab.folder, worker=worker)
-                ok = run.ok and ok
-            else:
-                ok = process_keys(lab, [key], assets, force=True, worker=worker) and ok
+            try:
+                if key == WHOLE_LAB:
+                    made = execute(names.TABLES_JOB, workdir=lab.folder, worker=worker).ok
+                else:
+                    made = process_keys(lab, [key], assets, force=True, worker=worker)
+            except PermanentFailure as error:  # the other outputs are made all the same
+                console.print(escape(f"{', '.join(assets)} of {key}: {error}"))
+                made = False
+            ok = ok and made
     console.print("Made again." if ok else "Not everything could be made again; see above.")
 
 

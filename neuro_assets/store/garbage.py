@@ -307,7 +307,17 @@ def _snapshots(store: StoreReader, folders: dict[str, _Folder], before: float) -
         return set()
     used = _referenced(store, folders)
     unused = {path for path in old if path.rsplit("/", 1)[1] not in used}
+    for asset in {path.split("/")[0] for path in unused}:
+        if store.read_pointer(asset, WHOLE_LAB, "current.json") is None:
+            unused.discard(_newest(store, asset, folders))
     return {path for path in unused if _is_own(store, path)}
+
+
+def _newest(store: StoreReader, asset: str, folders: dict[str, _Folder]) -> str:
+    """Find the attempt that `verify --repair` may let count where the pointer is lost."""
+    ours = (path for path in folders if path.startswith(f"{asset}/{WHOLE_LAB}/"))
+    done = (path for path in ours if _is_done(store, path) and _is_own(store, path))
+    return max(done, key=lambda path: path.rsplit("/", 1)[1], default="")
 
 
 def _remove(store: StoreReader, item: Garbage, before: float, seen: set[str]) -> bool:

@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from neuro_assets.store.errors import NotAFileError
 from neuro_assets.store.files import StoreFiles
+from neuro_assets.store.json_values import parsed
 from neuro_assets.store.stored import Stored
+
+JUDGEMENT = "judgement.json"
 
 
 def keep_judgement(
@@ -51,11 +55,16 @@ def judgement(stored: Stored) -> list[dict[str, Any]]:
 
 
 def _last(stored: Stored) -> tuple[str, list[dict[str, Any]]]:
-    later = stored.store.read_json(_path(stored))
-    if later is not None and later.get("attempt") == stored.attempt:
-        return later["criteria"], later["checks"]
+    try:
+        later = parsed(stored.store.backend.read(_path(stored)))
+        if later["attempt"] == stored.attempt:
+            return later["criteria"], later["checks"]
+    except FileNotFoundError:
+        pass
+    except (ValueError, TypeError, KeyError, NotAFileError):  # damaged: to be judged again
+        return "", stored.manifest.checks
     return stored.manifest.criteria, stored.manifest.checks
 
 
 def _path(stored: Stored) -> str:
-    return f"{stored.asset}/{stored.key}/judgement.json"
+    return f"{stored.asset}/{stored.key}/{JUDGEMENT}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Collection
 
 from pydantic import ValidationError
 
@@ -74,7 +75,7 @@ def adopt(
             store.backend.remove(f"{asset}/{key}/{FAILURE}")
         _advance(store, asset, key, pointer)
     if not locked:
-        _settle(store, asset, key)
+        settle(store, asset, key)
 
 
 def fail(store: StoreFiles, manifest: Manifest) -> None:
@@ -116,16 +117,28 @@ def _is_copied(store: StoreFiles, asset: str, key: str, pointer: Pointer | None)
     return manifest is not None and is_copied(manifest, *place)
 
 
-def _settle(store: StoreFiles, asset: str, key: str) -> None:
+def settle(
+    store: StoreFiles, asset: str, key: str, *, without: Collection[str] = frozenset()
+) -> None:
     """Where there are no locks: look again after each write, until the highest turn counts.
 
     A run's own pointer is written before `current.json`. Whoever writes `current.json` last sees
     the pointers of all runs that wrote before it, so the highest turn has the last word.
+
+    Parameters
+    ----------
+    store : StoreFiles
+        The store, writable.
+    asset, key : str
+        Whose pointer was written.
+    without : collection of str
+        Attempts that are damaged, and must not count again.
     """
     while True:
         names = store.backend.names(f"{asset}/{key}/runs")
         found = [readable_pointer(store, f"{asset}/{key}/runs/{name}") for name in names]
-        highest = max((p for p in found if p is not None), key=lambda p: p.turn, default=None)
+        sound = (p for p in found if p is not None and p.attempt not in without)
+        highest = max(sound, key=lambda p: p.turn, default=None)
         current = readable_pointer(store, f"{asset}/{key}/{CURRENT}")
         if highest is None or current is None or highest.turn <= current.turn:
             return

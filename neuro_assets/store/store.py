@@ -10,8 +10,9 @@ from neuro_assets.store.lease import Lease
 from neuro_assets.store.model import Manifest
 from neuro_assets.store.pointers import adopt, fail
 from neuro_assets.store.reader import StoreReader, check_names
+from neuro_assets.store.repair import Repair, repair
 from neuro_assets.store.stored import Stored
-from neuro_assets.store.verify import Defect, Repair, find_defects, repair
+from neuro_assets.store.verify import Defect, find_defects
 
 
 class Store(StoreReader):
@@ -116,7 +117,7 @@ class Store(StoreReader):
         return find_defects(self, asset, key, progress)
 
     def repair(self, defects: list[Defect]) -> list[Repair]:
-        """Let an intact attempt count where the one that counts is damaged; nothing is removed.
+        """Let an intact attempt count where the one that counts is damaged; no output is removed.
 
         Parameters
         ----------

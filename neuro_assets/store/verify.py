@@ -1,4 +1,4 @@
-"""Reading everything again: what is stored is compared with what was committed, and mended."""
+"""Reading everything again: what is stored is compared with what was committed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store.backend import Entry
 from neuro_assets.store.errors import NotAFileError, explained
 from neuro_assets.store.json_values import parsed
+from neuro_assets.store.judgement import JUDGEMENT
 from neuro_assets.store.local import TEMPORARY
 from neuro_assets.store.model import (
     MANIFEST,
@@ -25,14 +26,11 @@ from neuro_assets.store.model import (
     is_safe_name,
     is_sealed,
 )
-from neuro_assets.store.pointers import CURRENT, FAILURE, readable_pointer
+from neuro_assets.store.pointers import CURRENT, FAILURE
 from neuro_assets.store.reader import RESERVED, StoreReader
 from neuro_assets.store.stored import Stored, is_copied
 
-_SOUND = {"input", "copy", "extra"}
-"""Kinds of defects that leave the attempt of that id intact where it was made."""
-
-_OF_A_KEY = {"runs", CURRENT, FAILURE, "judgement.json"}
+_OF_A_KEY = {"runs", CURRENT, FAILURE, JUDGEMENT}
 _PIECE = 4 << 20
 _REPORT_S = 5.0
 
@@ -50,9 +48,9 @@ class Defect:
     path : str
         The file, relative to the attempt, or to the key for a pointer.
     kind : str
-        `missing`, `size`, `checksum`, `extra` (nobody committed it), `manifest`, `pointer`,
-        `input` (what it was made from is gone), `copy` (of another output), `unreadable` or
-        `registry`.
+        `missing`, `size`, `checksum`, `extra` (nobody committed it), `manifest`, `pointer` (also
+        another small file of a key), `input` (what it was made from is gone), `copy` (of another
+        output), `unreadable` or `registry`.
     detail : str
         One line.
     """
@@ -64,26 +62,6 @@ class Defect:
     path: str
     kind: str
     detail: str
-
-
-@dataclass(frozen=True)
-class Repair:
-    """What became of a damaged output that counts.
-
-    Parameters
-    ----------
-    asset, key : str
-        Which one.
-    attempt : str
-        The intact attempt that counts now; empty where there is none.
-    advice : str
-        What is left to do.
-    """
-
-    asset: str
-    key: str
-    attempt: str
-    advice: str
 
 
 def find_defects(
@@ -127,81 +105,29 @@ def find_defects(
     return defects
 
 
-def repair(store: StoreReader, defects: list[Defect]) -> list[Repair]:
-    """Let an intact attempt count where the one that counts is damaged; nothing is removed.
+def is_outdated(store: StoreReader, asset: str, key: str, pointer: Pointer) -> bool:
+    """Tell whether a pointer's digest is not that of what it points at.
 
     Parameters
     ----------
     store : StoreReader
         The store.
-    defects : list of Defect
-        From `find_defects`.
+    asset, key : str
+        Whose pointer.
+    pointer : Pointer
+        As read.
 
     Returns
     -------
-    list of Repair
-        One for each output whose counting attempt is damaged.
+    bool
+        False where that has no manifest that can be read.
     """
-    damaged = {each.attempt for each in defects if each.kind not in _SOUND} - {""}
-    homes = {(each.asset, each.key) for each in defects if each.kind == "pointer"}
-    for asset in {each.asset for each in defects if each.attempt in damaged}:
-        # The output of a session stands under a key of its own and counts for its recordings.
-        for key in store.keys(asset):
-            pointer = readable_pointer(store, f"{asset}/{key}/{CURRENT}")
-            if pointer is not None and pointer.attempt in damaged:
-                homes.add((asset, key))
-    return [found for home in sorted(homes) if (found := _repair_key(store, *home, damaged))]
-
-
-def _repair_key(store: StoreReader, asset: str, key: str, damaged: set[str]) -> Repair | None:
-    path = f"{asset}/{key}/{CURRENT}"
-    with store.backend.lock(f"{asset}/{key}"):
-        pointer = readable_pointer(store, path)
-        sound = pointer is not None and pointer.attempt not in damaged
-        if sound and pointer and not _is_outdated(store, asset, key, pointer):
-            return None
-        for found in _candidates(store, asset, key, pointer):
-            stored = store.stored(asset, found.key or key, found.version, found.attempt)
-            if stored.attempt in damaged or not stored.is_intact():
-                continue
-            values = {"outcome": stored.outcome, "digest": stored.manifest.digest}
-            store.backend.write(path, found.model_copy(update=values).to_json())
-            return Repair(asset, key, stored.attempt, "")
-    advice = f"no intact copy: neuro-assets run {key} --only {asset} --force"
-    return Repair(asset, key, "", advice)
-
-
-def _is_outdated(store: StoreReader, asset: str, key: str, pointer: Pointer) -> bool:
-    """Tell whether a pointer's digest is not that of what it points at."""
     place = (asset, pointer.key or key, pointer.version, pointer.attempt)
     try:
         manifest = store.read_manifest(*place)
     except PermanentFailure:
         return False
     return manifest is not None and manifest.digest != pointer.digest
-
-
-def _candidates(store: StoreReader, asset: str, key: str, pointer: Pointer | None) -> list[Pointer]:
-    """List what may count: other attempts of that version; of a lost pointer all, by turn."""
-    home = pointer.key or key if pointer else key
-    found = []
-    for stored in _attempts(store, asset, home, pointer.version if pointer else ""):
-        if stored.is_intact():
-            made = Pointer(
-                version=stored.version,
-                attempt=stored.attempt,
-                outcome=stored.outcome,
-                turn=pointer.turn if pointer else stored.manifest.turn,
-                key=pointer.key if pointer else "",
-                owner=f"{asset}/{key}",
-            )
-            found.append(made)
-    if pointer is None:
-        runs = store.backend.names(f"{asset}/{key}/runs")
-        pointers = (readable_pointer(store, f"{asset}/{key}/runs/{name}") for name in runs)
-        found += [each for each in pointers if each and each.owner in ("", f"{asset}/{key}")]
-    same = pointer.attempt if pointer else ""
-    return sorted(found, key=lambda one: (one.attempt == same, one.turn, one.attempt), reverse=True)
 
 
 def _homes(store: StoreReader, asset: str | None, key: str | None) -> list[tuple[str, str]]:
@@ -231,7 +157,49 @@ class _Reporter:
             self._progress(self.fraction, message)
 
 
-def _attempts(store: StoreReader, asset: str, key: str, only: str = "") -> Iterator[Stored]:
+def is_readable(store: StoreReader, path: str) -> bool:
+    """Tell whether a small file of a key is as the store writes it.
+
+    Parameters
+    ----------
+    store : StoreReader
+        The store.
+    path : str
+        Of a pointer or a judgement, relative to the store.
+
+    Returns
+    -------
+    bool
+        True also where there is none.
+    """
+    try:
+        if path.endswith(f"/{JUDGEMENT}"):
+            return isinstance(parsed(store.backend.read(path)), dict)
+        Pointer.model_validate_json(store.backend.read(path))
+    except FileNotFoundError:
+        return True
+    except (ValueError, NotAFileError):
+        return False
+    return True
+
+
+def attempts_of(store: StoreReader, asset: str, key: str, only: str = "") -> Iterator[Stored]:
+    """Give the attempts of an output, committed or not.
+
+    Parameters
+    ----------
+    store : StoreReader
+        The store.
+    asset, key : str
+        Which output.
+    only : str
+        Of this version; of all where empty.
+
+    Yields
+    ------
+    Stored
+        By version, then by attempt.
+    """
     for version in [only] if only else store.versions(asset, key):
         for attempt in store.attempts(asset, key, version):
             yield store.stored(asset, key, version, attempt)
@@ -243,12 +211,16 @@ def _defects_of_key(
     yield from _odd_entries(store, (asset, key, "", ""), _OF_A_KEY)
     for version in store.versions(asset, key):
         yield from _odd_entries(store, (asset, key, version, ""))
-    for stored in _attempts(store, asset, key):
+    for stored in attempts_of(store, asset, key):
         report(stored.path)
         where = (asset, key, stored.version, stored.attempt)
         yield from _contained(store, where, MANIFEST, _defects_of_attempt(store, stored, report))
     for name in (CURRENT, FAILURE):
         found = _defects_of_pointer(store, asset, key, name)
+        yield from _contained(store, (asset, key, "", ""), name, found)
+    runs = store.backend.names(f"{asset}/{key}/runs")
+    for name in [JUDGEMENT, *(f"runs/{run}" for run in runs if run.endswith(".json"))]:
+        found = _defects_of_reading(store, asset, key, name)
         yield from _contained(store, (asset, key, "", ""), name, found)
 
 
@@ -339,6 +311,8 @@ def _defects_of_pointer(store: StoreReader, asset: str, key: str, name: str) -> 
     try:
         pointer = Pointer.model_validate_json(store.backend.read(path))
     except FileNotFoundError:
+        if name == CURRENT and _has_output(store, asset, key):
+            yield Defect(asset, key, "", "", name, "pointer", "is gone: nothing counts")
         return
     except (ValidationError, NotAFileError):
         yield Defect(asset, key, "", "", name, "pointer", "cannot be read")
@@ -347,11 +321,23 @@ def _defects_of_pointer(store: StoreReader, asset: str, key: str, name: str) -> 
         yield Defect(asset, key, "", "", name, "copy", f"is a copy of {pointer.owner}'s")
         return
     target = f"{asset}/{pointer.key or key}/{pointer.version}/{pointer.attempt}"
-    if _is_outdated(store, asset, key, pointer):
+    if is_outdated(store, asset, key, pointer):
         yield Defect(asset, key, "", "", name, "pointer", "its digest is not the output's")
     if store.backend.entry(f"{target}/{MANIFEST}") is None:
         where = (asset, key, pointer.version, pointer.attempt)
         yield Defect(*where, name, "pointer", "points at a removed output")
+
+
+def _has_output(store: StoreReader, asset: str, key: str) -> bool:
+    """Tell whether something may count here; what is made once a session counts elsewhere."""
+    if key.startswith(SESSION_PREFIX):
+        return False
+    return any(stored.is_intact() for stored in attempts_of(store, asset, key))
+
+
+def _defects_of_reading(store: StoreReader, asset: str, key: str, name: str) -> Iterator[Defect]:
+    if not is_readable(store, f"{asset}/{key}/{name}"):
+        yield Defect(asset, key, "", "", name, "pointer", "cannot be read")
 
 
 def _defects_of_registry(store: StoreReader) -> Iterator[Defect]:

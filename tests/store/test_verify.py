@@ -6,6 +6,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from neuro_assets.store import WHOLE_LAB, InputRef, Manifest, Store, Stored
 from neuro_assets.store import attempt as attempt_module
 from neuro_assets.store import garbage as garbage_module
 from neuro_assets.store import local as local_module
-from neuro_assets.store import verify as verify_module
+from neuro_assets.store import repair as repair_module
+from neuro_assets.store.judgement import judgement, keep_judgement
 
 KEY, ASSET = "M1_20240512_1_probe00", "units"
 
@@ -164,7 +166,7 @@ def test_repair_leaves_what_was_committed_meanwhile(
     assert store.repair(defects) == []
     assert store.current(ASSET, KEY) == newer
     held = []
-    real = verify_module.readable_pointer
+    real = repair_module.readable_pointer
 
     def pointer(*arguments):
         folder = Path(store.url) / ASSET / KEY
@@ -175,7 +177,7 @@ def test_repair_leaves_what_was_committed_meanwhile(
                 held.append(True)
         return real(*arguments)
 
-    monkeypatch.setattr(verify_module, "readable_pointer", pointer)
+    monkeypatch.setattr(repair_module, "readable_pointer", pointer)
     damage(store, newer)
     store.repair(store.verify())
     assert held, "the pointer is read where nobody else writes it"
@@ -209,7 +211,7 @@ def test_a_damaged_pointer_stops_no_writer(
 
 
 def test_folders_that_go_while_they_are_listed_are_left_out(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     place(store, put(store)).joinpath("gone").mkdir()
     empty = place(store, put(store, version="bb")).parent / "20200101T000000000000-deadbeef"
@@ -224,15 +226,83 @@ def test_folders_that_go_while_they_are_listed_are_left_out(
 
     monkeypatch.setattr(os, "scandir", scandir)
     assert kinds(store) == []
-    is_linked = garbage_module._is_linked
+    real_stat = Path.stat
 
-    def linked(store: Store, path: str) -> bool:
-        if path.endswith(empty.name) and empty.exists():
-            empty.rmdir()
-        return is_linked(store, path)
+    def stat(path: Path, **options):
+        found = real_stat(path, **options)
+        if path == empty:
+            path.rename(tmp_path / "discarded")
+        return found
 
-    monkeypatch.setattr(garbage_module, "_is_linked", linked)
-    assert store.gc() == []
+    monkeypatch.setattr(Path, "stat", stat)
+    store.gc()
+
+
+def test_repair_takes_back_no_commit_where_there_are_no_locks(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_module, "try_lock", lambda _: False)
+    put(store, turn=1, run_id="r1")
+    damage(store, put(store, b"5678", turn=2, run_id="r2"))
+    defects, made, real = store.verify(), [], store.backend.write
+
+    def write(path: str, data: bytes) -> None:
+        if path.endswith("current.json") and not made:
+            other = Store(store.url, scratch=store.scratch)
+            made.append(put(other, b"later", version="cc", turn=3, run_id="r3"))
+        real(path, data)
+
+    monkeypatch.setattr(store.backend, "write", write)
+    [done] = store.repair(defects)
+    assert store.current(ASSET, KEY) == made[0]
+    assert done.attempt == made[0].attempt
+
+
+def test_repair_without_locks_lets_no_damaged_attempt_count_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_module, "try_lock", lambda _: False)
+    first = put(store, turn=1, run_id="r1")
+    damage(store, put(store, b"5678", turn=2, run_id="r2"))
+    (Path(store.url) / ASSET / KEY / "current.json").write_bytes(b"")
+    store.repair(store.verify())
+    assert store.current(ASSET, KEY) == first
+
+
+@pytest.mark.parametrize("name", ["failure.json", "judgement.json", "runs/r1.json"])
+def test_a_small_file_that_is_damaged_is_a_defect_and_goes(store: Store, name: str) -> None:
+    stored = put(store, turn=1, run_id="r1")
+    (Path(store.url) / ASSET / KEY / name).write_bytes(b"")
+    assert kinds(store) == [("pointer", name)]
+    assert store.repair(store.verify()) == []
+    assert store.verify() == store.gc() == []
+    assert store.current(ASSET, KEY) == stored
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}"])
+def test_an_output_whose_judgement_is_damaged_is_judged_again(store: Store, content: bytes) -> None:
+    stored = put(store)
+    path = Path(store.url) / ASSET / KEY / "judgement.json"
+    path.write_bytes(content)
+    assert judgement(stored) == []
+    keep_judgement(store, stored, "c2", [])
+    assert json.loads(path.read_text())["attempt"] == stored.attempt
+
+
+def test_a_lost_pointer_is_a_defect_and_is_written_anew(store: Store) -> None:
+    stored = put(store)
+    put(store, key="session-1", counts_for="M2_20240512_1_probe00")
+    (Path(store.url) / ASSET / KEY / "current.json").unlink()
+    assert kinds(store) == [("pointer", "current.json")]
+    assert [each.attempt for each in store.repair(store.verify())] == [stored.attempt]
+    assert store.current(ASSET, KEY) == stored
+
+
+def test_repair_makes_nothing_for_a_copied_folder(store: Store) -> None:
+    stored = put(store)
+    shutil.copytree(Path(store.url) / ASSET / KEY, Path(store.url) / ASSET / "backup")
+    damage(store, stored)
+    assert [(each.key, each.attempt) for each in store.repair(store.verify())] == [(KEY, "")]
 
 
 def test_repair_of_a_damaged_pointer_follows_the_turns(store: Store) -> None:
@@ -390,6 +460,14 @@ def test_old_snapshots_of_a_table_go_and_the_one_that_counts_stays(store: Store)
     put(store, version="bb")
     age(place(store, of_a_recording), hours=24 * 400)
     assert store.gc() == []
+
+
+def test_the_newest_snapshot_stays_where_the_pointer_is_lost(store: Store) -> None:
+    made = [put(store, key=WHOLE_LAB, version=version) for version in ("aa", "bb")]
+    for stored in made:
+        age(place(store, stored), hours=24 * 40)
+    (Path(store.url) / ASSET / WHOLE_LAB / "current.json").unlink()
+    assert [each.path for each in store.gc(dry_run=False)] == [made[0].path]
 
 
 def test_gc_leaves_a_try_that_lives_however_old_it_looks(store: Store) -> None:

@@ -1,0 +1,118 @@
+"""Mending what `verify` found: which intact attempt counts where the one that counts is damaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neuro_assets.store.model import Pointer
+from neuro_assets.store.pointers import CURRENT, readable_pointer, settle
+from neuro_assets.store.reader import StoreReader
+from neuro_assets.store.verify import Defect, attempts_of, is_outdated, is_readable
+
+_SOUND = {"input", "copy", "extra"}
+"""Kinds of defects that leave the attempt of that id intact where it was made."""
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What became of a damaged output that counts.
+
+    Parameters
+    ----------
+    asset, key : str
+        Which one.
+    attempt : str
+        The intact attempt that counts now; empty where there is none.
+    advice : str
+        What is left to do.
+    """
+
+    asset: str
+    key: str
+    attempt: str
+    advice: str
+
+
+def repair(store: StoreReader, defects: list[Defect]) -> list[Repair]:
+    """Let an intact attempt count where the one that counts is damaged; no output is removed.
+
+    Parameters
+    ----------
+    store : StoreReader
+        The store.
+    defects : list of Defect
+        From `find_defects`.
+
+    Returns
+    -------
+    list of Repair
+        One for each output whose counting attempt is damaged.
+    """
+    damaged = {each.attempt for each in defects if each.kind not in _SOUND} - {""}
+    homes = set()
+    for each in (each for each in defects if each.kind == "pointer"):
+        if each.path == CURRENT:
+            homes.add((each.asset, each.key))
+        else:
+            _remove_unreadable(store, each)
+    for asset in {each.asset for each in defects if each.attempt in damaged}:
+        # The output of a session stands under a key of its own and counts for its recordings.
+        for key in store.keys(asset):
+            pointer = readable_pointer(store, f"{asset}/{key}/{CURRENT}")
+            if pointer is None or pointer.owner not in ("", f"{asset}/{key}"):
+                continue  # of another output, in a folder that somebody copied
+            if pointer.attempt in damaged:
+                homes.add((asset, key))
+    return [found for home in sorted(homes) if (found := _repair_key(store, *home, damaged))]
+
+
+def _remove_unreadable(store: StoreReader, defect: Defect) -> None:
+    """Remove what stops its readers and tells nothing: a failure, a run's pointer, a judgement."""
+    path = f"{defect.asset}/{defect.key}/{defect.path}"
+    with store.backend.lock(f"{defect.asset}/{defect.key}"):
+        if not is_readable(store, path):
+            store.backend.remove(path)
+
+
+def _repair_key(store: StoreReader, asset: str, key: str, damaged: set[str]) -> Repair | None:
+    path = f"{asset}/{key}/{CURRENT}"
+    with store.backend.lock(f"{asset}/{key}") as locked:
+        pointer = readable_pointer(store, path)
+        sound = pointer is not None and pointer.attempt not in damaged
+        if sound and pointer and not is_outdated(store, asset, key, pointer):
+            return None
+        for found in _candidates(store, asset, key, pointer):
+            stored = store.stored(asset, found.key or key, found.version, found.attempt)
+            if stored.attempt in damaged or not stored.is_intact():
+                continue
+            values = {"outcome": stored.outcome, "digest": stored.manifest.digest}
+            store.backend.write(path, found.model_copy(update=values).to_json())
+            if not locked:
+                settle(store, asset, key, without=damaged)
+            counts = readable_pointer(store, path) or found
+            return Repair(asset, key, counts.attempt, "")
+    advice = f"no intact copy: neuro-assets run {key} --only {asset} --force"
+    return Repair(asset, key, "", advice)
+
+
+def _candidates(store: StoreReader, asset: str, key: str, pointer: Pointer | None) -> list[Pointer]:
+    """List what may count: other attempts of that version; of a lost pointer all, by turn."""
+    home = pointer.key or key if pointer else key
+    found = []
+    for stored in attempts_of(store, asset, home, pointer.version if pointer else ""):
+        if stored.is_intact():
+            made = Pointer(
+                version=stored.version,
+                attempt=stored.attempt,
+                outcome=stored.outcome,
+                turn=pointer.turn if pointer else stored.manifest.turn,
+                key=pointer.key if pointer else "",
+                owner=f"{asset}/{key}",
+            )
+            found.append(made)
+    if pointer is None:
+        runs = store.backend.names(f"{asset}/{key}/runs")
+        pointers = (readable_pointer(store, f"{asset}/{key}/runs/{name}") for name in runs)
+        found += [each for each in pointers if each and each.owner in ("", f"{asset}/{key}")]
+    same = pointer.attempt if pointer else ""
+    return sorted(found, key=lambda one: (one.attempt == same, one.turn, one.attempt), reverse=True)
