@@ -124,13 +124,17 @@ def claim_key(
     known = find_same(index, recording.identity, content) or _at_place(
         index, session, recording, list(here.values()), siblings
     )
-    if known is not None:
-        of_files = known.eid is None or known.eid != known.session.session_id
-        return Claim(known.key, known, is_here=of_files and known.key in here)
     natural = RecordingKey.make(
         session.subject, session.date, session.number, recording.probe, recording.qualifier
     )
     holder = index.taken(str(natural))
+    if known is not None:
+        of_files = known.eid is None or known.eid != known.session.session_id
+        why = _other_samples(index, recording.identity, content, known.key)
+        if not (why or of_database or holder is None) and _counts(holder, known.key):
+            of_alyx = holder.session.session_id == holder.eid
+            why = "" if of_alyx or not _agree(holder, session, recording) else _same_as(holder)
+        return Claim(known.key, known, is_here=of_files and known.key in here, conflict=why)
     if holder is not None and holder.identity is None and _same_names(holder.session, session):
         return Claim(holder.key, holder)
     if holder is not None and not _agree(holder, session, recording):
@@ -138,11 +142,7 @@ def claim_key(
     if holder is None or of_database or holder.session.session_id == holder.eid:
         claim = Claim(holder.key, holder) if holder else _new(index, natural, None)
         return replace(claim, conflict=_other_samples(index, recording.identity, content))
-    why = (
-        f"{holder.key} ({holder.session.place}) has the same names, and the samples of the two "
-        "differ or cannot be compared; rename the folder of one to process it, remove a copy"
-    )
-    return _new(index, natural, holder, why)
+    return _new(index, natural, holder, _same_as(holder))
 
 
 def _of_same_file(
@@ -157,9 +157,22 @@ def _of_same_file(
     }
 
 
-def _other_samples(index: RecordIndex, identity: Identity, content: str) -> str:
+def _counts(other: RecordingRecord, key: str) -> bool:
+    """Tell whether a record may hold back that of a key: one that is there and not itself held."""
+    return other.key != key and not other.conflict and other.state != "vanished"
+
+
+def _same_as(holder: RecordingRecord) -> str:
+    return (
+        f"{holder.key} ({holder.session.place}) has the same names, and the samples of the two "
+        "differ or cannot be compared; rename the folder of one to process it, remove a copy"
+    )
+
+
+def _other_samples(index: RecordIndex, identity: Identity, content: str, key: str = "") -> str:
     """Say which recording has the same header and other samples; empty without one."""
-    twin = next(iter(index.same(identity, content)), None)
+    twins = (each for each in index.same(identity, content) if _counts(each, key))
+    twin = next((each for each in twins if _differ(each, identity, content)), None)
     return "" if twin is None else (
         f"its header is that of {twin.key} ({twin.session.place}) but its samples differ; correct "
         "its metadata, or remove the wrong one of the two"
@@ -185,7 +198,9 @@ def shared_subject(index: RecordIndex, session: SessionInfo, key: str) -> str:
     """
     for other in index.of_subject(session.subject) if session.dataset else ():
         is_other = other.session.dataset != session.dataset and other.key != key
-        if is_other and not other.conflict and other.state != "vanished":
+        # Results of what is away stay: they are those of this subject.
+        has_results = other.state != "vanished" or other.request > 0
+        if is_other and not other.conflict and has_results:
             return (
                 f"subject {session.subject!r} of {session.dataset!r} would be one animal with that "
                 f"of {other.session.dataset!r} ({other.key}); write `project_in_subject: true` at "
@@ -310,7 +325,11 @@ def _may_follow(record: RecordingRecord, recording: RawRecording) -> bool:
     """Tell whether a recording may be what became of another one in its place.
 
     Two strong identities that differ in more than the size are two recordings, whatever the
-    folder is called: one was moved away and another one took its place.
+    folder is called: one was moved away and another one took its place. One that was never
+    processed and has got more files is the same: its first trigger came after a later one.
     """
     old, new = record.identity, recording.identity
-    return old is None or not (old.is_strong and new.is_strong and old.origin != new.origin)
+    if old is None or not (old.is_strong and new.is_strong) or old.origin == new.origin:
+        return True
+    files = set(record.raw.main.files)
+    return record.request == 0 and files < set(recording.main.files)

@@ -126,7 +126,7 @@ class _Planner:
 
     def _lose(self, record: RecordingRecord, why: str) -> None:
         gone = record.model_copy(
-            update={"state": "vanished", "missing": [why], "waiting_since": None}
+            update={"state": "vanished", "missing": [why], "conflict": "", "waiting_since": None}
         )
         self._do(ActionKind.VANISH, gone, f"{record.key}: {why}; results are kept", changed=True)
 

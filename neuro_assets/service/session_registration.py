@@ -194,7 +194,7 @@ def register_folder(
     """
     from neuro_assets.service import prepare_home
 
-    folder = folder.absolute()
+    folder = _in_source(config, folder)
     sessions, places = describe_folder(config, folder)
     hashed = {source.name for source in config.sources if source.use_file_hash}
     use_hash = use_hash or any(session.source in hashed for session in sessions)
@@ -276,6 +276,12 @@ def describe_folder(
         update["source"] = inside.name if inside else COMMAND_LINE
         sessions.append(session.model_copy(update=update))
     return sessions, problems
+
+
+def _in_source(config: LabConfig, folder: Path) -> Path:
+    """Give the path under which a source has a folder that may be named through a link."""
+    paths = (folder.resolve(), folder.absolute())
+    return next((path for path in paths if _source_of(config, path)), paths[0])
 
 
 def _source_of(config: LabConfig, folder: Path) -> SourceConfig | None:

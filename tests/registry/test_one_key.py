@@ -42,7 +42,8 @@ class Ticks:
     def __init__(self, lab):
         self.lab, self.cursor = lab, None
 
-    def __call__(self):
+    def __call__(self, anew=False):
+        self.cursor = None if anew else self.cursor
         context = dg.build_sensor_context(self.lab.instance, cursor=self.cursor)
         result = look(context, self.lab.registry, self.lab.config, sources_of(self.lab.config))
         self.cursor = result.cursor
@@ -86,11 +87,14 @@ def test_the_same_header_over_other_samples_is_no_copy(tmp_path):
     lab = lab_of(tmp_path, "rig")
     for n in (1, 2):
         write(tmp_path / f"rig/m{n}_20240512/{BIN}", seed=n, sha1="0")
-    records = Ticks(lab)()
-    assert {key: r.state for key, r in records.items()} == {
-        KEY: "ready", "m2_20240512_1_probe00": "held",
-    }  # fmt: skip
-    assert KEY in records["m2_20240512_1_probe00"].reason
+    tick, other = Ticks(lab), "m2_20240512_1_probe00"
+    for anew in (False, True):  # nor does a second look free it
+        records = tick(anew)
+        assert {key: r.state for key, r in records.items()} == {KEY: "ready", other: "held"}
+        assert KEY in records[other].reason
+    shutil.rmtree(tmp_path / "rig/m1_20240512")
+    tick()
+    assert {key: r.state for key, r in tick(anew=True).items()} == {KEY: "vanished", other: "ready"}
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -98,10 +102,10 @@ def test_two_sources_without_serials_are_compared_by_their_samples(tmp_path, sam
     lab = lab_of(tmp_path, "a", "b")
     raw(tmp_path / "a/m1_2024-05-12_1/x.raw", 1)
     raw(tmp_path / "b/m1_2024-05-12_1/x.raw", 1 if same else 2)
-    records = Ticks(lab)()
-    key = "m1_20240512_1_tetrode1"
+    tick, key = Ticks(lab), "m1_20240512_1_tetrode1"
     other = {} if same else {f"{key}-x2": "held"}
-    assert {k: r.state for k, r in records.items()} == {key: "ready", **other}
+    for anew in (False, True):
+        assert {k: r.state for k, r in tick(anew).items()} == {key: "ready", **other}
     assert [row.kind for row in lines(lab, "b").values()] == (["copy"] if same else [])
 
 
@@ -130,6 +134,40 @@ def test_a_folder_that_was_run_first_keeps_its_key_in_a_source(tmp_path, serial)
     write(path, 400, seed=3, serial=serial)
     (record,) = tick().values()
     assert (record.key, record.raw.main.n_samples) == (KEY, 400)
+
+
+def test_a_folder_that_is_run_through_a_link_keeps_its_key(tmp_path):
+    lab = lab_of(tmp_path, "rig")
+    write(tmp_path / f"rig/m1_20240512/{BIN}")
+    write(tmp_path / f"disk/m2_20240512/{BIN}", serial="2", seed=2)
+    (tmp_path / "link").symlink_to(tmp_path / "rig")
+    (tmp_path / "rig/m2_20240512").symlink_to(tmp_path / "disk/m2_20240512")
+    for folder in ("link/m1_20240512", "rig/m2_20240512"):
+        register_folder(tmp_path, lab.config, lab.registry, tmp_path / folder, use_hash=False)
+    places = {r.session.source + ":" + r.session.path for r in lab.registry.all().values()}
+    assert places == {"rig:m1_20240512", "rig:m2_20240512"}
+
+
+def test_the_first_trigger_may_arrive_after_the_second_one(tmp_path):
+    lab = lab_of(tmp_path, "rig")
+    lab = lab.with_text(lab.text.replace("settle_minutes: 0", "settle_minutes: 10"))
+    tick, folder = Ticks(lab), tmp_path / "rig/m1_20240512"
+    write(folder / "a_g0_t1.imec0.ap.bin", seed=1, first_sample=1300)
+    assert {key: r.state for key, r in tick().items()} == {KEY: "not_ready"}
+    write(folder / BIN, first_sample=1000)
+    (record,) = tick().values()
+    assert (record.key, len(record.raw.main.files)) == (KEY, 2)
+
+
+def test_what_is_away_has_no_conflict_of_before(tmp_path):
+    lab = lab_of(tmp_path, "rig")
+    for n in (1, 2):
+        write(tmp_path / f"rig/m{n}_20240512/{BIN}", seed=n, sha1="0")
+    tick = Ticks(lab)
+    tick()
+    shutil.rmtree(tmp_path / "rig/m2_20240512")
+    record = tick()["m2_20240512_1_probe00"]
+    assert record.state == "vanished" and "no longer at" in record.reason
 
 
 @pytest.mark.parametrize("serial", ["1", "0"])

@@ -122,6 +122,21 @@ def test_labels_of_two_projects_are_two_animals(tmp_path):
     assert {a.record.state for a in after} == {"ready"}
 
 
+def test_the_label_of_results_stays_taken_when_their_raw_data_are_archived(tmp_path):
+    for n, project in enumerate(("p1", "p2")):
+        folder = tmp_path / f"data/{project}/rawdata/sub-001/ses-1"
+        write(folder / f"a{BIN}", seed=n, created=f"2024-05-1{n}T10:00:00", serial=str(n + 1))
+    registry = Registry(Store(tmp_path / "store"))
+    source = LocalSessionSource(tmp_path / "data", settle_s=0)
+    first = source.changes()
+    register_sessions(registry, first.changed)
+    shutil.rmtree(tmp_path / "data/p1/rawdata/sub-001")
+    (tmp_path / "data/p1/notes.txt").touch()
+    later = source.changes(first.cursor, again=first.seen)
+    register_sessions(registry, later.changed, [(source.name, name) for name in later.vanished])
+    assert [r.state for r in registry.all().values()] == ["vanished", "held"]
+
+
 # --- conflicts in ONE's layout ------------------------------------------------------------------
 
 

@@ -85,3 +85,22 @@ def test_a_record_that_json_refuses_leaves_the_index_as_it_was(tmp_path):
     assert index.rollback() == {}
     assert dict(index.records) == {GOOD: action.record}
     assert [each.key for each in index.at("local", "m1_20240512")] == [GOOD]
+
+
+@pytest.mark.parametrize("target", [".", "..", "../.."])
+def test_links_to_folders_above_are_not_entered(tmp_path, target):
+    write(tmp_path / f"x/lab/Subjects/M1/2024-05-12/001/a{BIN}")
+    (tmp_path / "x/beside").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "x/lab" / name).symlink_to(target)
+    changes = LocalSessionSource(tmp_path / "x").changes()
+    assert changes.seen == ("lab/Subjects/M1/2024-05-12/001",)
+
+
+def test_links_to_each_other_are_followed_to_a_depth_only(tmp_path):
+    for lab, other in (("a", "b"), ("b", "a")):
+        write(tmp_path / f"{lab}/Subjects/M1/2024-05-12/001/{lab}{BIN}")
+        for name in "xy":
+            (tmp_path / lab / name).symlink_to(tmp_path / other)
+    seen_now = LocalSessionSource(tmp_path).changes().seen
+    assert max(name.count("/") for name in seen_now) < 16

@@ -96,6 +96,8 @@ def tree_around(folder: Path) -> Path | None:
 
 def _sort(sweep: Sweep, folder: Path, place: str, depth: int = 0) -> None:
     """Add the sessions of a folder that stands where a tree may begin; what is none is bare."""
+    if folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve()):
+        return  # a link to a folder above it: all of it is found there
     if folder.name == SUBJECTS:
         sweep.is_tree = True
         _subjects(sweep, folder, place, folder.parent.name if "/" in place else "")
@@ -141,7 +143,7 @@ def _tree(sweep: Sweep, folder: Path, below: str, depth: int = 0) -> bool:
         names = {entry.name for entry in scan_folder(folder) if is_folder(entry)}
     except OSError:
         return False  # it will be listed as a bare folder, and reported there
-    if SUBJECTS in names:
+    if SUBJECTS in names and depth <= _MOST_LEVELS:
         for name in folders_in(sweep, folder, below):
             _sort(sweep, folder / name, f"{below}/{name}", depth + 1)
     elif any(_is_subject_of_one(folder / name) for name in names):
