@@ -20,6 +20,7 @@ from neuro_assets.formats.broken import Broken, contained
 from neuro_assets.formats.copies import Candidate, without_copies
 from neuro_assets.formats.model import Identity, Problem, RawRecording, Scan, Stream
 from neuro_assets.formats.names import ProbeName, parse_probe_name
+from neuro_assets.formats.timeline import BLOCK
 from neuro_assets.formats.walk import FoundFile, Listing, natural_key
 from neuro_assets.outcomes import TransientFailure
 
@@ -197,9 +198,27 @@ def _timing(item: Any) -> tuple[float, float]:
         step = float(np.median(np.diff(times))) if times.size > 1 else float("nan")
         rate = 1.0 / step if step > 0 else float("nan")
         start = float(times[0]) if times.size else 0.0
+        _check_steps(item, step)
     if not np.isfinite(rate) or rate <= 0:
         raise Broken("meta_broken", f"{item.name} has no sampling rate; correct the file")
     return rate, start
+
+
+def _check_steps(item: Any, step: float) -> None:
+    """Refuse a series with pauses: its samples would be taken to follow each other."""
+    times = item["timestamps"]
+    for first in range(0, len(times) - 1, BLOCK):
+        block = np.asarray(times[first : first + BLOCK + 1], dtype=float)
+        # Written so that a time that is no number counts too.
+        odd = np.flatnonzero(~(np.abs(np.diff(block) - step) <= step / 2))
+        if odd.size:
+            at = int(odd[0])
+            raise Broken(
+                "timestamps_jump",
+                f"the timestamps of {item.name} jump after sample {first + at} "
+                f"({block[at]:.6f} s, then {block[at + 1]:.6f} s); write each piece between jumps "
+                "to an NWB file of its own",
+            )
 
 
 def _has_geometry(table: Any, rows: Any) -> bool:

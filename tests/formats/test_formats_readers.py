@@ -12,7 +12,7 @@ from places import REAL
 from pydantic import ValidationError
 from spikeglx_files import write
 
-from neuro_assets.formats import scan_session
+from neuro_assets.formats import nwb, scan_session
 from neuro_assets.formats.model import Scan, Wiring
 from neuro_assets.formats.opening import open_raw
 from neuro_assets.formats.options import ReaderEntry
@@ -119,6 +119,27 @@ def test_an_nwb_copy_of_acquired_files_is_a_derivative(tmp_path):
     scan = scan_session(tmp_path)
     assert [one.format for one in scan.recordings] == ["spikeglx"]
     assert kinds(scan) == ["derivative"]
+
+
+@pytest.mark.parametrize("block", [7, 1 << 22])
+@pytest.mark.parametrize(
+    ("jump", "found"),
+    [(0.0, []), (0.4, []), (0.6, ["timestamps_jump"]), (3e5, ["timestamps_jump"]),
+     (np.nan, ["timestamps_jump"])],
+)  # fmt: skip
+def test_an_nwb_series_with_pauses_is_refused(tmp_path, monkeypatch, block, jump, found):
+    monkeypatch.setattr(nwb, "BLOCK", block)
+    nwb_file(tmp_path / "a.nwb", n=3000)
+    with h5py.File(tmp_path / "a.nwb", "r+") as file:
+        series = file["acquisition/ElectricalSeriesAPProbe00"]
+        del series["starting_time"]
+        times = 2 + np.arange(3000) / 30000
+        times[2100:] += jump / 30000  # behind the first samples, and between two blocks
+        series["timestamps"] = times
+    scan = scan_session(tmp_path)
+    assert kinds(scan) == found
+    assert len(scan.recordings) == 1 - len(found)
+    assert all("after sample 2099" in problem.detail for problem in scan.problems)
 
 
 def test_damaged_nwb_files_are_reported_and_hide_nothing(tmp_path):
