@@ -33,7 +33,7 @@ from neuro_assets.sources.folders.source import LocalSessionSource
 
 def process(folder: Path, config: LabConfig, out: Path) -> None:
     """Compute everything that the job computes for the only recording of a lab."""
-    (session,) = LocalSessionSource(folder / "sessions", settle_s=0).describe_all()
+    (session,) = LocalSessionSource(folder / "sessions", settle_s=0).survey()[0]
     (recording,) = session.recordings
     parameters = {step.name: step.parameters for step in all_steps(config)}
     jobs: dict[str, Any] = {"n_jobs": config.compute.n_cores}

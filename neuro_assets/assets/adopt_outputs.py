@@ -18,8 +18,7 @@ from neuro_assets.sources.raw_input import externals
 from neuro_assets.store import InputRef, Manifest, Store, Stored
 from neuro_assets.store.digest import content_digest
 from neuro_assets.store.json_values import jsonable
-from neuro_assets.store.model import MANIFEST
-from neuro_assets.store.pointers import CURRENT, FAILURE
+from neuro_assets.store.model import CURRENT, FAILURE, MANIFEST
 
 Progress = Callable[[str], None]
 

@@ -30,13 +30,11 @@ from neuro_assets.store.backend import Backend
 from neuro_assets.store.json_values import canonical
 from neuro_assets.store.listing import UNCERTAIN, ListedBackend, TracedBackend
 from neuro_assets.store.local import LocalBackend
-from neuro_assets.store.model import MANIFEST
+from neuro_assets.store.model import CURRENT, FAILURE, MANIFEST
 from neuro_assets.store.store_identity import read_identity
 
 SETTLED_S = 2.0
 """A file that is younger may change again without a trace."""
-
-_POINTERS = ("current.json", "failure.json")
 
 log = logging.getLogger(__name__)
 
@@ -220,7 +218,7 @@ class OverviewMemory:
         return hashlib.sha256(self._fingerprint + body).hexdigest().encode()
 
     def _pointers(self, key: str) -> list[str]:
-        return [f"{step.name}/{key}/{name}" for step in self._steps for name in _POINTERS]
+        return [f"{step.name}/{key}/{name}" for step in self._steps for name in (CURRENT, FAILURE)]
 
     def _signature(self, key: str, record: bytes, running: Collection[str]) -> str:
         settings = [step.settings(key) for step in self._steps]

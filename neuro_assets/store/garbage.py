@@ -16,7 +16,7 @@ from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store.backend import Entry
 from neuro_assets.store.local import TEMPORARY
 from neuro_assets.store.locks import is_held
-from neuro_assets.store.model import MANIFEST, WHOLE_LAB, Manifest
+from neuro_assets.store.model import CURRENT, MANIFEST, WHOLE_LAB, Manifest
 from neuro_assets.store.pointers import is_attempt_id
 from neuro_assets.store.reader import RESERVED, StoreReader
 from neuro_assets.store.scratch import abandoned_folders
@@ -246,7 +246,7 @@ def _pointed_at(store: StoreReader, asset: str, key: str) -> set[str]:
     after = time.time() - _RUN_S
     names = [f"runs/{name}" for name, entry in runs.items() if entry.modified >= after]
     names = [name for name in names if name.endswith(".json")]
-    pointers = (store.read_pointer(asset, key, name) for name in ["current.json", *names])
+    pointers = (store.read_pointer(asset, key, name) for name in [CURRENT, *names])
     return {pointer.attempt for pointer in pointers if pointer is not None}
 
 
@@ -254,7 +254,7 @@ def _is_used(store: StoreReader, path: str, seen: set[str]) -> bool:
     """Tell whether something refers by now to what nothing referred to at the survey."""
     asset, key, _, attempt = path.split("/")
     # What is made once a session counts for, and is read by, its recordings.
-    of_session = store.read_pointer(asset, key, "current.json") is None
+    of_session = store.read_pointer(asset, key, CURRENT) is None
     for name in store.assets():
         keys = store.keys(name) if of_session else [key, WHOLE_LAB]
         for each in keys:
@@ -308,7 +308,7 @@ def _snapshots(store: StoreReader, folders: dict[str, _Folder], before: float) -
     used = _referenced(store, folders)
     unused = {path for path in old if path.rsplit("/", 1)[1] not in used}
     for asset in {path.split("/")[0] for path in unused}:
-        if store.read_pointer(asset, WHOLE_LAB, "current.json") is None:
+        if store.read_pointer(asset, WHOLE_LAB, CURRENT) is None:
             unused.discard(_newest(store, asset, folders))
     return {path for path in unused if _is_own(store, path)}
 

@@ -20,6 +20,9 @@ from neuro_assets.store.json_values import canonical, jsonable, of_strings, pret
 MANIFEST = "manifest.json"
 """Written last into an attempt: a folder without it does not exist for any reader."""
 
+CURRENT, FAILURE = "current.json", "failure.json"
+"""Pointers of an asset and key: to the attempt that counts, and to the last failure."""
+
 WHOLE_LAB = "lab"
 """Key of an output that is made once for all recordings (a cohort table)."""
 

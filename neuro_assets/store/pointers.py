@@ -14,10 +14,17 @@ from pydantic import ValidationError
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store.errors import NotAFileError
 from neuro_assets.store.files import StoreFiles
-from neuro_assets.store.model import MANIFEST, Manifest, Pointer, checked_name, now
+from neuro_assets.store.model import (
+    CURRENT,
+    FAILURE,
+    MANIFEST,
+    Manifest,
+    Pointer,
+    checked_name,
+    now,
+)
 from neuro_assets.store.stored import Stored, is_copied
 
-CURRENT, FAILURE = "current.json", "failure.json"
 _ATTEMPT = re.compile(r"[0-9]{8}T[0-9]{12}-[0-9a-f]{8}")
 
 

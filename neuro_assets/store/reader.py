@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.store.files import StoreFiles
-from neuro_assets.store.model import MANIFEST, Manifest, checked_name, is_safe_name
+from neuro_assets.store.model import (
+    CURRENT,
+    FAILURE,
+    MANIFEST,
+    Manifest,
+    checked_name,
+    is_safe_name,
+)
 from neuro_assets.store.stored import Stored, is_copied
 
 RESERVED = frozenset(
@@ -32,7 +39,7 @@ class StoreReader(StoreFiles):
         Stored or None
             None where nothing was ever committed.
         """
-        return self._follow(asset, key, "current.json")
+        return self._follow(asset, key, CURRENT)
 
     def produced_by(self, run_id: str, asset: str, key: str) -> Stored | None:
         """Find what one run made or reused.
@@ -87,10 +94,10 @@ class StoreReader(StoreFiles):
         Manifest or None
             With the error.
         """
-        failed = self.read_pointer(asset, key, "failure.json")
+        failed = self.read_pointer(asset, key, FAILURE)
         if failed is None:
             return None
-        current = self.read_pointer(asset, key, "current.json")
+        current = self.read_pointer(asset, key, CURRENT)
         if current is not None and current.turn > failed.turn:
             return None
         found = self.read_manifest(asset, key, failed.version, failed.attempt)

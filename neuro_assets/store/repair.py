@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neuro_assets.store.model import Pointer
-from neuro_assets.store.pointers import CURRENT, readable_pointer, settle
+from neuro_assets.store.model import CURRENT, Pointer
+from neuro_assets.store.pointers import readable_pointer, settle
 from neuro_assets.store.reader import StoreReader
 from neuro_assets.store.verify import Defect, attempts_of, is_outdated, is_readable
 

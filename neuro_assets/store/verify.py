@@ -17,6 +17,8 @@ from neuro_assets.store.json_values import parsed
 from neuro_assets.store.judgement import JUDGEMENT
 from neuro_assets.store.local import TEMPORARY
 from neuro_assets.store.model import (
+    CURRENT,
+    FAILURE,
     MANIFEST,
     SESSION_PREFIX,
     FileEntry,
@@ -26,7 +28,6 @@ from neuro_assets.store.model import (
     is_safe_name,
     is_sealed,
 )
-from neuro_assets.store.pointers import CURRENT, FAILURE
 from neuro_assets.store.reader import RESERVED, StoreReader
 from neuro_assets.store.stored import Stored, is_copied
 

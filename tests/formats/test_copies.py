@@ -37,7 +37,7 @@ def test_a_copy_in_the_session_never_takes_the_key(tmp_path, name, serial, sha1)
     source = LocalSessionSource(root, settle_s=0)
 
     def scan():
-        return register_sessions(registry, source.describe_all(), now=NOW)
+        return register_sessions(registry, source.survey()[0], now=NOW)
 
     first = scan()
     copy(root / "M1", name)
@@ -60,7 +60,7 @@ def test_a_stored_hash_that_differs_means_other_data(tmp_path):
     assert one.origin == other.origin
     assert not one.is_same(other)
     registry = Registry(Store(tmp_path / "store"))
-    register_sessions(registry, LocalSessionSource(tmp_path, bare_root=True).describe_all())
+    register_sessions(registry, LocalSessionSource(tmp_path, bare_root=True).survey()[0])
     assert len(registry.all()) == 2
 
 
@@ -84,7 +84,7 @@ def test_probes_without_a_serial_are_not_taken_for_each_other(tmp_path):
         write(tmp_path / f"t/a_g0_t0.imec{probe}.ap.bin", serial="0", seed=probe + 2)
     registry = Registry(Store(tmp_path / "store"))
     for _ in range(2):
-        register_sessions(registry, LocalSessionSource(tmp_path).describe_all())
+        register_sessions(registry, LocalSessionSource(tmp_path).survey()[0])
         assert len(registry.all()) == 4
 
 
@@ -94,7 +94,7 @@ def test_probes_of_one_run_are_two_though_their_serial_is_one(tmp_path):
         path = tmp_path / f"s/a_g0_t0.imec{probe}.ap.bin"
         write(path, seed=probe, sha1="0", file_name=name)
     registry = Registry(Store(tmp_path / "store"))
-    register_sessions(registry, LocalSessionSource(tmp_path).describe_all())
+    register_sessions(registry, LocalSessionSource(tmp_path).survey()[0])
     assert len(registry.all()) == 2
 
 

@@ -101,7 +101,7 @@ def test_a_long_name_gets_a_key_that_a_file_can_have(tmp_path, name):
     write(tmp_path / f"data/{name}/a_g0_t0.imec0.ap.bin", serial="1")
     write(tmp_path / "data/plain/a_g0_t0.imec0.ap.bin", serial="2")
     registry = Registry(Store(tmp_path / "store"))
-    register_sessions(registry, LocalSessionSource(tmp_path / "data").describe_all())
+    register_sessions(registry, LocalSessionSource(tmp_path / "data").survey()[0])
     keys = list(registry.all())
     assert len(keys) == 2
     assert all(len(key) < 120 for key in keys)

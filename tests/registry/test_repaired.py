@@ -30,7 +30,7 @@ def lab(tmp_path):
 
 def look(lab, name="rig"):
     source = LocalSessionSource(lab.folder / "data", name=name, settle_s=0)
-    (action,) = register_sessions(lab.registry, source.describe_all())
+    (action,) = register_sessions(lab.registry, source.survey()[0])
     return action
 
 

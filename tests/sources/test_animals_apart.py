@@ -51,7 +51,7 @@ def test_a_run_with_gates_and_probes_apart_is_one_session(tmp_path):
     for gate, probe in ((0, 0), (0, 1), (1, 0)):
         name = f"M1_g{gate}/M1_g{gate}_imec{probe}/M1_g{gate}_t0.imec{probe}.ap.bin"
         write(tmp_path / "x" / name, serial=str(probe + 1), first_sample=gate, seed=gate + probe)
-    (one,) = LocalSessionSource(tmp_path / "x", bare_root=True).describe_all()
+    (one,) = LocalSessionSource(tmp_path / "x", bare_root=True).survey()[0]
     assert sorted(r.label for r in one.recordings) == ["probe00", "probe00-g1", "probe01"]
     assert one.hold == ""
 

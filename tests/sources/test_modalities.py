@@ -91,7 +91,7 @@ def lab(tmp_path, monkeypatch):
 
 def tick(lab, now=None):
     source = LocalSessionSource(lab.folder / "data", name="rig", settle_s=0)
-    return register_sessions(lab.registry, source.describe_all(), now=now)
+    return register_sessions(lab.registry, source.survey()[0], now=now)
 
 
 def run(lab, name="toy_length"):
@@ -197,7 +197,7 @@ def test_a_copied_store_does_not_delete_the_files_of_the_original(lab):
     register(lab)
     with pytest.raises(PermanentFailure, match="names no source 'rig'"):
         lab.registry.get(KEY).session.folder({"other": "/"})
-    outside = LocalSessionSource(lab.folder / "data/M1", bare_root=True).describe_all()[0]
+    outside = LocalSessionSource(lab.folder / "data/M1", bare_root=True).survey()[0][0]
     outside = outside.model_copy(update={"root": "", "path": "", "subject": "M9"})
     with pytest.raises(PermanentFailure, match="names no source 'rig'"):
         deletable_files(lab.store, lab.registry, KEY, {"other": "/"})

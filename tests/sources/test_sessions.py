@@ -109,14 +109,14 @@ def test_the_lab_level_is_optional_and_the_root_may_be_subjects(tmp_path, clock)
 
 def test_a_root_that_is_a_session_is_that_session(tmp_path):
     folder = session(tmp_path, flag=True)
-    (one,) = LocalSessionSource(folder, bare_root=True).describe_all()
+    (one,) = LocalSessionSource(folder, bare_root=True).survey()[0]
     assert (one.lab, one.subject, one.number) == ("lab", "KS 1", "001")
 
 
 def test_a_tree_given_as_a_bare_root_is_still_a_tree(tmp_path):
     session(tmp_path)
     session(tmp_path, "lab/Subjects/other/2024-05-13/002", serial="2")
-    described = LocalSessionSource(tmp_path, bare_root=True).describe_all()
+    described = LocalSessionSource(tmp_path, bare_root=True).survey()[0]
     assert [one.subject for one in described] == ["KS 1", "other"]
 
 
@@ -134,20 +134,20 @@ def test_bare_run_folders_beside_a_tree_are_sessions(tmp_path, source):
 
 def test_a_run_folder_named_by_a_person_is_one_session(tmp_path):
     write(tmp_path / "M1_g0/M1_g0_imec0/M1_g0_t0.imec0.ap.bin")
-    (one,) = LocalSessionSource(tmp_path / "M1_g0", bare_root=True).describe_all()
+    (one,) = LocalSessionSource(tmp_path / "M1_g0", bare_root=True).survey()[0]
     assert (one.subject, one.number, one.ready) == ("M1", "1", True)
 
 
 def test_bids_folders_name_subject_and_number(tmp_path):
     write(tmp_path / "x/sub-M7/ses-003/ephys/run-1_g0_t0.imec0.ap.bin")
-    (one,) = LocalSessionSource(tmp_path / "x", bare_root=True).describe_all()
+    (one,) = LocalSessionSource(tmp_path / "x", bare_root=True).survey()[0]
     assert (one.subject, one.number) == ("M7", "003")
 
 
 def test_days_mixed_in_a_bare_folder_are_reported(tmp_path):
     write(tmp_path / "m/a_g0_t0.imec0.ap.bin")
     write(tmp_path / "m/b_g0_t0.imec0.ap.bin", created="2024-05-14T10:00:00")
-    (one,) = LocalSessionSource(tmp_path / "m", bare_root=True).describe_all()
+    (one,) = LocalSessionSource(tmp_path / "m", bare_root=True).survey()[0]
     assert [problem.kind for problem in one.problems] == ["several_dates"]
 
 
@@ -403,7 +403,7 @@ def test_a_root_that_is_not_there_is_a_failure_and_no_empty_list(tmp_path):
     with pytest.raises(TransientFailure, match="mounted"):
         source.changes()
     with pytest.raises(TransientFailure):
-        source.describe_all()
+        source.survey()[0]
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
@@ -521,7 +521,7 @@ def neuroblueprint(root, subject, session, *, serial, created="2024-05-12T10:00:
 
 
 def fields_of(source):
-    found = source.describe_all()
+    found = source.survey()[0]
     return sorted((one.session_id, one.subject, one.number, str(one.date)) for one in found)
 
 
@@ -553,7 +553,7 @@ def test_a_subject_or_a_session_given_by_name_knows_its_place(tmp_path):
     subject = tmp_path / "rawdata/sub-001_id-M7"
     found = fields_of(LocalSessionSource(subject, bare_root=True))
     assert [each[1:3] for each in found] == [("001", "001"), ("001", "002")]
-    (one,) = LocalSessionSource(subject / "ses-002_date-20240513", bare_root=True).describe_all()
+    (one,) = LocalSessionSource(subject / "ses-002_date-20240513", bare_root=True).survey()[0]
     assert (one.subject, one.number, one.date) == ("001", "002", date(2024, 5, 13))
     session(tmp_path, "Subjects/s/2024-05-12/001", serial="7")
     session(tmp_path, "Subjects/s/2024-05-12/002", serial="8")
@@ -601,7 +601,7 @@ def test_two_animals_or_days_in_one_folder_are_held(tmp_path, flag):
     if flag:
         for path in ("m/sub-A", "n", "o", "p/rawdata/sub-1/ses-1_date-20230101"):
             (tmp_path / path / FLAG).touch()
-    found = LocalSessionSource(tmp_path, settle_s=0).describe_all()
+    found = LocalSessionSource(tmp_path, settle_s=0).survey()[0]
     kinds = [problem.kind for one in found for problem in one.problems]
     assert sorted(kinds) == [
         "date_conflict", "several_dates", "several_subjects", "several_subjects",
@@ -616,7 +616,7 @@ def test_two_animals_or_days_in_one_folder_are_held(tmp_path, flag):
 def test_a_session_beyond_midnight_is_one(tmp_path):
     write(tmp_path / "m/a_g0_t0.imec0.ap.bin", serial="1", created="2024-05-12T23:00:00")
     write(tmp_path / "m/b_g0_t0.imec0.ap.bin", serial="1", created="2024-05-13T01:00:00")
-    (one,) = LocalSessionSource(tmp_path).describe_all()
+    (one,) = LocalSessionSource(tmp_path).survey()[0]
     assert one.ready
     assert one.date == date(2024, 5, 12)
 
@@ -624,5 +624,5 @@ def test_a_session_beyond_midnight_is_one(tmp_path):
 def test_a_date_from_a_files_time_is_a_guess(tmp_path, source):
     write(tmp_path / "m/a_g0_t0.imec0.ap.bin", created="")
     write(tmp_path / "n_2024-05-01/a_g0_t0.imec0.ap.bin", created="", serial="2")
-    guessed = {one.session_id: one.date_guessed for one in source.describe_all()}
+    guessed = {one.session_id: one.date_guessed for one in source.survey()[0]}
     assert guessed == {"m": True, "n_2024-05-01": False}

@@ -22,8 +22,8 @@ from neuro_assets.registry.adopt_records import adopt_records
 from neuro_assets.registry.registry import Registry
 from neuro_assets.store import Store
 from neuro_assets.store.local import LocalBackend
+from neuro_assets.store.model import CURRENT
 from neuro_assets.store.opening import open_store
-from neuro_assets.store.pointers import CURRENT
 from neuro_assets.store.store_identity import read_identity
 
 DATA = Path(__file__).parent / "data" / "first_format.tar.xz"

@@ -68,7 +68,7 @@ class SmallLab:
         source = LocalSessionSource(
             sessions, readers=tuple(self.config.readers), settle_s=0, bare_root=True
         )
-        actions = register_sessions(self.registry, source.describe_all())
+        actions = register_sessions(self.registry, source.survey()[0])
         report(self.instance, actions)
         return [action.record.key for action in actions if action.record.state == "ready"]
 

@@ -183,21 +183,6 @@ class LocalSessionSource:
                 return self._describe(session, listing, is_settled, sweep.subjects)
         raise PermanentFailure(f"{self.name} has no session {session_id!r} below {self.root}")
 
-    def describe_all(self) -> tuple[SessionDescription, ...]:
-        """Describe every session below the root, taken as no longer changing.
-
-        Returns
-        -------
-        tuple of SessionDescription
-            As in `survey`.
-
-        Raises
-        ------
-        TransientFailure
-            When the root, or a session in it, cannot be read.
-        """
-        return self.survey()[0]
-
     def survey(
         self, within: Path | None = None
     ) -> tuple[tuple[SessionDescription, ...], tuple[Problem, ...]]:
