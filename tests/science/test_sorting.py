@@ -28,7 +28,7 @@ from neuro_assets.science.sorting import (
     sort_recording,
     sorter_chain,
 )
-from neuro_assets.science.sorting.child import describe_failure
+from neuro_assets.science.sorting.child import describe_failure, sum_templates_in_order
 from neuro_assets.science.sorting.process import Job, last_line, run_job
 
 
@@ -523,3 +523,23 @@ def test_kilosort4_finds_true_units_on_a_gpu(tmp_path: Path) -> None:
     found = open_sorting(tmp_path / "out")
     compared = compare_sorter_to_ground_truth(truth, found, exhaustive_gt=True)
     assert (compared.get_performance()["accuracy"].astype(float) >= 0.8).sum() >= 10
+
+
+def test_templates_do_not_depend_on_which_worker_got_which_piece(monkeypatch):
+    """Float32 sums of two workers differ in their last bits from the sums of one."""
+    from spikeinterface.core import waveform_tools
+
+    executor = waveform_tools.TimeSeriesChunkExecutor
+    monkeypatch.setattr(waveform_tools, "TimeSeriesChunkExecutor", executor)
+    recording, sorting = si.generate_ground_truth_recording(durations=[10], num_units=3, seed=1)
+    spikes = sorting.to_spike_vector()
+
+    def templates(n_jobs: int) -> np.ndarray:
+        return waveform_tools.estimate_templates_with_accumulator(
+            recording, spikes, sorting.unit_ids, 30, 30, n_jobs=n_jobs, chunk_duration="1s"
+        )
+
+    alone = templates(1)
+    assert not np.array_equal(templates(2), alone)
+    sum_templates_in_order()
+    assert np.array_equal(templates(2), alone)

@@ -72,6 +72,7 @@ def _run(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
     if job["sorter"] in ("spykingcircus2", "tridesclous2", "lupin"):
         keep_compiled(SORTER_KERNELS)
     seed_generators(SEED)
+    sum_templates_in_order()
     si.set_global_job_kwargs(n_jobs=job["n_jobs"], chunk_duration="1s", progress_bar=False)
     recording = si.load(folder / job["recording"])
     sorting = run_sorter(
@@ -113,6 +114,24 @@ def seed_generators(seed: int) -> None:
 
 def _seeded(fresh: Any, default: int, seed: Any = None) -> Any:
     return fresh(default if seed is None else seed)
+
+
+def sum_templates_in_order() -> None:
+    """Let one worker sum the waveforms of templates, in the order of the recording.
+
+    Of several workers each sums, in float32, the chunks that it happens to get; the templates
+    differ in their last bits from run to run, and with them, now and then, a spike.
+    """
+    from spikeinterface.core import waveform_tools
+
+    executor = waveform_tools.TimeSeriesChunkExecutor
+
+    def in_order(*args: Any, need_worker_index: bool = False, **options: Any) -> Any:
+        if need_worker_index:
+            options["n_jobs"] = 1
+        return executor(*args, need_worker_index=need_worker_index, **options)
+
+    waveform_tools.TimeSeriesChunkExecutor = in_order
 
 
 def describe_failure(folder: Path, trace: str) -> dict[str, Any]:
