@@ -28,8 +28,8 @@ from neuro_assets.store.errors import (
 )
 from neuro_assets.store.local import make_folders, sync_path
 from neuro_assets.store.locks import hold_folder
-from neuro_assets.store.model import MANIFEST, FileEntry, Manifest, checked_path
-from neuro_assets.store.pointers import adopt, new_attempt_id
+from neuro_assets.store.model import CURRENT, MANIFEST, FileEntry, Manifest, checked_path
+from neuro_assets.store.pointers import adopt, new_attempt_id, readable_pointer
 from neuro_assets.store.reader import StoreReader
 from neuro_assets.store.scratch import temporary_folder
 from neuro_assets.store.stored import Stored
@@ -258,12 +258,12 @@ class Attempt:
         if rival is None:
             return None
         time.sleep(_SETTLE_S)
-        current = self._store.current(self.asset, self.key)
+        current = readable_pointer(self._store, f"{self.asset}/{self.key}/{CURRENT}")
         if current is not None and current.version == self.version:
             if current.attempt == self.id:
                 return None
             if current.attempt not in self._before:
-                return current
+                return self._store.stored(self.asset, self.key, self.version, current.attempt)
         rival = self._rival()
         return rival if rival is not None and rival.attempt < self.id else None
 

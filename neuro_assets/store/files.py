@@ -13,6 +13,12 @@ from neuro_assets.store.json_values import parsed, pretty
 from neuro_assets.store.local import LocalBackend
 from neuro_assets.store.model import MANIFEST, Manifest, Pointer, checked_name
 
+_RESTORED = "restore it from a backup, or remove it and run the recording again"
+_MENDED = (
+    "run `neuro-assets verify --repair`, which lets an intact attempt count or makes the output "
+    "again"
+)
+
 
 def open_backend(url: str, storage_options: dict[str, Any] | None) -> Backend:
     """Choose the backend of an address.
@@ -107,7 +113,7 @@ class StoreFiles:
         except FileNotFoundError:
             return None
         except ValidationError as error:
-            raise self.damaged(path) from error
+            raise self.damaged(path, _MENDED) from error
 
     def read_json(self, path: str) -> Any | None:
         """Read a JSON file of the registry, the leases or a pointer.
@@ -142,7 +148,7 @@ class StoreFiles:
         except FileNotFoundError:
             return None
         except ValidationError as error:
-            raise self.damaged(path) from error
+            raise self.damaged(path, _MENDED) from error
 
     def write_json_atomic(self, path: str, value: Any) -> None:
         """Replace a JSON file: a reader sees the old content or the new one.
@@ -174,9 +180,6 @@ class StoreFiles:
         """
         return self.backend.create(path, pretty(value))
 
-    def damaged(self, path: str) -> PermanentFailure:
+    def damaged(self, path: str, advice: str = _RESTORED) -> PermanentFailure:
         """Say what to do about a file that cannot be read."""
-        return PermanentFailure(
-            f"{path} in the store {self.url} is damaged: restore it from a backup, or remove it "
-            "and run the recording again"
-        )
+        return PermanentFailure(f"{path} in the store {self.url} is damaged: {advice}")

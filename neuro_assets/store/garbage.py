@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import shutil
@@ -16,12 +17,14 @@ from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store.backend import Entry
 from neuro_assets.store.local import TEMPORARY
 from neuro_assets.store.locks import is_held
-from neuro_assets.store.model import CURRENT, MANIFEST, WHOLE_LAB, Manifest
-from neuro_assets.store.pointers import is_attempt_id
+from neuro_assets.store.model import CURRENT, MANIFEST, SESSION_PREFIX, WHOLE_LAB, Manifest
+from neuro_assets.store.pointers import is_attempt_id, is_foreign, readable_pointer
 from neuro_assets.store.reader import RESERVED, StoreReader
 from neuro_assets.store.scratch import abandoned_folders
 from neuro_assets.store.stored import is_copied
-from neuro_assets.store.verify import is_complete
+from neuro_assets.store.verify import is_complete, is_readable
+
+log = logging.getLogger(__name__)
 
 _VERSION = re.compile(r"[0-9a-f]+|unresolved")
 _TEMPORARY = re.compile(rf"\..+\.[0-9a-f]{{12}}{re.escape(TEMPORARY)}")
@@ -101,6 +104,7 @@ def collect_garbage(
         When an age is no number of hours or days.
     """
     now = time.time()
+    damage = _Damage(store)
     before = now - 3600 * _checked_age(age_h, "hours")
     folders, found = _survey(store, before)
     duplicates = _duplicates(store, folders)
@@ -109,14 +113,11 @@ def collect_garbage(
     for path, folder in sorted(folders.items()):
         if folder.modified >= before or _is_linked(store, path):
             continue
-        if not folder.committed:
-            if folder.holds_others or not _is_named_by_us(path) or _is_in_use(store, path, before):
-                continue
-            found.append(Garbage(path, "uncommitted", folder.size, folder.count))
-        elif path in duplicates:
-            found.append(Garbage(path, "duplicate", folder.size, folder.count))
-        elif path in snapshots:
-            found.append(Garbage(path, "snapshot", folder.size, folder.count))
+        kind = "duplicate" if path in duplicates else "snapshot" if path in snapshots else ""
+        if not folder.committed and not folder.holds_others and _is_named_by_us(path):
+            kind = "" if _is_in_use(store, path, before) else "uncommitted"
+        if kind and not damage.concerns(path):
+            found.append(Garbage(path, kind, folder.size, folder.count))
     if not dry_run:
         found = [item for item in found if _remove(store, item, before, seen)]
     found += [
@@ -197,8 +198,8 @@ def _duplicates(store: StoreReader, folders: dict[str, _Folder]) -> set[str]:
     found: set[str] = set()
     for group in groups.values():
         if len(group) > 1:
-            redundant = _redundant(store, sorted(group))
-            found |= {path for path in redundant if path.rsplit("/", 1)[1] not in used}
+            unused = {path for path in group if path.rsplit("/", 1)[1] not in used}
+            found |= unused.intersection(_redundant(store, sorted(group)) if unused else ())
     return found
 
 
@@ -230,7 +231,11 @@ def _referenced(store: StoreReader, folders: dict[str, _Folder]) -> set[str]:
     """
     used: set[str] = set()
     for path, folder in folders.items():
-        manifest = _manifest(store, path) if folder.committed else None
+        try:
+            manifest = _manifest(store, path) if folder.committed else None
+        except PermanentFailure as error:  # it may have been made from any of them
+            log.warning("gc removes no committed attempt: %s", error)
+            return {each.rpartition("/")[2] for each in folders}
         if manifest is not None:
             used |= {ref.attempt for ref in manifest.inputs}
             used.add(manifest.stored_in.rpartition("/")[2])
@@ -246,15 +251,51 @@ def _pointed_at(store: StoreReader, asset: str, key: str) -> set[str]:
     after = time.time() - _RUN_S
     names = [f"runs/{name}" for name, entry in runs.items() if entry.modified >= after]
     names = [name for name in names if name.endswith(".json")]
-    pointers = (store.read_pointer(asset, key, name) for name in [CURRENT, *names])
+    pointers = (readable_pointer(store, f"{asset}/{key}/{name}") for name in [CURRENT, *names])
     return {pointer.attempt for pointer in pointers if pointer is not None}
+
+
+class _Damage:
+    """Outputs of which a pointer is damaged: whatever they hold may be what it pointed at."""
+
+    def __init__(self, store: StoreReader) -> None:
+        self._store = store
+        self._known: dict[tuple[str, str], bool] = {}
+
+    def concerns(self, path: str) -> bool:
+        """Tell whether an attempt's folder belongs to such an output."""
+        asset, key = path.split("/")[:2]
+        of_session = key.startswith(SESSION_PREFIX)
+        keys = self._store.keys(asset) if of_session else [key]
+        return any(self._is_damaged(asset, each) for each in keys)
+
+    def _is_damaged(self, asset: str, key: str) -> bool:
+        if (asset, key) not in self._known:
+            runs = (f"runs/{name}" for name in self._store.backend.names(f"{asset}/{key}/runs"))
+            pointers = [CURRENT, *(name for name in runs if name.endswith(".json"))]
+            damaged = [name for name in pointers if not self._is_sound(asset, key, name)]
+            self._known[asset, key] = bool(damaged)
+            for name in damaged:
+                log.warning(
+                    "%s/%s/%s is damaged: gc keeps all of this output until `neuro-assets verify "
+                    "--repair` was run", asset, key, name,
+                )  # fmt: skip
+        return self._known[asset, key]
+
+    def _is_sound(self, asset: str, key: str, name: str) -> bool:
+        path = f"{asset}/{key}/{name}"
+        if not is_readable(self._store, path):
+            return False
+        return not is_foreign(self._store, asset, key, readable_pointer(self._store, path))
 
 
 def _is_used(store: StoreReader, path: str, seen: set[str]) -> bool:
     """Tell whether something refers by now to what nothing referred to at the survey."""
     asset, key, _, attempt = path.split("/")
     # What is made once a session counts for, and is read by, its recordings.
-    of_session = store.read_pointer(asset, key, CURRENT) is None
+    if _Damage(store).concerns(path):
+        return True
+    of_session = readable_pointer(store, f"{asset}/{key}/{CURRENT}") is None
     for name in store.assets():
         keys = store.keys(name) if of_session else [key, WHOLE_LAB]
         for each in keys:
@@ -308,7 +349,7 @@ def _snapshots(store: StoreReader, folders: dict[str, _Folder], before: float) -
     used = _referenced(store, folders)
     unused = {path for path in old if path.rsplit("/", 1)[1] not in used}
     for asset in {path.split("/")[0] for path in unused}:
-        if store.read_pointer(asset, WHOLE_LAB, CURRENT) is None:
+        if readable_pointer(store, f"{asset}/{WHOLE_LAB}/{CURRENT}") is None:
             unused.discard(_newest(store, asset, folders))
     return {path for path in unused if _is_own(store, path)}
 

@@ -115,6 +115,13 @@ Plain = BeforeValidator(jsonable)
 RelativePath = Annotated[str, AfterValidator(checked_path)]
 
 
+def _named(name: str) -> str:
+    """Refuse, as a value, what `checked_name` refuses."""
+    if is_safe_name(name):
+        return name
+    raise ValueError(f"{name[:80]!r} is no name of the store")
+
+
 class _Record(BaseModel):
     """Immutable; a field that a newer release added is ignored, so that old readers go on."""
 
@@ -299,8 +306,8 @@ class Pointer(_Record):
         When the pointer was written, UTC.
     """
 
-    version: str
-    attempt: str
+    version: Annotated[str, AfterValidator(_named)]
+    attempt: Annotated[str, AfterValidator(_named)]
     outcome: Outcome
     digest: str = ""
     turn: int = 0

@@ -78,7 +78,7 @@ def adopt(
         store.backend.write(path, pointer.to_json())
     with store.backend.lock(f"{asset}/{key}") as locked:
         failed = readable_pointer(store, f"{asset}/{key}/{FAILURE}")
-        if failed is not None and (failed.turn <= turn or _is_copied(store, asset, key, failed)):
+        if failed is not None and (failed.turn <= turn or is_foreign(store, asset, key, failed)):
             store.backend.remove(f"{asset}/{key}/{FAILURE}")
         _advance(store, asset, key, pointer)
     if not locked:
@@ -111,16 +111,34 @@ def _advance(store: StoreFiles, asset: str, key: str, pointer: Pointer) -> None:
     """Let a pointer count unless one of a higher turn does."""
     current = readable_pointer(store, f"{asset}/{key}/{CURRENT}")
     higher = current is not None and current.turn > pointer.turn
-    if not higher or _is_copied(store, asset, key, current):
+    if not higher or is_foreign(store, asset, key, current):
         store.backend.write(f"{asset}/{key}/{CURRENT}", pointer.to_json())
 
 
-def _is_copied(store: StoreFiles, asset: str, key: str, pointer: Pointer | None) -> bool:
-    """Tell whether a pointer lies in a folder that somebody copied or renamed; its turn is void."""
+def is_foreign(store: StoreFiles, asset: str, key: str, pointer: Pointer | None) -> bool:
+    """Tell whether a pointer lies in a folder that somebody copied or renamed; its turn is void.
+
+    Parameters
+    ----------
+    store : StoreFiles
+        The store.
+    asset, key : str
+        In whose folder it lies.
+    pointer : Pointer or None
+        As read.
+
+    Returns
+    -------
+    bool
+        Of a pointer that does not name its owner, what its manifest says.
+    """
     if pointer is None or pointer.owner:
         return pointer is not None and pointer.owner != f"{asset}/{key}"
     place = (asset, pointer.key or key, pointer.version, pointer.attempt)
-    manifest = store.read_manifest(*place)
+    try:
+        manifest = store.read_manifest(*place)
+    except PermanentFailure:
+        return False
     return manifest is not None and is_copied(manifest, *place)
 
 

@@ -15,6 +15,7 @@ from neuro_assets.store.model import (
     checked_name,
     is_safe_name,
 )
+from neuro_assets.store.pointers import readable_pointer
 from neuro_assets.store.stored import Stored, is_copied
 
 RESERVED = frozenset(
@@ -70,10 +71,10 @@ class StoreReader(StoreFiles):
         -------
         Stored or None
             Complete or skipped, all files there at their sizes; the one that counts where it
-            is of this version, else the newest.
+            is of this version, else the newest. A damaged pointer says nothing.
         """
         check_names(asset, key, version)
-        current = self.current(asset, key)
+        current = readable_pointer(self, f"{asset}/{key}/{CURRENT}")
         attempts = self.attempts(asset, key, version)[::-1]
         if current is not None and current.version == version and current.attempt in attempts:
             attempts.remove(current.attempt)

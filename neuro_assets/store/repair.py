@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neuro_assets.store.model import CURRENT, Pointer
-from neuro_assets.store.pointers import readable_pointer, settle
+from neuro_assets.store.pointers import is_foreign, readable_pointer, settle
 from neuro_assets.store.reader import StoreReader
 from neuro_assets.store.verify import Defect, attempts_of, is_outdated, is_readable
 
@@ -78,6 +78,8 @@ def _repair_key(store: StoreReader, asset: str, key: str, damaged: set[str]) -> 
     path = f"{asset}/{key}/{CURRENT}"
     with store.backend.lock(f"{asset}/{key}") as locked:
         pointer = readable_pointer(store, path)
+        if is_foreign(store, asset, key, pointer):
+            pointer = None  # a copy of another output's; with a folder of copies nothing is intact
         sound = pointer is not None and pointer.attempt not in damaged
         if sound and pointer and not is_outdated(store, asset, key, pointer):
             return None

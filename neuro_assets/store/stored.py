@@ -311,7 +311,8 @@ class Stored:
     def _copied(self, origin: str) -> PermanentFailure:
         return PermanentFailure(
             f"{self.path} in the store {self.store.url} is a copy of {origin}, or that was "
-            f"renamed: move it away, then run `neuro-assets run {self.key} --only {self.asset}`"
+            f"renamed: run `neuro-assets verify --repair`, or move it away, then run `neuro-assets "
+            f"run {self.key} --only {self.asset}`"
         )
 
     def _deleted(self, name: str, what: str = "is missing") -> PermanentFailure:

@@ -319,7 +319,8 @@ def _defects_of_pointer(store: StoreReader, asset: str, key: str, name: str) -> 
         yield Defect(asset, key, "", "", name, "pointer", "cannot be read")
         return
     if pointer.owner not in ("", f"{asset}/{key}"):
-        yield Defect(asset, key, "", "", name, "copy", f"is a copy of {pointer.owner}'s")
+        kind = "pointer" if name == CURRENT and _has_output(store, asset, key) else "copy"
+        yield Defect(asset, key, "", "", name, kind, f"is a copy of {pointer.owner}'s")
         return
     target = f"{asset}/{pointer.key or key}/{pointer.version}/{pointer.attempt}"
     if is_outdated(store, asset, key, pointer):
