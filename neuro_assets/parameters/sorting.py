@@ -105,6 +105,7 @@ class SortingParameters(StepParameters):
         bad channels are always ours, and come first.
     """
 
+    algorithm_version: ClassVar[str] = "2"
     sets: ClassVar[dict[str, NamedSet]] = {}
 
     sorter: str = "tridesclous2"

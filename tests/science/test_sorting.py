@@ -17,11 +17,11 @@ import psutil
 import pytest
 import spikeinterface as si
 from pydantic import ValidationError
+from spikeinterface.curation import remove_duplicated_spikes
 
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason, TransientFailure
 from neuro_assets.parameters.sorting import SWITCHES, SortingParameters
 from neuro_assets.science.sorting import (
-    clean_sorting,
     effective_parameters,
     open_sorting,
     process,
@@ -29,6 +29,7 @@ from neuro_assets.science.sorting import (
     sorter_chain,
 )
 from neuro_assets.science.sorting.child import describe_failure, sum_templates_in_order
+from neuro_assets.science.sorting.clean import clean_sorting
 from neuro_assets.science.sorting.process import Job, last_line, run_job
 
 
@@ -371,9 +372,29 @@ def test_spikes_outside_the_recording_and_in_masked_periods_are_dropped_and_coun
     raw = found([(-3, 0), (5, 0), (10, 1), (19, 1), (20, 0), (99, 0), (100, 0), (15, 2)], [4, 7, 9])
     masked = np.array([[10, 20]])
     clean, dropped = clean_sorting(raw, n_samples=100, masked=masked)
-    assert dropped == {"spikes_outside": 2, "spikes_in_masked": 3, "sparse_units": 2}
+    assert dropped == {
+        "spikes_outside": 2, "spikes_in_masked": 3, "repeated_spikes": 0, "sparse_units": 2
+    }  # fmt: skip
     assert clean.unit_ids.tolist() == [4]
     assert clean.get_unit_spike_train(4).tolist() == [5, 20, 99]
+
+
+def test_a_spike_repeated_at_its_sample_is_kept_once_as_spikeinterface_would() -> None:
+    rng = np.random.default_rng(3)
+    train = np.sort(rng.choice(30_000, 200, replace=False))
+    repeats = rng.choice(train, 40)
+    spikes = [(int(s), 0) for s in np.r_[train, repeats, repeats[:5]]]
+    spikes += [(int(s), 1) for s in train] + [(int(s) + 1, 1) for s in train[:10]]
+    raw = found(spikes, [4, 7])
+    clean, dropped = clean_sorting(raw, 30_001, np.zeros((0, 2), dtype=int))
+    assert clean.get_unit_spike_train(4).tolist() == train.tolist()
+    # One sample apart, and the same sample in another unit, are not repeats.
+    expected = remove_duplicated_spikes(raw, censored_period_ms=0)
+    for unit in (4, 7):
+        np.testing.assert_array_equal(
+            clean.get_unit_spike_train(unit), expected.get_unit_spike_train(unit)
+        )
+    assert dropped["repeated_spikes"] == 45
 
 
 def test_units_with_hardly_any_spikes_are_dropped_and_counted() -> None:

@@ -29,8 +29,8 @@ from neuro_assets.science.preprocessing import (
     whiten,
 )
 from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
+from neuro_assets.science.sorting.clean import clean_sorting
 from neuro_assets.science.sorting.process import LOG_NAME, Job, run_job
-from neuro_assets.science.spike_metrics import in_periods
 
 SORTING_NAME = "sorting.zarr"
 SI_LOG_NAME = "spikeinterface_log.json"
@@ -76,9 +76,9 @@ def sort_recording(
     -------
     StepResult
         Metrics `n_units`, `n_spikes`, `spike_rate_hz`, `sorted_channels`, `duration_s`,
-        `masked_s`, `spikes_outside`, `spikes_in_masked`, `sparse_units`, `sorter_cpu_s`,
-        `sorter_peak_memory_bytes`, `sorter`, `sorter_version`. What was applied has the sorter's
-        effective parameters.
+        `masked_s`, `spikes_outside`, `spikes_in_masked`, `repeated_spikes`, `sparse_units`,
+        `sorter_cpu_s`, `sorter_peak_memory_bytes`, `sorter`, `sorter_version`. What was applied
+        has the sorter's effective parameters.
 
     Raises
     ------
@@ -262,72 +262,6 @@ def _overrides(parameters: SortingParameters, effective: dict[str, Any]) -> dict
     return {k: v for k, v in effective.items() if k in keep or k not in job_keys}
 
 
-def clean_sorting(
-    sorting: BaseSorting, n_samples: int, masked: np.ndarray, min_spikes: int = 1
-) -> tuple[NumpySorting, dict[str, int]]:
-    """Keep the spikes that are in the recording and outside masked periods, in integer units.
-
-    The property `main_channel_id` goes: it may name a channel that an analyzer does not have, and
-    SpikeInterface trusts it. Unit ids that are not integers become 0, 1, ...; the sorter's name
-    stays as the property `sorter_unit_id`. Nothing of the recording (and its path) is kept.
-
-    Parameters
-    ----------
-    sorting : BaseSorting
-        What the sorter found, one segment.
-    n_samples : int
-        Samples of the recording.
-    masked : ndarray of int64, shape (n_periods, 2)
-        Masked periods: first sample, and one past the last one.
-    min_spikes : int
-        Units with fewer spikes left are dropped.
-
-    Returns
-    -------
-    sorting : NumpySorting
-        Spikes in time order.
-    dropped : dict
-        `spikes_outside`, `spikes_in_masked`, `sparse_units`: how many.
-    """
-    spikes = sorting.to_spike_vector()
-    samples = spikes["sample_index"]
-    inside = (samples >= 0) & (samples < n_samples)
-    bridged = inside & in_periods(samples, masked)
-    kept = spikes[inside & ~bridged]
-    counts = np.bincount(kept["unit_index"], minlength=sorting.get_num_units())
-    present = np.flatnonzero(counts >= max(1, min_spikes))
-    kept = kept[np.isin(kept["unit_index"], present)]
-    kept = kept[np.argsort(kept["sample_index"], kind="stable")]
-    clean = NumpySorting.from_samples_and_labels(
-        kept["sample_index"],
-        kept["unit_index"],
-        sorting.get_sampling_frequency(),
-        unit_ids=present,
-    )
-    names = np.asarray(sorting.unit_ids)[present]
-    if np.issubdtype(names.dtype, np.integer):
-        clean = clean.rename_units(names.astype(np.int64))
-    else:
-        clean = clean.rename_units(np.arange(len(names), dtype=np.int64))
-        clean.set_property("sorter_unit_id", names.astype(str))
-    _copy_properties(sorting, clean, present)
-    clean = NumpySorting.from_sorting(clean, with_metadata=True, copy_spike_vector=True)
-    dropped = {
-        "spikes_outside": int((~inside).sum()),
-        "spikes_in_masked": int(bridged.sum()),
-        "sparse_units": int(sorting.get_num_units() - len(present)),
-    }
-    return clean, dropped
-
-
-def _copy_properties(source: BaseSorting, target: BaseSorting, rows: np.ndarray) -> None:
-    """Copy numbers and text that a sorter says of its units; objects would have to be pickled."""
-    for key in source.get_property_keys():
-        values = np.asarray(source.get_property(key))[rows]
-        if key != "main_channel_id" and values.dtype.kind in "biufU":
-            target.set_property(key, values)
-
-
 def _keep_logs(workplace: Path, folder: Path) -> None:
     """Keep the sorter's words, without the path of the scratch folder in them."""
     for source, name in (
@@ -380,6 +314,7 @@ def _result(
             "masked_s": masked_s,
             "spikes_outside": counts["spikes_outside"],
             "spikes_in_masked": counts["spikes_in_masked"],
+            "repeated_spikes": counts["repeated_spikes"],
             "sparse_units": counts["sparse_units"],
             "sorter": parameters.sorter,
             "sorter_version": version,
