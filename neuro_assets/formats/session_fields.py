@@ -18,7 +18,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import combinations, pairwise, takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path, PurePosixPath
 
 from neuro_assets.formats.model import Problem, RawRecording
@@ -197,9 +197,10 @@ def conflicts(
     found = {
         "several_dates": _days_apart(times),
         "several_subjects": _animals(recordings, named, fields, others),
-        "several_runs": "" if named.subject or _subject_and_day(folder) else _branches(recordings),
         "date_conflict": _other_day(times, named),
     }
+    if not (any(found.values()) or named.subject or _subject_and_day(folder)):
+        found["several_runs"] = _branches(recordings)
     path = recordings[-1].main.files[0]
     return tuple(Problem(kind=k, path=path, detail=detail) for k, detail in found.items() if detail)
 
@@ -258,24 +259,28 @@ def _subject_and_day(folder: Path) -> bool:
 
 
 def _branches(recordings: Sequence[RawRecording]) -> str:
-    """Say which folders hold recordings of several runs, where the outer one names no subject."""
-    parts = [_place(recording) for recording in recordings]
-    common = len(os.path.commonprefix(parts))
-    branches = [place[common] if len(place) > common else "" for place in parts]
-    for (here, one), (there, other) in combinations(zip(branches, recordings, strict=True), 2):
-        names = {_session_name(here), _session_name(there)} - {""}
-        if len(names) > 1 and not _of_one_run(one, other):
-            return (
-                f"{here} and {there} would be one session of one animal; put each directly into "
-                "the source's folder, or name the folder of both <subject>_<yyyy-mm-dd>"
-            )
-    return ""
+    """Say which folders hold files of several runs, where the outer one names no subject."""
+    files = [PurePosixPath(file) for each in recordings for file in each.main.files]
+    places = [_place(file) for file in files]
+    common = len(os.path.commonprefix(places))
+    found: dict[str, str] = {}
+    for place, file in zip(places, files, strict=True):
+        # A run name says nothing for folders that differ: rigs use one for every animal.
+        here = place[common] if len(place) > common else _run(file)
+        if name := _session_name(here):
+            found.setdefault(name, here)
+    if len(found) < 2:
+        return ""
+    return (
+        f"{' and '.join(found.values())} would be one session of one animal; put each directly "
+        "into the source's folder, or name the folder of both <subject>_<yyyy-mm-dd>"
+    )
 
 
-def _place(recording: RawRecording) -> list[str]:
-    """Folders of a recording, without those of probes and of Open Ephys."""
-    folders = PurePosixPath(recording.main.files[0]).parent.parts
-    return list(takewhile(lambda name: not (parse_probe_name(name) or _INNER.match(name)), folders))
+def _place(file: PurePosixPath) -> list[str]:
+    """Folders of a file, without those of probes and of Open Ephys."""
+    outer = takewhile(lambda name: not _INNER.match(name), file.parent.parts)
+    return [name for name in outer if not parse_probe_name(name)]
 
 
 def _session_name(folder: str) -> str:
@@ -284,21 +289,14 @@ def _session_name(folder: str) -> str:
     return _TAIL.sub("", folder) if named else ""
 
 
-def _of_one_run(one: RawRecording, other: RawRecording) -> bool:
-    """Tell parts of one acquisition that lie apart: other probes, gates or triggers of a run."""
-    run, same = _runs([one]), _runs([one]) == _runs([other])
-    files = {PurePosixPath(each.main.files[0]).name for each in (one, other)}
-    return same and (len(files) > 1 if run else one.probe != other.probe)
+def _run(file: PurePosixPath) -> str:
+    name = parse_spikeglx_name(file.name)
+    return "" if name is None else name.run
 
 
 def _runs(recordings: Sequence[RawRecording]) -> list[str]:
     """Run names from the files' present names."""
-    runs = []
-    for recording in recordings:
-        name = parse_spikeglx_name(PurePosixPath(recording.main.files[0]).name)
-        if name is not None:
-            runs.append(name.run)
-    return runs
+    return [run for each in recordings if (run := _run(PurePosixPath(each.main.files[0])))]
 
 
 def _folders(recordings: Sequence[RawRecording]) -> list[str]:

@@ -72,6 +72,25 @@ def test_two_animals_in_the_folder_of_a_day_are_held(tmp_path, day):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("run", ["run", "_spikeglx_ephysData"])
+@pytest.mark.parametrize("other", ["g0_t0.imec1", "g1_t0.imec0", "g0_t1.imec0"])
+@pytest.mark.parametrize("outer", ["{}", "probe00/{}", "{}/probe00"])
+def test_one_run_name_in_the_folders_of_two_animals_is_held(tmp_path, run, other, outer):
+    for n, (animal, file) in enumerate((("mouseA", "g0_t0.imec0"), ("mouseB", other))):
+        place = tmp_path / "today" / outer.format(animal)
+        write(place / f"{run}_{file}.ap.bin", seed=n, first_sample=5000 * n, serial=str(n + 1))
+    found = states(LocalSessionSource(tmp_path, settle_s=0)).values()
+    assert {r.state for r in found} == {"held"}
+    assert all("mouseA and mouseB" in r.reason for r in found)
+
+
+def test_undated_runs_in_one_folder_are_held(tmp_path):
+    for n, animal in enumerate("AB"):
+        write(tmp_path / f"today/mouse{animal}{BIN}", serial=str(n + 1), seed=n)
+    found = states(LocalSessionSource(tmp_path, settle_s=0)).values()
+    assert [(r.state, "mouseA and mouseB" in r.reason) for r in found] == [("held", True)] * 2
+
+
 def test_gates_in_the_folder_of_a_day_are_one_session(tmp_path):
     for gate in range(2):
         write(tmp_path / f"2024-05-12/M1_g{gate}/M1_g{gate}_t0.imec0.ap.bin", first_sample=gate)
