@@ -9,12 +9,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from neuro_assets import names
 from neuro_assets.cli.app import app
 from neuro_assets.cli.lab import Lab, console, open_lab, size_words
 from neuro_assets.cli.process import process_keys
-from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure
 
 if TYPE_CHECKING:
+    from neuro_assets.service.worker_process import WorkerProcess
     from neuro_assets.store.repair import Repair
 
 
@@ -51,31 +53,56 @@ def verify(
 
 def _repair(lab: Lab, repairs: Sequence[Repair]) -> None:
     """Tell which attempts count now, and make anew what has no intact one."""
-    from neuro_assets import names
-    from neuro_assets.service import execute, prepared_worker
-    from neuro_assets.store.model import WHOLE_LAB
+    from neuro_assets.service import prepared_worker
 
     lost: dict[str, list[str]] = {}
+    stuck: dict[str, set[str]] = {}
     for done in repairs:
         outcome = f"attempt {done.attempt} counts now" if done.attempt else "no intact copy"
-        console.print(escape(f"{done.asset} of {done.key}: {outcome}"))
-        if not done.attempt:
+        console.print(escape(f"{done.asset} of {done.key}: {done.error or outcome}"))
+        if done.error:
+            stuck.setdefault(done.key, set()).add(done.asset)
+        elif not done.attempt:
             lost.setdefault(done.key, []).append(done.asset)
     if not lost:
         return
-    ok = True
+    ok = not stuck
     with prepared_worker(lab.folder) as worker:
         for key, assets in lost.items():
-            try:
-                if key == WHOLE_LAB:
-                    made = execute(names.TABLES_JOB, workdir=lab.folder, worker=worker).ok
-                else:
-                    made = process_keys(lab, [key], assets, force=True, worker=worker)
-            except PermanentFailure as error:  # the other outputs are made all the same
-                console.print(escape(f"{', '.join(assets)} of {key}: {error}"))
-                made = False
-            ok = ok and made
+            ok = _make_again(lab, key, assets, stuck.get(key, set()), worker) and ok
     console.print("Made again." if ok else "Not everything could be made again; see above.")
+
+
+def _make_again(
+    lab: Lab, key: str, assets: Sequence[str], stuck: set[str], worker: WorkerProcess | None
+) -> bool:
+    """Make lost outputs of a key anew, each by itself and needs first; True when all were."""
+    from neuro_assets.service import execute
+    from neuro_assets.store.model import WHOLE_LAB
+
+    if key == WHOLE_LAB:
+        return execute(names.TABLES_JOB, workdir=lab.folder, worker=worker).ok
+    needs = {step.name: {need.asset for need in step.needs} for step in lab.steps()}
+    known = [name for name in needs if name in assets]
+    failed = set(stuck)
+    for asset in [*(name for name in assets if name not in needs), *known]:
+        if missing := sorted(failed & needs.get(asset, set())):
+            why = f"not tried, because it needs {', '.join(missing)}"
+        else:
+            why = _why_not_made(lab, key, asset, worker)
+        if why:
+            console.print(escape(f"{asset} of {key}: {why}"))
+            failed.add(asset)
+    return not failed
+
+
+def _why_not_made(lab: Lab, key: str, asset: str, worker: WorkerProcess | None) -> str:
+    """Make an output anew; empty when that went well."""
+    try:
+        made = process_keys(lab, [key], [asset], force=True, worker=worker)
+    except NeuroAssetsError as error:  # the other outputs are made all the same
+        return str(error)
+    return "" if made else "could not be made again"
 
 
 @app.command()

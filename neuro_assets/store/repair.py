@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.store.model import CURRENT, Pointer
 from neuro_assets.store.pointers import is_foreign, readable_pointer, settle
 from neuro_assets.store.reader import StoreReader
@@ -25,12 +28,15 @@ class Repair:
         The intact attempt that counts now; empty where there is none.
     advice : str
         What is left to do.
+    error : str
+        Why it is not even known which attempt may count; nothing else is held up by it.
     """
 
     asset: str
     key: str
     attempt: str
     advice: str
+    error: str = ""
 
 
 def repair(store: StoreReader, defects: list[Defect]) -> list[Repair]:
@@ -46,15 +52,18 @@ def repair(store: StoreReader, defects: list[Defect]) -> list[Repair]:
     Returns
     -------
     list of Repair
-        One for each output whose counting attempt is damaged.
+        One for each output whose counting attempt is damaged, or that cannot be mended.
     """
+    found: list[Repair] = []
     damaged = {each.attempt for each in defects if each.kind not in _SOUND} - {""}
     homes = set()
     for each in (each for each in defects if each.kind == "pointer"):
         if each.path == CURRENT:
             homes.add((each.asset, each.key))
         else:
-            _remove_unreadable(store, each)
+            found += _contained(
+                store, each.asset, each.key, partial(_remove_unreadable, store, each)
+            )
     for asset in {each.asset for each in defects if each.attempt in damaged}:
         # The output of a session stands under a key of its own and counts for its recordings.
         for key in store.keys(asset):
@@ -63,7 +72,21 @@ def repair(store: StoreReader, defects: list[Defect]) -> list[Repair]:
                 continue  # of another output, in a folder that somebody copied
             if pointer.attempt in damaged:
                 homes.add((asset, key))
-    return [found for home in sorted(homes) if (found := _repair_key(store, *home, damaged))]
+    for home in sorted(homes):
+        found += _contained(store, *home, partial(_repair_key, store, *home, damaged))
+    return found
+
+
+def _contained(
+    store: StoreReader, asset: str, key: str, mend: Callable[[], Repair | None]
+) -> list[Repair]:
+    """Go on behind one output that a person has to look at first."""
+    try:
+        done = mend()
+    except PermanentFailure as error:
+        store.backend.require()
+        return [Repair(asset, key, "", str(error), str(error))]
+    return [done] if done else []
 
 
 def _remove_unreadable(store: StoreReader, defect: Defect) -> None:
