@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from enum import Enum
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
+from uuid import UUID
 
 from pydantic import BaseModel
 
@@ -24,7 +26,7 @@ def jsonable(value: Any, *, exact: bool = False) -> Any:
     value : Any
         Numbers (numpy's too), text, dates, enums, models, and containers of them.
     exact : bool
-        Keep NaN and infinities.
+        Keep NaN and infinities, and take what tables hold: bytes, decimals, durations, times, ids.
 
     Returns
     -------
@@ -44,7 +46,18 @@ def jsonable(value: Any, *, exact: bool = False) -> Any:
         return value
     if isinstance(value, float):
         return float(value) if exact or math.isfinite(value) else None
+    if exact and isinstance(value, bytes | Decimal | timedelta | time | UUID):
+        return _of_a_table(value)
     return _jsonable_object(value, partial(jsonable, exact=True) if exact else jsonable)
+
+
+def _of_a_table(value: Any) -> str | int:
+    """One text or number for each value of one type; what tells types apart is hashed beside it."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, timedelta):  # pandas counts nanoseconds
+        return value.value if hasattr(value, "value") else value // timedelta(microseconds=1)
+    return value.isoformat() if isinstance(value, time) else str(value)
 
 
 def _jsonable_object(value: Any, plain: Callable[[Any], Any]) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,59 @@ def parquet(folder: Path, written: pa.Table) -> str:
     folder.mkdir()
     pq.write_table(written, folder / "t.parquet")
     return digest(folder)
+
+
+AT = datetime(2026, 1, 2, 3, 4, 5, 6)
+HOUR, UTC_HOUR = timedelta(hours=1), AT.replace(tzinfo=UTC)
+TYPES = {
+    "bytes": (pa.binary(), b"\xff\0", b"\xfe\0"),
+    "fixed bytes": (pa.binary(2), b"\xff\0", b"\xfe\0"),
+    "decimal": (pa.decimal128(10, 2), Decimal("1.25"), Decimal("1.26")),
+    "date": (pa.date32(), AT.date(), AT.date() + 24 * HOUR),
+    "time": (pa.time32("ms"), time(1, 2, 3), time(1, 2, 4)),
+    "time of day in ns": (pa.time64("ns"), 1, 2),
+    "timestamp": (pa.timestamp("ns"), AT, AT + HOUR),
+    "timestamp with a zone": (pa.timestamp("us", "UTC"), UTC_HOUR, UTC_HOUR + HOUR),
+    "timedelta": (pa.duration("ns"), HOUR, 2 * HOUR),
+    "list of bytes": (pa.list_(pa.binary()), [b"\xff", None], [b"\xfe", None]),
+    "list of lists": (pa.list_(pa.list_(pa.int32())), [[1], [2]], [[1, 2]]),
+    "list of decimals": (pa.list_(pa.decimal128(3, 1)), [Decimal("1.2")], [Decimal("1.3")]),
+    "list of timestamps": (pa.list_(pa.timestamp("ns")), [AT], [AT + HOUR]),
+    "list of timedeltas": (pa.list_(pa.duration("ns")), [1], [2]),
+    "list of times": (pa.list_(pa.time64("us")), [time(1)], [time(2)]),
+    "struct": (
+        pa.struct([("a", pa.binary()), ("b", pa.timestamp("us", "UTC"))]),
+        {"a": b"\xff", "b": UTC_HOUR}, {"a": b"\xff", "b": UTC_HOUR + HOUR},
+    ),
+    "map": (pa.map_(pa.string(), pa.binary()), [("a", b"\xff")], [("a", b"\xfe")]),
+    "id": (pa.uuid(), bytes(16), bytes([*range(16)])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_each_type_of_column_that_people_write_is_content(tmp_path, name):
+    kind, *values = TYPES[name]
+    columns = [[value, None] for value in values] + [[None, values[0]]]
+    made = [pa.table({"x": pa.array(column, kind)}) for column in columns]
+    digests = [parquet(tmp_path / str(n), each) for n, each in enumerate(made)]
+    differ(digests)
+    (tmp_path / "again").mkdir()
+    pq.write_table(made[0], tmp_path / "again" / "t.parquet", row_group_size=1, compression="gzip")
+    assert digest(tmp_path / "again") == digests[0]
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        (pd.period_range("2026-01", periods=2, freq="M"), "pandas.period"),
+        (pa.array([[1]], pa.list_(pa.time64("ns"))), r"list<element: time64\[ns\]>"),
+    ],
+)
+def test_a_column_whose_values_cannot_be_told_apart_is_refused(tmp_path, column, kind):
+    frame = pa.table({"x": column}) if isinstance(column, pa.Array) else pd.DataFrame({"x": column})
+    written = frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame)
+    with pytest.raises(PermanentFailure, match=f"table t.parquet: column 'x' is of type .*{kind}"):
+        parquet(tmp_path / "a", written)
 
 
 def test_the_labels_of_rows_are_content_also_where_pandas_keeps_them_as_a_range(tmp_path):
