@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuro_assets.formats import known_formats
-from neuro_assets.formats.broken import file_failure
-from neuro_assets.formats.model import RawRecording
+from neuro_assets.formats.broken import Broken, file_failure
+from neuro_assets.formats.model import RawRecording, Stream
 from neuro_assets.formats.walk import Listing, name_when_copied
 
 FLAG = "raw_session.flag"
@@ -71,13 +71,27 @@ def what_is_missing(recording: RawRecording, folder: Path) -> tuple[str, ...]:
     check = known_formats.length_check(recording.format)
     for name, stream in recording.streams.items():
         reasons += check(stream, folder)
-        if name in ("ap", "lf", "wideband"):
+        if recording.format == "reader" and len(stream.files) > 1:
+            reasons += _zeros_of_reader(recording, stream, folder)
+        elif name in ("ap", "lf", "wideband"):
             reasons += [
                 f"{file} ends in zeros: space was reserved but the copy is not finished"
                 for file in stream.files
                 if _ends_in_zeros(folder / file)
             ]
     return tuple(reasons)
+
+
+def _zeros_of_reader(recording: RawRecording, stream: Stream, folder: Path) -> list[str]:
+    """Look at the last samples: beside them may lie files that end in zeros (a digital input)."""
+    try:
+        opened = known_formats.opener(recording.format)(recording, stream, folder).recording
+    except Broken as broken:
+        return [broken.detail]
+    n_frames = max(TAIL // (stream.n_channels * opened.get_dtype().itemsize), 1)
+    tail = opened.get_traces(start_frame=max(stream.n_samples - n_frames, 0))
+    ends = f"the samples of {stream.files[0]} end in zeros"
+    return [] if tail.any() else [f"{ends}: space was reserved but the copy is not finished"]
 
 
 def _ends_in_zeros(path: Path) -> bool:

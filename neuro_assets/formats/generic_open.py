@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ def _readers() -> dict[str, Any]:
 
 
 def call_reader(reader: str, path_argument: str | None, options: dict[str, Any], path: Path) -> Any:
-    """Call a reader by name.
+    """Call a reader by name, and read the first and the last sample.
 
     Parameters
     ----------
@@ -68,12 +70,24 @@ def call_reader(reader: str, path_argument: str | None, options: dict[str, Any],
         refuse_code(path)
     except PermanentFailure as error:
         raise Broken("runs_code", str(error)) from error
+    with _reader_errors(reader, path):
+        opened = classes[reader](**{argument: str(path)}, **options)
+        for segment in range(opened.get_num_segments()):
+            # Some open their files no sooner than they need them.
+            n_samples = opened.get_num_samples(segment)
+            for frame in sorted({0, n_samples - 1} - {-1}):
+                opened.get_traces(segment, start_frame=frame, end_frame=frame + 1)
+    return opened
+
+
+@contextmanager
+def _reader_errors(reader: str, path: Path) -> Iterator[None]:
+    """Make one typed line of whatever forty readers raise."""
     try:
-        return classes[reader](**{argument: str(path)}, **options)
+        yield
     except (KeyboardInterrupt, MemoryError):
         raise
     except Exception as error:
-        # Forty readers raise whatever they like; each becomes one typed line.
         text = str(error).strip().splitlines()
         raise Broken(
             "reader_failed",

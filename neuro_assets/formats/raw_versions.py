@@ -97,7 +97,9 @@ def content_of(recording: RawRecording, folder: Path) -> str:
         _add(digest, str(size))
         _add(digest, sampled_hash(folder / name, size, folder))
     options = sorted((k, str(v)) for k, v in recording.reader_options.items() if k != "path")
-    _add(digest, f"{recording.main.name} {recording.segment} {options}")
+    # Entries may divide the channels of one file among probes.
+    what = f"{recording.main.name} {recording.segment} {options}"
+    _add(digest, f"{what} {recording.sync_channels}" if recording.sync_channels else what)
     return f"{recording.format}:{digest.hexdigest()[:16]}"
 
 

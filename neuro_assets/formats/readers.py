@@ -6,9 +6,11 @@ Finding and describing them; the opening itself is shared with `generic_open`.
 from __future__ import annotations
 
 import difflib
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from fsspec.utils import glob_translate
@@ -21,8 +23,11 @@ from neuro_assets.formats.generic_open import (
     probe_for,
 )
 from neuro_assets.formats.model import Identity, Problem, RawRecording, Scan, Stream
+from neuro_assets.formats.opened_files import opened_files
 from neuro_assets.formats.options import ReaderEntry
+from neuro_assets.formats.raw_versions import content_of
 from neuro_assets.formats.walk import FoundFile, Listing, natural_key
+from neuro_assets.outcomes import NeuroAssetsError
 
 _SAME = (
     *("probe", "probe_model", "reader", "path_argument", "wiring"),
@@ -50,7 +55,7 @@ def scan_readers(
     Scan
         A recording for each match and segment.
     set of str
-        Files that an entry matched: the other formats leave them alone.
+        Files that an entry matched, or that its reader opened: the other formats leave them alone.
     """
     recordings: list[RawRecording] = []
     problems: list[Problem] = []
@@ -66,7 +71,12 @@ def scan_readers(
             detail = f"SpikeInterface has no reader {entry.reader!r}{hint} correct lab.yaml"
             problems.append(Problem(kind="unknown_reader", path=matches[0], detail=detail))
             continue
-        recordings += _describe_all(folder, listing, entry, matches, problems)
+        found: list[RawRecording] = []
+        for match in matches:
+            with contained(match, problems):
+                found += _describe(folder, listing, entry, match)
+        used.update(file for one in found for file in one.main.files)
+        recordings += _numbered(_new(folder, found, recordings, problems))
     return Scan(recordings=tuple(recordings), problems=tuple(problems)), used
 
 
@@ -88,26 +98,59 @@ def _files_of(matches: list[str], listing: Listing) -> set[str]:
     }
 
 
-def _describe_all(
+def _new(
     folder: Path,
-    listing: Listing,
-    entry: ReaderEntry,
-    matches: list[str],
+    found: Sequence[RawRecording],
+    earlier: Sequence[RawRecording],
     problems: list[Problem],
 ) -> list[RawRecording]:
-    recordings: list[RawRecording] = []
-    for match in matches:
-        with contained(match, problems):
-            recordings += _describe(folder, listing, entry, match, len(recordings))
-    return recordings
+    """Leave out copies, and what two patterns or two files of one recording name twice."""
+    kept = list(earlier)
+    for one in sorted(found, key=lambda one: len(one.main.files[0])):
+        alike = [other for other in kept if _size_of(other) == _size_of(one)]
+        same = next((other for other in alike if _is_same(folder, one, other)), None)
+        if same is None:
+            kept.append(one)
+            continue
+        path, first = one.main.files[0], same.main.files[0]
+        kind, detail = "copy", f"a copy of {first}, which is used; remove it"
+        if set(one.main.files) == set(same.main.files):
+            detail = f"the same recording as {first}; let only one pattern in lab.yaml match it"
+            kind = "matched_twice"
+        problems.append(Problem(kind=kind, path=path, detail=detail))
+    return [one for one in found if any(one is other for other in kept)]
 
 
-def _describe(
-    folder: Path, listing: Listing, entry: ReaderEntry, match: str, earlier: int
-) -> list[RawRecording]:
+def _size_of(recording: RawRecording) -> tuple[int, int, int]:
+    return recording.identity.size_bytes, recording.main.n_samples, recording.segment
+
+
+def _is_same(folder: Path, one: RawRecording, other: RawRecording) -> bool:
+    """Compare the samples; files that are opened by any one of them are put in one order."""
+    if set(one.main.files) == set(other.main.files):
+        stream = one.main.model_copy(update={"files": other.main.files})
+        one = one.model_copy(update={"streams": {stream.name: stream}})
+    try:
+        return content_of(one, folder) == content_of(other, folder)
+    except NeuroAssetsError:
+        return False  # a file vanished meanwhile: the next look tells
+
+
+def _numbered(recordings: Sequence[RawRecording]) -> list[RawRecording]:
+    """Tell the recordings of one entry apart by their place among them."""
+    return [
+        one.model_copy(update={"qualifier": f"t{number}" if number > 1 else ""})
+        for number, one in enumerate(recordings, start=1)
+    ]
+
+
+def _describe(folder: Path, listing: Listing, entry: ReaderEntry, match: str) -> list[RawRecording]:
     files = [f for f in listing.files if f.path == match or f.path.startswith(match + "/")]
     _check_size(entry, files)
-    opened = call_reader(entry.reader, entry.path_argument, entry.options, folder / match)
+    with opened_files() as names:
+        opened = call_reader(entry.reader, entry.path_argument, entry.options, folder / match)
+    files += [found for found in _opened(folder, listing, names) if found not in files]
+    _check_samples(opened, files)
     n_neural = opened.get_num_channels() - len(entry.sync_channels)
     probe_file = str(Path(entry.probe_file).expanduser().absolute()) if entry.probe_file else None
     probe_for(opened, probe_file, entry.wiring, n_neural)
@@ -118,11 +161,9 @@ def _describe(
         n_samples = int(opened.get_num_samples(segment))
         if n_samples == 0:
             continue
-        number = earlier + segment + 1
         recordings.append(
             RawRecording(
                 format="reader",
-                qualifier=f"t{number}" if number > 1 else "",
                 streams={
                     "wideband": Stream(
                         name="wideband",
@@ -143,6 +184,32 @@ def _describe(
     if not recordings:
         raise Broken("empty_file", "the reader finds no samples; copy the file again or remove it")
     return recordings
+
+
+def _opened(folder: Path, listing: Listing, names: Collection[str]) -> list[FoundFile]:
+    """Find the files of the session among those that were opened, under whatever path."""
+    real = {os.path.realpath(name) for name in names}
+    ends = {os.path.basename(name) for name in (*names, *real)}  # noqa: PTH119
+    return [
+        found
+        for found in listing.files
+        if found.name in ends and os.path.realpath(folder / found.path) in real
+    ]
+
+
+def _check_samples(opened: Any, files: Sequence[FoundFile]) -> None:
+    """Refuse samples that lie elsewhere: nobody would see when they are replaced."""
+    n_values = opened.get_num_channels() * opened.get_total_samples()
+    size = sum(found.size for found in files)
+    # No lossless compression of voltages gets below one bit a sample.
+    if 8 * size < n_values:
+        names = ", ".join(found.name for found in files[:3])
+        raise Broken(
+            "samples_elsewhere",
+            f"{names} hold {size} bytes, too few for {n_values} samples: the reader takes them "
+            "from files that cannot be told; let the glob in lab.yaml match the file or folder "
+            "with the samples, and put them into the session's folder",
+        )
 
 
 def _check_size(entry: ReaderEntry, files: Sequence[FoundFile]) -> None:

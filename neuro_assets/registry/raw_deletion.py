@@ -15,6 +15,8 @@ from neuro_assets.registry.registry import RecordingRecord, Registry
 from neuro_assets.store import Store
 
 COMPRESSED_RECORDING = "compressed_recording"
+HOLD_MORE = ("nwb", "reader")
+"""Formats whose files may hold other things than the samples of one recording."""
 
 _Stamp = tuple[int, int, int, int]
 
@@ -108,7 +110,10 @@ def _compared(store: Store, record: RecordingRecord, roots: Mapping[str, str]) -
     """Compare a recording with its copy; its data files, all of which the copy can replace."""
     from neuro_assets.formats.opening import open_raw
     from neuro_assets.formats.raw_versions import raw_version
-    from neuro_assets.science.compression.verify import raw_files_safe_to_delete
+    from neuro_assets.science.compression.verify import (
+        is_nothing_but_samples,
+        raw_files_safe_to_delete,
+    )
 
     folder = _folder(record, roots)
     stored = store.current(COMPRESSED_RECORDING, record.key)
@@ -128,7 +133,21 @@ def _compared(store: Store, record: RecordingRecord, roots: Mapping[str, str]) -
         raise PermanentFailure(f"the stored copy of {record.key} is damaged: {defects[0]}")
     streams = open_raw(record.raw, folder)
     files = {name: [folder / file for file in record.raw.streams[name].files] for name in streams}
-    return raw_files_safe_to_delete(stored.local(), streams, files)
+    safe = raw_files_safe_to_delete(stored.local(), streams, files)
+    if record.raw.format not in HOLD_MORE:
+        return safe
+    alone = [
+        path
+        for name, stream in streams.items()
+        for path in files[name]
+        if is_nothing_but_samples(path, stored.local(), name, stream)
+    ]
+    if not alone:
+        raise PermanentFailure(
+            f"no file of {record.key} holds its samples and nothing else: what is beside them "
+            "(a header, other signals) is not in the store, so nothing can be deleted"
+        )
+    return alone
 
 
 def _folder(record: RecordingRecord, roots: Mapping[str, str]) -> Path:

@@ -177,7 +177,7 @@ def test_each_matched_file_is_a_recording_of_its_own(tmp_path):
 
 def test_a_glob_matches_at_any_depth_or_at_the_top_only(tmp_path):
     raw_file(tmp_path / "top.raw")
-    raw_file(tmp_path / "a/b/deep.raw")
+    raw_file(tmp_path / "a/b/deep.raw", seed=1)
     assert len(scan_session(tmp_path, [tetrode()]).recordings) == 2
     assert len(scan_session(tmp_path, [tetrode(glob="*.raw")]).recordings) == 1
     assert len(scan_session(tmp_path, [tetrode(glob="a/*/*.raw")]).recordings) == 1

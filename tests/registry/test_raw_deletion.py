@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from header_folders import intan, neuroscope
 from spikeglx_files import samples, write
 
 from neuro_assets.formats.modalities import RawFiles
+from neuro_assets.formats.model import Wiring
 from neuro_assets.formats.opening import open_raw
+from neuro_assets.formats.options import ReaderEntry
 from neuro_assets.formats.raw_versions import raw_version
 from neuro_assets.formats.scan import scan_session
 from neuro_assets.outcomes import Outcome, PermanentFailure
@@ -92,6 +95,54 @@ def test_a_file_whose_every_sample_is_stored_may_go(case: Case) -> None:
     delete_files(files)
     assert not case.file.exists()
     assert case.file.with_suffix(".meta").exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "reader", "may_go"),
+    [
+        (neuroscope, {}, "neuroscope", ["amp.dat"]),
+        (intan, {"stream_name": "RHD2000 amplifier channel"}, "intan", ["amplifier.dat"]),
+    ],
+)
+def test_what_lies_beside_the_samples_of_a_reader_stays(
+    case: Case, program: Any, options: Any, reader: str, may_go: list[str]
+) -> None:
+    header = program(case.root / "M2", samples(3000, 1, 4))
+    # As long as the samples, and in no copy.
+    (case.root / "M2/auxiliary.dat").write_bytes(samples(3000, 2, 4).tobytes())
+    entry = ReaderEntry(
+        glob=header.name,
+        reader=reader,
+        options=options,
+        wiring=Wiring(positions_um=((0, 0), (25, 0), (0, 25), (25, 25))),
+    )
+    [recording] = scan_session(case.root / "M2", [entry]).recordings
+    files = (*recording.main.files, "auxiliary.dat")
+    wide = recording.main.model_copy(update={"files": files, "sizes": ()})
+    recording = recording.model_copy(update={"streams": {"wideband": wide}})
+    session = case.records[KEY].session.model_copy(update={"path": "M2"})
+    case.add(OTHER, recording=recording, session=session)
+    case.commit(OTHER)
+    assert [each.path.name for each in case.ask(OTHER)] == may_go
+
+
+def test_of_a_file_that_holds_more_than_the_samples_nothing_goes(case: Case) -> None:
+    (case.root / "M2").mkdir()
+    (case.root / "M2/a.raw").write_bytes(b"noted" + bytes(3) + samples(3000, 1, 4).tobytes())
+    options = {"sampling_frequency": 15000.0, "num_channels": 4, "dtype": "int16"}
+    entry = ReaderEntry(
+        glob="*.raw",
+        reader="binary",
+        options={**options, "file_offset": 8},
+        gain_uv=1.0,
+        wiring=Wiring(positions_um=((0, 0), (25, 0), (0, 25), (25, 25))),
+    )
+    [recording] = scan_session(case.root / "M2", [entry]).recordings
+    session = case.records[KEY].session.model_copy(update={"path": "M2"})
+    case.add(OTHER, recording=recording, session=session)
+    case.commit(OTHER)
+    with pytest.raises(PermanentFailure, match="nothing can be deleted"):
+        case.ask(OTHER)
 
 
 def test_an_unknown_recording_is_refused(case: Case) -> None:

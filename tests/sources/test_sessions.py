@@ -512,6 +512,17 @@ def test_a_damaged_cursor_is_a_named_failure_and_another_version_starts_anew(tmp
     assert ids(source.changes(old)) == [ONE]
 
 
+def test_what_the_first_cursor_knew_is_described_again_without_settling_anew(tmp_path, source):
+    session(tmp_path)
+    cursor = json.loads(source.changes().cursor) | {"version": 1}
+    source.clock.now += 7200
+    changes = source.changes(json.dumps(cursor))
+    assert ids(changes) == [ONE] and changes.changed[0].settled
+    assert ids(source.changes(changes.cursor)) == []
+    shutil.rmtree(tmp_path / ONE)
+    assert source.changes(json.dumps(cursor)).vanished == (ONE,)
+
+
 # --- trees of projects ------------------------------------------------------------------------
 
 

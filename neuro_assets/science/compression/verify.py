@@ -6,6 +6,7 @@ Reading only: nothing here writes or deletes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,41 @@ def raw_files_safe_to_delete(
             f"No raw file may be deleted: {', '.join(unsafe)}; compress the recording again"
         )
     return [path for name in streams for path in files.get(name, ()) if path.is_file()]
+
+
+def is_nothing_but_samples(path: Path, folder: Path, name: str, stream: RawStream) -> bool:
+    """Tell whether a file holds the stored samples of a stream, one after another, and no more.
+
+    Parameters
+    ----------
+    path : Path
+        A data file of a format that may keep more in it, or beside it.
+    folder : Path
+        What `compress_recording` wrote to.
+    name : str
+        Stream name.
+    stream : RawStream
+        As the format's reader opens it.
+
+    Returns
+    -------
+    bool
+        False for a header, for other signals, and for several segments in one file.
+    """
+    from spikeinterface.core import BinaryRecordingExtractor
+
+    whole = stream.recording
+    frame = whole.get_num_channels() * whole.get_dtype().itemsize
+    if path.stat().st_size != frame * whole.get_total_samples():
+        return False
+    plain = BinaryRecordingExtractor(
+        path,
+        whole.get_sampling_frequency(),
+        whole.get_dtype(),
+        num_channels=whole.get_num_channels(),
+        channel_ids=whole.channel_ids,
+    )
+    return not why_unsafe(folder, name, replace(stream, recording=plain))
 
 
 def why_unsafe(folder: Path, name: str, stream: RawStream) -> str:

@@ -13,7 +13,8 @@ from enum import StrEnum
 from neuro_assets.formats.walk import Listing
 from neuro_assets.outcomes import PermanentFailure
 
-VERSION = 1
+VERSION = 2
+"""Version 1 knew of readers' recordings only the file that the pattern matches."""
 
 
 class State(StrEnum):
@@ -100,7 +101,8 @@ def decode(cursor: str | None) -> dict[str, Entry]:
     Returns
     -------
     dict of str to Entry
-        By session id. A cursor of another version counts as none: everything is looked at anew.
+        By session id; of version 1 all to be described again. A cursor of another version counts
+        as none: everything is looked at anew.
 
     Raises
     ------
@@ -111,10 +113,14 @@ def decode(cursor: str | None) -> dict[str, Entry]:
         return {}
     try:
         content = json.loads(cursor)
-        if content["version"] != VERSION:
+        version = content["version"]
+        if version not in (1, VERSION):
             return {}
         rows = json.loads(zlib.decompress(base64.b64decode(content["sessions"])))
-        return {name: Entry(str(f), int(s), State(state)) for name, (f, s, state) in rows.items()}
+        return {
+            name: Entry(str(f), int(s), State(state) if version == VERSION else State.NEW)
+            for name, (f, s, state) in rows.items()
+        }
     except (ValueError, KeyError, TypeError, zlib.error, binascii.Error) as error:
         raise PermanentFailure(
             "the sensor's cursor cannot be read; reset it in the user interface, nothing is lost"

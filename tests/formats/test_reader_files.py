@@ -1,0 +1,206 @@
+"""Readers whose samples lie beside the matched file: they are part of the recording."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from header_folders import intan, neuroscope
+from spikeglx_files import samples
+
+from neuro_assets.formats import scan_session
+from neuro_assets.formats.completeness import what_is_missing
+from neuro_assets.formats.model import Wiring
+from neuro_assets.formats.opened_files import opened_files
+from neuro_assets.formats.opening import open_raw
+from neuro_assets.formats.options import ReaderEntry
+from neuro_assets.formats.raw_versions import raw_version
+from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.registry.registry import Registry
+from neuro_assets.service.session_registration import register_sessions
+from neuro_assets.sources.folders.source import LocalSessionSource
+from neuro_assets.store import Store
+
+TETRODE = Wiring(positions_um=((0, 0), (25, 0), (0, 25), (25, 25)))
+
+
+def write_neuroscope(folder, data):
+    neuroscope(folder, data)
+    return {"amp.xml", "amp.dat"}, "amp.dat"
+
+
+def write_per_signal(folder, data):
+    intan(folder, data)
+    return {"info.rhd", "amplifier.dat", "time.dat", "digitalin.dat"}, "amplifier.dat"
+
+
+def write_per_channel(folder, data):
+    intan(folder, data, per_channel=True)
+    amplifiers = {f"amp-A-{i:03d}.dat" for i in range(4)}
+    return {"info.rhd", "time.dat", "board-DIGITAL-IN-00.dat", *amplifiers}, "amp-A-002.dat"
+
+
+CASES = [
+    pytest.param(write_neuroscope, ReaderEntry(glob="**/*.xml", reader="neuroscope",
+                                               wiring=TETRODE), id="neuroscope"),
+    pytest.param(write_per_signal, ReaderEntry(glob="**/*.rhd", reader="intan", wiring=TETRODE,
+                 options={"stream_name": "RHD2000 amplifier channel"}), id="intan-per-signal"),
+    pytest.param(write_per_channel, ReaderEntry(glob="**/*.rhd", reader="intan", wiring=TETRODE,
+                 options={"stream_name": "RHD2000 amplifier channel"}), id="intan-per-channel"),
+]  # fmt: skip
+each_format = pytest.mark.parametrize(("write", "entry"), CASES)
+
+
+def data(seed, n=3000):
+    return samples(n, seed, 4)
+
+
+def sessions(root: Path, write):
+    for seed, place in enumerate(("M1/2024-05-12/001", "M2/2024-06-01/001")):
+        write(root / "Subjects" / place, data(seed))
+
+
+@each_format
+def test_files_that_the_reader_opens_are_part_of_the_recording(tmp_path, write, entry):
+    names, sample_file = write(tmp_path / "rec", data(1))
+    scan = scan_session(tmp_path, [entry])
+    assert scan.problems == ()
+    (one,) = scan.recordings
+    assert {Path(name).name for name in one.main.files} == names
+    assert one.main.files[0].endswith((".xml", ".rhd"))
+    stream = open_raw(one, tmp_path)["wideband"]
+    assert np.array_equal(stream.recording.get_traces(), data(1))
+    version = raw_version(one, tmp_path)
+    write(tmp_path / "rec", data(2))
+    assert raw_version(one, tmp_path) != version
+    write(tmp_path / "rec", data(2, n=2000))
+    with pytest.raises(PermanentFailure, match="was changed"):
+        open_raw(one, tmp_path)
+    write(tmp_path / "rec", data(1))
+    (tmp_path / "rec" / sample_file).unlink()
+    with pytest.raises(PermanentFailure, match=f"{sample_file} is missing"):
+        open_raw(one, tmp_path)
+
+
+@each_format
+def test_two_animals_with_one_header_are_two_recordings_and_other_samples_are_seen(
+    tmp_path, write, entry
+):
+    sessions(tmp_path / "data", write)
+    registry = Registry(Store(tmp_path / "store"))
+    source = LocalSessionSource(tmp_path / "data", readers=(entry,), settle_s=0)
+    register_sessions(registry, source.survey()[0])
+    first, second = registry.all().values()
+    assert (first.state, second.state) == ("ready", "ready")
+    assert first.session.subject == "M1" and second.session.subject == "M2"
+    _, sample_file = write(tmp_path / "data/Subjects/M1/2024-05-12/001", data(7))
+    register_sessions(registry, source.survey()[0], reprocess_changed=True)
+    after = registry.all()[first.key]
+    assert after.raw_version != first.raw_version
+    assert (after.request, registry.all()[second.key].request) == (2, 1)
+
+
+@each_format
+def test_space_that_was_reserved_for_samples_is_waited_for(tmp_path, write, entry):
+    whole = data(1, n=40_000)
+    write(tmp_path, whole)
+    (one,) = scan_session(tmp_path, [entry]).recordings
+    assert what_is_missing(one, tmp_path) == ()  # though the digital input ends in zeros
+    whole[-20_000:] = 0
+    write(tmp_path, whole)
+    (one,) = scan_session(tmp_path, [entry]).recordings
+    (reason,) = what_is_missing(one, tmp_path)
+    assert "end in zeros" in reason
+
+
+def test_samples_that_cannot_be_found_are_not_taken(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    neuroscope(elsewhere, data(1))
+    session = tmp_path / "session"
+    neuroscope(session, data(1))
+    (session / "amp.dat").unlink()
+    entry = ReaderEntry(
+        glob="**/*.xml",
+        reader="neuroscope",
+        path_argument="xml_file_path",
+        wiring=TETRODE,
+        options={"file_path": str(elsewhere / "amp.dat")},
+    )
+    scan = scan_session(session, [entry])
+    assert scan.recordings == ()
+    assert [problem.kind for problem in scan.problems] == ["samples_elsewhere"]
+    assert "lab.yaml" in scan.problems[0].detail
+
+
+def test_samples_behind_a_link_are_found(tmp_path):
+    neuroscope(tmp_path / "disk", data(1))
+    session = tmp_path / "session"
+    session.mkdir()
+    for name in ("amp.xml", "amp.dat"):
+        (session / name).symlink_to(tmp_path / "disk" / name)
+    entry = CASES[0].values[1]
+    (one,) = scan_session(session, [entry]).recordings
+    assert one.main.files == ("amp.xml", "amp.dat")
+
+
+def test_only_files_that_are_opened_meanwhile_and_by_this_thread_are_told(tmp_path):
+    (tmp_path / "before").touch()
+    (tmp_path / "while").touch()
+    (tmp_path / "before").open().close()
+    with opened_files() as names:
+        np.fromfile(tmp_path / "while", np.uint8)
+        os.close(os.open(os.fsencode(tmp_path / "while"), os.O_RDONLY))
+        with opened_files() as inner:
+            pass
+    (tmp_path / "before").open().close()
+    assert names == {str(tmp_path / "while")}
+    assert inner == set()
+
+
+def test_equal_files_of_an_entry_are_one_recording_and_a_copy(tmp_path):
+    entry = ReaderEntry(
+        glob="**/*.raw", reader="binary", wiring=TETRODE, gain_uv=0.5,
+        options={"sampling_frequency": 15000.0, "num_channels": 4, "dtype": "int16"},
+    )  # fmt: skip
+    root = tmp_path / "data"
+    folder = root / "Subjects/M1/2024-05-12/001"
+    folder.mkdir(parents=True)
+    data(1).tofile(folder / "b.raw")
+    registry = Registry(Store(tmp_path / "store"))
+    source = LocalSessionSource(root, readers=(entry,), settle_s=0)
+    register_sessions(registry, source.survey()[0])
+    data(1).tofile(folder / "a - Copy.raw")
+    data(2).tofile(folder / "c.raw")
+    for _ in range(3):
+        register_sessions(registry, source.survey()[0])
+        records = registry.all()
+        assert {k: r.raw.main.files for k, r in records.items()} == {
+            "M1_20240512_1_probe00": ("b.raw",),
+            "M1_20240512_1_probe00-t2": ("c.raw",),
+        }
+        assert all(r.raw_history == [] for r in records.values())
+        problems = [p for r in records.values() for p in r.problems]
+        assert {(p.kind, p.path) for p in problems} == {("copy", "a - Copy.raw")}
+
+
+def test_a_pattern_that_matches_a_header_and_its_samples_gives_one_recording(tmp_path):
+    neuroscope(tmp_path, data(1))
+    entry = ReaderEntry(glob="**/amp.*", reader="neuroscope", wiring=TETRODE)
+    scan = scan_session(tmp_path, [entry])
+    assert [one.label for one in scan.recordings] == ["probe00"]
+    assert [problem.kind for problem in scan.problems] == ["matched_twice"]
+    # Two entries that divide the channels among probes are two recordings.
+    halves = [
+        ReaderEntry(glob="**/*.xml", reader="neuroscope", probe=f"probe0{i}", wiring=Wiring(
+            positions_um=((0, 0), (0, 25)), channels=(2 * i, 2 * i + 1)),
+            sync_channels=(2 - 2 * i, 3 - 2 * i))
+        for i in range(2)
+    ]  # fmt: skip
+    scan = scan_session(tmp_path, halves)
+    assert [one.label for one in scan.recordings] == ["probe00", "probe01"]
+    registry = Registry(Store(tmp_path / "store"))
+    register_sessions(registry, LocalSessionSource(tmp_path, readers=tuple(halves),
+                                                   bare_root=True).survey()[0])  # fmt: skip
+    assert len(registry.all()) == 2
