@@ -46,6 +46,7 @@ class AnalyzerParameters(StepParameters):
     """
 
     step: ClassVar[str] = "analyzer"
+    algorithm_version: ClassVar[str] = "2"
     sets: ClassVar[dict[str, NamedSet]] = {
         "default": NamedSet(
             source="aind-ephys-pipeline e85fb1f (1.3.1) without principal components and amplitude "

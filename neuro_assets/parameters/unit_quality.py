@@ -29,6 +29,7 @@ class UnitQualityParameters(StepParameters):
     """
 
     step: ClassVar[str] = "unit_quality"
+    algorithm_version: ClassVar[str] = "2"
     sets: ClassVar[dict[str, NamedSet]] = {
         "default": NamedSet(source="ibllib 0ca9305 (4.0.0), brainbox.metrics.single_units"),
         "ibl": NamedSet(source="ibllib 0ca9305 (4.0.0), brainbox.metrics.single_units"),
@@ -64,7 +65,5 @@ class UnitQualityParameters(StepParameters):
     """IBL's quantile of the amplitude distribution"""
     noise_cutoff_bins: int = Field(100, ge=10)
     """Bin edges of IBL's histogram"""
-    mask_pad_ms: float = Field(1.0, ge=0)
-    """Added to saturated periods, which are not valid time, milliseconds"""
     good: dict[str, Limits] = {"ibl_label": (1.0, None)}
     """Columns and their least and greatest allowed values, inclusive"""

@@ -16,7 +16,6 @@ import pandas as pd
 from spikeinterface.core import (
     BaseRecording,
     BaseSorting,
-    NumpySorting,
     SortingAnalyzer,
     create_sorting_analyzer,
 )
@@ -27,6 +26,7 @@ from neuro_assets.science.checksums import add_checksums
 from neuro_assets.science.compiled import ANALYZER_KERNELS, keep_compiled
 from neuro_assets.science.preprocessing import Chain, spike_band_chain
 from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
+from neuro_assets.science.valid_time import measure_valid_time, without_masked
 
 ANALYZER_NAME = "analyzer.zarr"
 ONE_PASS = ("noise_levels", "spike_amplitudes", "spike_locations", "amplitude_scalings")
@@ -59,7 +59,8 @@ def analyze_sorting(
     parameters : AnalyzerParameters
         Which extensions, and how.
     saturation : DataFrame or None
-        Saturated periods of the raw data, `start_sample` and `stop_sample`.
+        Saturated periods of the raw data, `start_sample` and `stop_sample`. Spikes in them are
+        left out, and every metric with a duration or a rate in it is over the time that is left.
     n_jobs : int
         Worker threads.
     progress : Progress
@@ -91,7 +92,7 @@ def analyze_sorting(
     }
     progress(0.0, "preprocessing")
     _cache(chain, parameters, jobs)
-    analyzer = _create(sorting, chain.recording, parameters, jobs)
+    analyzer = _create(sorting, chain, parameters, jobs)
     progress(0.2, "waveforms and templates")
     analyzer.compute(_waveform_extensions(parameters), **jobs)
     analyzer, duplicates = remove_duplicates(analyzer, parameters)
@@ -103,6 +104,7 @@ def analyze_sorting(
     for i, (name, options) in enumerate(rest.items()):
         progress(0.5 + 0.4 * i / len(rest), name)
         _compute(analyzer, {name: options}, jobs)
+    measure_valid_time(analyzer)
     progress(0.9, "writing")
     _write(analyzer, folder / ANALYZER_NAME)
     chain.applied.append(
@@ -167,18 +169,15 @@ def _cache(chain: Chain, parameters: AnalyzerParameters, jobs: dict[str, Any]) -
 
 
 def _create(
-    sorting: BaseSorting,
-    recording: BaseRecording,
-    parameters: AnalyzerParameters,
-    jobs: dict[str, Any],
+    sorting: BaseSorting, chain: Chain, parameters: AnalyzerParameters, jobs: dict[str, Any]
 ) -> SortingAnalyzer:
     """Create the analyzer in memory, with the channels within a radius of every unit."""
-    own = NumpySorting.from_sorting(sorting, with_metadata=True, copy_spike_vector=True)
+    own = without_masked(sorting, chain.masked)
     if "main_channel_id" in own.get_property_keys():
         own.delete_property("main_channel_id")  # may name a bad channel, and would be trusted
     return create_sorting_analyzer(
         own,
-        recording,
+        chain.recording,
         format="memory",
         sparse=True,
         return_in_uV=True,

@@ -19,9 +19,9 @@ from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.unit_quality import AIND_DEFAULT_QC, Limits, UnitQualityParameters
 from neuro_assets.science import spike_metrics
-from neuro_assets.science.masking import masked_periods
 from neuro_assets.science.pictures import to_picture
 from neuro_assets.science.result import Applied, Picture, Progress, StepResult, no_progress
+from neuro_assets.science.valid_time import masked_of
 
 IBL_CRITERIA = ("ibl_max_confidence", "ibl_noise_cutoff", "ibl_amp_median_uv")
 """In the order of the bits of `ibl_bitwise_fail`, least significant first."""
@@ -32,7 +32,6 @@ def unit_quality(
     folder: Path,
     parameters: UnitQualityParameters,
     *,
-    saturation: pd.DataFrame | None = None,
     progress: Progress = no_progress,
 ) -> StepResult:
     """Judge the units of an analyzer.
@@ -40,14 +39,12 @@ def unit_quality(
     Parameters
     ----------
     analyzer : SortingAnalyzer
-        With templates, spike_amplitudes, quality_metrics and unit_locations.
+        With templates, spike_amplitudes, quality_metrics and unit_locations, and the masked
+        periods: rates and presence are over valid time, as all metrics of the analyzer.
     folder : Path
         Not written to.
     parameters : UnitQualityParameters
         Limits of the criteria.
-    saturation : DataFrame or None
-        Saturated periods, `start_sample` and `stop_sample`: they are not valid time, over which
-        rates and presence are taken.
     progress : Progress
         Called unit by unit.
 
@@ -63,16 +60,11 @@ def unit_quality(
     Raises
     ------
     PermanentFailure
-        When the analyzer lacks an extension.
+        When the analyzer lacks an extension, or does not say what was masked.
     """
     _require(analyzer)
     fs = analyzer.sampling_frequency
-    masked = masked_periods(
-        saturation,
-        analyzer.get_total_samples(),
-        round(parameters.mask_pad_ms * fs / 1000),
-        timeline_of(analyzer.sorting).bounds,
-    )
+    masked = masked_of(analyzer)
     valid_samples = analyzer.get_total_samples() - int(np.diff(masked).sum())
     ours = _spike_rows(analyzer, masked, valid_samples, parameters, progress)
     theirs = _spikeinterface_metrics(analyzer)
@@ -167,8 +159,7 @@ def _spike_rows(
     rows = []
     for i, unit in enumerate(analyzer.unit_ids):
         samples = analyzer.sorting.get_unit_spike_train(unit, segment_index=0)
-        kept = ~spike_metrics.in_periods(samples, masked)
-        samples, heights = samples[kept], np.abs(amplitudes[unit][kept]) * scales[i]
+        heights = np.abs(amplitudes[unit]) * scales[i]
         valid = spike_metrics.valid_samples(samples, masked)
         test = spike_metrics.sliding_rp(
             timeline.on_clock(samples),

@@ -221,6 +221,7 @@ def analyzer() -> si.SortingAnalyzer:
     raw, truth = si.generate_ground_truth_recording(
         durations=[20.0], num_channels=6, num_units=3, seed=4, sampling_frequency=FS
     )
+    truth.annotate(masked_periods=[])
     made = si.create_sorting_analyzer(
         truth, raw, format="memory", sparse=False, peak_sign="neg", seed=0
     )
@@ -250,14 +251,23 @@ def test_without_masked_periods_rates_and_presence_are_spikeinterfaces(
 
 @pytest.mark.integration
 def test_rates_are_over_valid_time(analyzer: si.SortingAnalyzer, tmp_path: Path) -> None:
-    saturation = pd.DataFrame({"start_sample": [150_000], "stop_sample": [300_000]})
-    parameters = UnitQualityParameters(mask_pad_ms=0.0)
-    result = unit_quality(analyzer, tmp_path, parameters, saturation=saturation)
+    masked = analyzer.copy()
+    masked.sorting.annotate(masked_periods=[[150_000, 300_000]])
+    result = unit_quality(masked, tmp_path, UnitQualityParameters())
     unit = analyzer.unit_ids[0]
-    samples = analyzer.sorting.get_unit_spike_train(unit)
-    outside = ((samples < 150_000) | (samples >= 300_000)).sum()
     assert result.metrics["valid_s"] == pytest.approx(15.0)
-    assert result.tables["unit_quality"]["firing_rate"][0] == pytest.approx(outside / 15.0)
+    spikes = len(analyzer.sorting.get_unit_spike_train(unit))
+    assert result.tables["unit_quality"]["firing_rate"][0] == pytest.approx(spikes / 15.0)
+
+
+@pytest.mark.integration
+def test_an_analyzer_that_does_not_say_what_was_masked_is_refused(
+    analyzer: si.SortingAnalyzer, tmp_path: Path
+) -> None:
+    silent = analyzer.copy()
+    silent.sorting._annotations.pop("masked_periods")
+    with pytest.raises(PermanentFailure, match="masked; make it again"):
+        unit_quality(silent, tmp_path, UnitQualityParameters())
 
 
 @pytest.mark.integration

@@ -35,7 +35,7 @@ def _unit_quality(config: LabConfig, sorter: str) -> StepSpec:
         name=names.unit_quality(sorter),
         group=names.SORTING,
         kinds={"parquet"},
-        needs=[Need(source), Need(names.RECORDING_QUALITY)],
+        needs=[Need(source)],
         io_manager_key=PARQUET,
         criteria=CRITERIA,
         packages=("spikeinterface",),
@@ -49,7 +49,6 @@ def _unit_quality(config: LabConfig, sorter: str) -> StepSpec:
             open_analyzer(step.stored(source).local()),
             step.folder,
             step.parameters,
-            saturation=step.stored(names.RECORDING_QUALITY).table("saturation"),
             progress=step.progress,
         )
 
