@@ -6,6 +6,7 @@ inside the commands, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -20,6 +21,7 @@ from neuro_assets.cli import (  # noqa: F401  the commands register themselves
     upkeep,
 )
 from neuro_assets.cli.app import app
+from neuro_assets.cli.lab import os_error_message
 from neuro_assets.outcomes import NeuroAssetsError
 
 WRONG_ARGUMENTS: Any = typer.BadParameter.__mro__[2]
@@ -36,8 +38,13 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         _stop("interrupted", 130)
     except WRONG_ARGUMENTS as error:
-        error.show()
-        sys.exit(2)
+        context = getattr(error, "ctx", None)
+        hint = f" (see `{context.command_path} --help`)" if context else ""
+        _stop(f"{error.format_message()}{hint}", 2)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _stop(os_error_message(error), 1)
 
 
 def _stop(message: str, code: int) -> None:

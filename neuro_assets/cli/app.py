@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from neuro_assets import __version__
+from neuro_assets.outcomes import PermanentFailure
 
 app = typer.Typer(
     name="neuro-assets",
@@ -39,7 +40,13 @@ def common(
     """Turn every recording session of a lab into checked, versioned, reusable data."""
     from neuro_assets.config import CONFIG_VARIABLE, config_path
 
-    os.environ[CONFIG_VARIABLE] = str(config_path() if lab is None else config_path_of(lab))
+    path = config_path() if lab is None else config_path_of(lab)
+    if not path.parent.is_dir():
+        raise PermanentFailure(
+            f"no such folder: {path.parent}; correct --lab or {CONFIG_VARIABLE}, or make a lab "
+            f"there: neuro-assets init {path.parent}"
+        )
+    os.environ[CONFIG_VARIABLE] = str(path)
 
 
 def config_path_of(lab: Path) -> Path:

@@ -49,7 +49,7 @@ def demo(
         "demo_lab"
     ),
     duration: Annotated[float, typer.Option(help="Length, seconds", min=20)] = 60.0,
-    channels: Annotated[int, typer.Option(help="Channels of each probe")] = 64,
+    channels: Annotated[int, typer.Option(help="Channels of each probe", min=4, max=384)] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the simulation")] = 0,
 ) -> None:
     """Simulate a session with two probes, process it, and compare with the truth."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ console = Console(highlight=False)
 # Tables go to files and pipes in full; a terminal's width is found by rich.
 if not console.is_terminal:
     console = Console(highlight=False, width=160)
+
+_PLACE = {errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @dataclass(frozen=True)
@@ -102,3 +105,11 @@ def time_words(seconds: float | None) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def os_error_message(error: OSError) -> str:
+    """Say in one line what a full disk, or a wrong or forbidden folder, is, and what to do."""
+    if error.filename is None:
+        return str(error.strerror or error)
+    hint = "; choose another folder, or let this user write there" if error.errno in _PLACE else ""
+    return f"{error.filename}: {error.strerror}{hint}"

@@ -18,7 +18,7 @@ from neuro_assets.outcomes import Outcome, PermanentFailure
 if TYPE_CHECKING:
     from dagster import DagsterEvent
 
-    from neuro_assets.registry.registry import RecordingRecord
+    from neuro_assets.registry.registry import RecordingRecord, Registry
     from neuro_assets.service.worker_process import WorkerProcess
 
 
@@ -73,10 +73,10 @@ def _is_up(lab: Lab) -> bool:
 
 def with_store(lab: Lab, url: str) -> Lab:
     """Use another store than the one of `lab.yaml`, in this process and what it starts."""
-    from neuro_assets.config import STORE_VARIABLE, parse_config
+    from neuro_assets.config import STORE_VARIABLE, config_text, parse_config
 
     os.environ[STORE_VARIABLE] = url if "://" in url else str(Path(url).expanduser().resolve())
-    text = lab.path.read_text(encoding="utf-8") if lab.path.is_file() else ""
+    text = config_text(lab.path) if lab.path.is_file() else ""
     return Lab(lab.path, parse_config(text, base=lab.path.parent))
 
 
@@ -92,16 +92,26 @@ def registered_keys(lab: Lab, targets: Iterable[str], *, use_hash: bool = False)
             for line in found.lines:
                 console.print(line)
             keys += found.keys
-        elif registry.get(target) is not None:
-            keys.append(target)
         else:
-            raise PermanentFailure(
-                f"{target!r} is neither a folder nor a registered recording; "
-                "`neuro-assets status` lists those"
-            )
+            keys.append(_known_key(registry, target))
     if not keys:
         raise PermanentFailure("no recording that is ready was found; see the lines above")
     return list(dict.fromkeys(keys))
+
+
+def _known_key(registry: Registry, target: str) -> str:
+    """Return a target that is no folder when it is a recording; else say what is wrong with it."""
+    from neuro_assets.config import nearest
+
+    if "/" in target or Path(target).exists():
+        what = "not a folder: name the one it is in" if Path(target).exists() else "no such folder"
+        raise PermanentFailure(f"{target}: {what}")
+    keys = registry.all()
+    if target not in keys:
+        raise PermanentFailure(
+            f"{target!r} is neither a folder nor a registered recording{nearest(target, keys)}"
+        )
+    return target
 
 
 def process_keys(
@@ -189,7 +199,9 @@ def simulate(
         Literal["NP1", "NP2", "NP2.4"], typer.Option(help="Neuropixels")
     ] = "NP1",
     subject: Annotated[str, typer.Option(help="Subject")] = "SIM-001",
-    date: Annotated[str, typer.Option(help="Date, yyyy-mm-dd")] = "2026-01-15",
+    date: Annotated[
+        datetime.datetime, typer.Option(help="Date, yyyy-mm-dd", formats=["%Y-%m-%d"])
+    ] = datetime.datetime(2026, 1, 15),  # noqa: B008 - immutable
     number: Annotated[int, typer.Option(help="Session number of the day", min=1)] = 1,
     video: Annotated[bool, typer.Option(help="Also write a video")] = True,
 ) -> None:
@@ -205,7 +217,7 @@ def simulate(
         difficulty=difficulty,
         probe_model=probe_model,
         subject=subject,
-        date=datetime.date.fromisoformat(date),
+        date=date.date(),
         number=number,
         video=video,
     )
@@ -214,7 +226,9 @@ def simulate(
 
 @app.command()
 def up(
-    port: Annotated[int, typer.Option(help="Port of the user interface, on 127.0.0.1")] = 3000,
+    port: Annotated[
+        int, typer.Option(help="Port of the user interface, on 127.0.0.1", min=1, max=65535)
+    ] = 3000,
     read_only: Annotated[bool, typer.Option("--read-only", help="Look, but start nothing")] = False,
 ) -> None:
     """Run the user interface, the sensors and the queue until Ctrl-C."""

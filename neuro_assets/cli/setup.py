@@ -15,9 +15,10 @@ import typer
 from rich.markup import escape
 
 from neuro_assets.cli.app import app
-from neuro_assets.cli.lab import Lab, console, open_lab, size_words
+from neuro_assets.cli.lab import Lab, console, open_lab, os_error_message, size_words
 from neuro_assets.config import CONFIG_NAME
 from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure
+from neuro_assets.parameters.sorting import SortingParameters
 
 LEAST_SCRATCH_BYTES = 20e9
 """A quarter of an hour of Neuropixels (23 MB/s); sorters copy what they sort to scratch."""
@@ -89,7 +90,7 @@ def findings(lab: Lab) -> Iterator[Finding]:
         yield Finding("lab.yaml", False, words, is_needed=False)
     yield _try("store", partial(_store, lab))
     for source in lab.config.sources:
-        yield _try(f"source {source.name}", partial(_source, Path(source.path)))
+        yield _try(f"source {source.name}", partial(_source, lab, Path(source.path)))
     yield from _alyx(lab)
     yield _scratch(lab)
     yield from _sorters(lab)
@@ -99,8 +100,10 @@ def findings(lab: Lab) -> Iterator[Finding]:
 def _try(subject: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(subject, True, look())
-    except (NeuroAssetsError, OSError) as error:
+    except NeuroAssetsError as error:
         return Finding(subject, False, str(error))
+    except OSError as error:
+        return Finding(subject, False, os_error_message(error))
 
 
 def _store(lab: Lab) -> str:
@@ -112,7 +115,9 @@ def _store(lab: Lab) -> str:
     return f"{lab.config.store.url} can be written and read"
 
 
-def _source(path: Path) -> str:
+def _source(lab: Lab, path: Path) -> str:
+    if not path.exists() and path.is_relative_to(lab.folder):
+        return f"{path} is not there yet; `neuro-assets up` makes it"
     if not path.is_dir():
         raise PermanentFailure(f"{path} is not there; mount it, or correct `path` in lab.yaml")
     next(path.iterdir(), None)
@@ -159,12 +164,19 @@ def _sorters(lab: Lab) -> Iterator[Finding]:
     for choice in lab.config.sorters:
         name, subject = choice.sorter_name, f"sorter {choice.name}"
         if name in installed:
-            yield Finding(subject, True, f"{name} is installed")
+            yield _try(subject, partial(_sorter, choice.sorting))
         elif name in sorter_dict:
             yield Finding(subject, False, f"{name} is not installed: pip install it, see its page")
         else:
             known = ", ".join(sorted(installed))
             yield Finding(subject, False, f"SpikeInterface has no sorter {name!r}; here: {known}")
+
+
+def _sorter(parameters: SortingParameters) -> str:
+    from neuro_assets.science.sorting import effective_parameters
+
+    effective_parameters(parameters, parameters.drift_min_channels)
+    return f"{parameters.sorter} is installed and knows its parameters"
 
 
 def _gpu(lab: Lab) -> Finding:

@@ -9,6 +9,7 @@ from neuro_assets.config.reading import (
     CONFIG_VARIABLE,
     STORE_VARIABLE,
     config_path,
+    config_text,
     parse_config,
     read_config,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "SourceConfig",
     "StoreConfig",
     "config_path",
+    "config_text",
     "nearest",
     "parse_config",
     "read_config",

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from neuro_assets.outcomes import PermanentFailure
 
+LISTED = 30
+"""Most choices that a message names; the assets of a lab and the fields of a section are fewer."""
+
 
 class ConfigError(PermanentFailure):
     """`lab.yaml` cannot be used; the message has one line for each mistake."""
@@ -29,12 +32,15 @@ class Strict(BaseModel):
 
 
 def nearest(word: str, words: Any) -> str:
-    """`; did you mean 'x'?` when one of the words is close, else the list of them."""
+    """`; did you mean 'x'?` when one of the words is close, else the list of them, if short."""
     choices = sorted(words)
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; choose one of {', '.join(choices)}"
+    if not choices:
+        return "; there is none yet"
+    more = f" and {len(choices) - LISTED} more" if len(choices) > LISTED else ""
+    return f"; choose one of {', '.join(choices[:LISTED])}{more}"
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> list[str]:

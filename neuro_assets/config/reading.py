@@ -57,11 +57,20 @@ def read_config(path: Path) -> LabConfig:
     ConfigError
         One line for each mistake, each with the nearest right key.
     """
+    return parse_config(config_text(path), base=path.parent)
+
+
+def config_text(path: Path) -> str:
+    """Read the text of a `lab.yaml`; a ConfigError where there is none to read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    return parse_config(text, base=path.parent)
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not text in UTF-8 (byte {error.start}); write it anew with an editor, or "
+            "move it away and use `neuro-assets init`"
+        ) from error
 
 
 def parse_config(text: str, base: Path | None = None) -> LabConfig:
@@ -76,6 +85,8 @@ def parse_config(text: str, base: Path | None = None) -> LabConfig:
         where = f" at line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise ConfigError(f"{CONFIG_NAME} is not valid YAML{where}: {problem}") from error
+    except RecursionError:
+        raise ConfigError(f"{CONFIG_NAME} is nested too deep; no section needs that") from None
     if data is None:
         data = {}
     if not isinstance(data, dict):

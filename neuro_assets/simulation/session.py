@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date as Date  # noqa: N812 - `date` is the argument's name
@@ -45,6 +46,8 @@ from . import rig, truth
 FIRST_SERIAL = 19_051_016_000
 NIDQ_FIRST_SAMPLE_S = 1.0
 NIDQ_CHUNK = 300_000
+MAX_NAME_BYTES = 200
+"""File systems take 255; the truth's folder adds the date and the number."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,8 @@ def simulate_session(
 
 
 def _check(duration_s: float, n_probes: int, gates: int, triggers: int) -> None:
+    if not math.isfinite(duration_s):
+        raise PermanentFailure(f"{duration_s} s is no duration; give seconds")
     if min(n_probes, gates, triggers) < 1:
         raise PermanentFailure("n_probes, gates and triggers must be at least 1")
     if duration_s / gates / triggers < 0.5:
@@ -197,6 +202,11 @@ def _check(duration_s: float, n_probes: int, gates: int, triggers: int) -> None:
 
 def _check_name(value: str) -> None:
     """Refuse names that would leave the folder; spaces and any script are fine."""
+    if len(value.encode()) > MAX_NAME_BYTES:
+        raise PermanentFailure(
+            f"{value[:20]!r}... has {len(value.encode())} bytes, a folder's name may have "
+            f"{MAX_NAME_BYTES}; choose a shorter lab or subject"
+        )
     if not value.strip() or value in {".", ".."} or set(value) & set("/\\\0\n"):
         raise PermanentFailure(f"{value!r} cannot name a folder; choose another lab or subject")
 

@@ -33,7 +33,6 @@ def test_the_program_itself_lists_its_commands_and_ends_with_its_code(tmp_path):
 
 def test_init_writes_a_file_that_doctor_accepts_and_never_overwrites(tmp_path):
     assert call("init", folder=tmp_path).returncode == 0
-    (tmp_path / "sessions").mkdir()
     done = call("doctor", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "wrong" not in done.stdout
@@ -42,11 +41,11 @@ def test_init_writes_a_file_that_doctor_accepts_and_never_overwrites(tmp_path):
 
 def test_doctor_says_how_to_mend_each_thing(tmp_path):
     (tmp_path / "lab.yaml").write_text(
-        "sources: [{path: nowhere}]\nsorters: [{name: ks9}]\nstore: {url: /proc/store}\n"
+        "sources: [{path: /no/where}]\nsorters: [{name: ks9}]\nstore: {url: /proc/store}\n"
     )
     done = call("doctor", folder=tmp_path)
     assert done.returncode == 1
-    for words in ("nowhere is not there; mount it", "no sorter 'ks9'", "/proc/store"):
+    for words in ("/no/where is not there; mount it", "no sorter 'ks9'", "/proc/store: No such"):
         assert words in " ".join(done.stdout.split()), done.stdout
 
 
