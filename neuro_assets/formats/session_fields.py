@@ -33,6 +33,9 @@ _SESSION_GAP = timedelta(hours=12)
 _MIDNIGHT = timedelta(days=1)
 """A session may last beyond midnight, and a folder be named on either day."""
 
+CONFLICTS = frozenset({"several_dates", "several_subjects", "several_runs", "date_conflict"})
+"""Kinds of problems for which nothing of a session may be processed."""
+
 _NUMBER_FOLDER = re.compile(r"^\d{1,3}$")
 
 
@@ -188,8 +191,7 @@ def conflicts(
     Returns
     -------
     tuple of Problem
-        `several_dates`, `several_subjects`, `several_runs`, `date_conflict`: nothing of it may be
-        processed.
+        Of the kinds in `CONFLICTS`.
     """
     if not recordings:
         return ()

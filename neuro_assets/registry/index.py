@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
 from typing import Any
 
-from neuro_assets.formats.model import Identity
+from neuro_assets.formats.model import Identity, RawRecording
 from neuro_assets.recording_key import safe_name
 from neuro_assets.registry.records import RecordingRecord, SessionInfo
 
@@ -77,6 +77,7 @@ class RecordIndex:
         self._by_eid: dict[str, dict[str, None]] = defaultdict(dict)
         self._by_file: dict[str, dict[str, None]] = defaultdict(dict)
         self._by_subject: dict[str, dict[str, None]] = defaultdict(dict)
+        self._by_trigger: dict[Any, dict[str, None]] = defaultdict(dict)
         self._by_folded: dict[str, str] = {}
         self._before: dict[str, bytes | None] = {}
         for record in (records or {}).values():
@@ -139,6 +140,17 @@ class RecordIndex:
             each for each in same if each.identity is not None and each.identity.is_same(identity)
         ]
 
+    def overlapping(self, recording: RawRecording) -> list[RecordingRecord]:
+        """List the records with the beginning of a recording, or a file of it in another place."""
+        own, names = recording.identity, _triggers(recording)
+        keys = dict(self._by_identity.get(own.origin, {}) if own.is_strong else {})
+        for place, name in enumerate(names):
+            for key in self._by_trigger.get(name, ()):
+                # Rigs make triggers of one schedule under one name every day: the beginning tells.
+                if (_triggers(self.records[key].raw).index(name) == 0) != (place == 0):
+                    keys[key] = None
+        return [self.records[key] for key in keys]
+
     def of_session(self, session: SessionInfo) -> list[RecordingRecord]:
         """List the records of a session, found by its id or by its names."""
         keys = {
@@ -199,6 +211,8 @@ class RecordIndex:
             origin = _origin(record.recording.identity, record.content)
             if origin is not None:
                 yield self._by_identity, origin
+            for name in _triggers(record.recording):
+                yield self._by_trigger, name
             yield self._by_file, f"{session.place}/{record.recording.main.files[0]}"
         if session.dataset:
             yield self._by_subject, safe_name(session.subject).casefold()
@@ -211,6 +225,17 @@ class RecordIndex:
 def _origin(identity: Identity, content: str) -> Any:
     """Under what a recording is found again; what says little of itself, by its samples alone."""
     return identity.origin if identity.is_strong else content or None
+
+
+def _triggers(recording: RawRecording) -> list[Any]:
+    """Name each file of a strong recording by what it is, wherever it lies."""
+    own, main = recording.identity, recording.main
+    if not own.is_strong:
+        return []
+    return [
+        (own.probe_serial, own.stream, file.rpartition("/")[2], first, size)
+        for file, first, size in zip(main.files, main.first_samples, main.sizes, strict=False)
+    ]
 
 
 def session_names(session: SessionInfo) -> tuple[Any, ...]:

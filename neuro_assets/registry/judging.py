@@ -164,6 +164,28 @@ def why_gone(record: RecordingRecord, description: SessionDescription) -> str:
     return f"{place_of(record.session)} holds no {record.label} any more{why}"
 
 
+def is_unreadable(record: RecordingRecord, description: SessionDescription) -> bool:
+    """Tell whether files of a recording that its session has no more are there all the same."""
+    files = {dataset.path for dataset in description.datasets}
+    return record.recording is not None and not files.isdisjoint(record.recording.main.files)
+
+
+def missing_of(
+    session: Seen, label: str, recording: RawRecording | None, found: RecordingRecord | None
+) -> list[str]:
+    """Say what a recording, or a probe that is only expected, waits for."""
+    description = session.description
+    if recording is None:
+        return list(description.expected.get(label, ())) or ["raw data"]
+    complete = not description.waiting.get(label)
+    version = session.versions[label]
+    same = found is not None and version in (found.raw_version, found.version_alias)
+    if same and found is not None and complete and not found.missing:
+        # What was complete and has not changed does not have to settle again.
+        return []
+    return list(description.missing_of(recording))
+
+
 def place_of(session: SessionInfo) -> str:
     """Say where a session is."""
     return session.place or f"{session.source}: {session.session_id}"

@@ -11,6 +11,14 @@ from typing import Any
 
 from neuro_assets.formats.model import Identity, Problem, RawRecording
 from neuro_assets.recording_key import RecordingKey
+from neuro_assets.registry.conflicts import (
+    counts,
+    differs,
+    other_samples,
+    part_copy,
+    taken_names,
+    whole_of,
+)
 from neuro_assets.registry.descriptions import SessionDescription
 from neuro_assets.registry.index import RecordIndex, session_names
 from neuro_assets.registry.records import RecordingRecord, SessionInfo
@@ -34,6 +42,8 @@ class Claim:
         Whether the known record is of the very same file on this machine.
     conflict : str
         Why it may not be processed: it may be another recording that is registered, or not.
+    whole : RecordingRecord or None
+        Another recording that is there, of which this one is a part: it gets no key.
     """
 
     key: str
@@ -42,6 +52,7 @@ class Claim:
     is_damaged: bool = False
     is_here: bool = False
     conflict: str = ""
+    whole: RecordingRecord | None = None
 
     @property
     def problem(self) -> Problem | None:
@@ -77,16 +88,7 @@ def find_same(index: RecordIndex, identity: Identity, content: str = "") -> Reco
         The record.
     """
     found = index.same(identity, content)
-    return next((each for each in found if not _differ(each, identity, content)), None)
-
-
-def _differ(record: RecordingRecord, identity: Identity, content: str) -> bool:
-    """Tell whether a record that says the same is known to hold other samples."""
-    stored = record.identity.hash if record.identity else None
-    if stored and identity.hash:
-        return stored != identity.hash
-    known, kind = record.content, content.partition(":")[0]
-    return bool(content) and known.partition(":")[0] == kind and known != content
+    return next((each for each in found if not differs(each, identity, content)), None)
 
 
 def claim_key(
@@ -130,19 +132,25 @@ def claim_key(
     holder = index.taken(str(natural))
     if known is not None:
         of_files = known.eid is None or known.eid != known.session.session_id
-        why = _other_samples(index, recording.identity, content, known.key)
-        if not (why or of_database or holder is None) and _counts(holder, known.key):
+        why = other_samples(index, recording.identity, content, known.key)
+        if not (why or of_database or holder is None) and counts(holder, known.key):
             of_alyx = holder.session.session_id == holder.eid
-            why = "" if of_alyx or not _agree(holder, session, recording) else _same_as(holder)
+            why = "" if of_alyx or not _agree(holder, session, recording) else taken_names(holder)
+        part = "" if of_database else part_copy(index, recording, known.key)
+        why = "; ".join(each for each in (why, part) if each)
         return Claim(known.key, known, is_here=of_files and known.key in here, conflict=why)
+    if not of_database and (whole := whole_of(index, recording, session)):
+        return Claim(whole.key, whole=whole)
     if holder is not None and holder.identity is None and _same_names(holder.session, session):
         return Claim(holder.key, holder)
+    why = other_samples(index, recording.identity, content)
+    why = why or ("" if of_database else part_copy(index, recording))
     if holder is not None and not _agree(holder, session, recording):
-        return _new(index, natural, holder, _other_samples(index, recording.identity, content))
+        return _new(index, natural, holder, why)
     if holder is None or of_database or holder.session.session_id == holder.eid:
         claim = Claim(holder.key, holder) if holder else _new(index, natural, None)
-        return replace(claim, conflict=_other_samples(index, recording.identity, content))
-    return _new(index, natural, holder, _same_as(holder))
+        return replace(claim, conflict=why)
+    return _new(index, natural, holder, taken_names(holder))
 
 
 def _of_same_file(
@@ -155,58 +163,6 @@ def _of_same_file(
         for record in index.of_file(place, recording.main.files[0])
         if record.session.source != session.source or _is_same_session(record.session, session)
     }
-
-
-def _counts(other: RecordingRecord, key: str) -> bool:
-    """Tell whether a record may hold back that of a key: one that is there and not itself held."""
-    return other.key != key and not other.conflict and other.state != "vanished"
-
-
-def _same_as(holder: RecordingRecord) -> str:
-    return (
-        f"{holder.key} ({holder.session.place}) has the same names, and the samples of the two "
-        "differ or cannot be compared; rename the folder of one to process it, remove a copy"
-    )
-
-
-def _other_samples(index: RecordIndex, identity: Identity, content: str, key: str = "") -> str:
-    """Say which recording has the same header and other samples; empty without one."""
-    twins = (each for each in index.same(identity, content) if _counts(each, key))
-    twin = next((each for each in twins if _differ(each, identity, content)), None)
-    return "" if twin is None else (
-        f"its header is that of {twin.key} ({twin.session.place}) but its samples differ; correct "
-        "its metadata, or remove the wrong one of the two"
-    )  # fmt: skip
-
-
-def shared_subject(index: RecordIndex, session: SessionInfo, key: str) -> str:
-    """Say with which animal of another BIDS dataset a session would be mixed.
-
-    Parameters
-    ----------
-    index : RecordIndex
-        The registry.
-    session : SessionInfo
-        Of the recording.
-    key : str
-        Its key.
-
-    Returns
-    -------
-    str
-        One line; empty where its label is that of one dataset only, or of an earlier recording.
-    """
-    for other in index.of_subject(session.subject) if session.dataset else ():
-        is_other = other.session.dataset != session.dataset and other.key != key
-        # Results of what is away stay: they are those of this subject.
-        has_results = other.state != "vanished" or other.request > 0
-        if is_other and not other.conflict and has_results:
-            return (
-                f"subject {session.subject!r} of {session.dataset!r} would be one animal with that "
-                f"of {other.session.dataset!r} ({other.key}); write `project_in_subject: true` at "
-                "this source in lab.yaml, or rename one"
-            )
-    return ""
 
 
 def claim_expected(index: RecordIndex, session: SessionInfo, label: str, serial: str = "") -> Claim:

@@ -12,6 +12,7 @@ from typing import Any
 
 from neuro_assets.formats.model import RawRecording
 from neuro_assets.registry.actions import Action, ActionKind, Requests, Seen
+from neuro_assets.registry.conflicts import shared_subject, still_held
 from neuro_assets.registry.descriptions import SessionDescription
 from neuro_assets.registry.index import RecordIndex
 from neuro_assets.registry.judging import (
@@ -21,7 +22,9 @@ from neuro_assets.registry.judging import (
     is_named,
     is_other_data,
     is_shown_differently,
+    is_unreadable,
     metadata_version,
+    missing_of,
     modalities_of,
     place_of,
     session_info,
@@ -30,7 +33,7 @@ from neuro_assets.registry.judging import (
     what_happened,
     why_gone,
 )
-from neuro_assets.registry.keys import Claim, claim_expected, claim_key, shared_subject
+from neuro_assets.registry.keys import Claim, claim_expected, claim_key
 from neuro_assets.registry.records import RecordingRecord
 
 REPEATED_FOR = timedelta(hours=1)
@@ -115,7 +118,7 @@ class _Planner:
     def vanish(self, source: str, session_id: str) -> None:
         """Mark the recordings of a session that is gone; another source may have their files."""
         for record in self.index.at(source, session_id):
-            if record.state == "vanished":
+            if record.state == "vanished" and not record.unreadable:
                 continue
             in_alyx = record.eid == session_id
             message = "its session was deleted in Alyx" if in_alyx else (
@@ -124,10 +127,11 @@ class _Planner:
             self._lose(record, message)
         self._hold_attached(source, session_id, "its session was deleted in Alyx")
 
-    def _lose(self, record: RecordingRecord, why: str) -> None:
-        gone = record.model_copy(
-            update={"state": "vanished", "missing": [why], "conflict": "", "waiting_since": None}
-        )
+    def _lose(self, record: RecordingRecord, why: str, *, unreadable: bool = False) -> None:
+        update: dict[str, Any] = {"state": "vanished", "missing": [why], "waiting_since": None}
+        # What is there and cannot be read for a while still holds back others.
+        conflict = record.conflict if unreadable else ""
+        gone = record.model_copy(update={**update, "conflict": conflict, "unreadable": unreadable})
         self._do(ActionKind.VANISH, gone, f"{record.key}: {why}; results are kept", changed=True)
 
     def exclude(self, source: str, session_id: str, reason: str) -> None:
@@ -138,13 +142,19 @@ class _Planner:
 
     def see(self, session: Seen) -> None:
         """Compare every recording, and every probe that is only expected."""
-        description = session.description
+        place = (session.description.source, session.description.session_id)
+        description = still_held(session.description, self.index.at(*place))
+        session = replace(session, description=description)
         for recording in description.recordings:
             content = session.contents.get(recording.label, "")
             claim = claim_key(
                 self.index, session_info(description), recording, description, content
             )
-            self.claimed.add(((description.source, description.session_id), claim.key))
+            if claim.whole is not None:
+                here = session_info(description).place
+                self._copy(claim.whole, description, f"{here} holds a part of the same recording")
+                continue
+            self.claimed.add((place, claim.key))
             if claim.is_damaged:
                 continue
             self._compare(session, recording.label, recording, claim)
@@ -159,9 +169,11 @@ class _Planner:
         """Mark what is no longer in a session that is there, nor has moved to another."""
         place = (description.source, description.session_id)
         for record in self.index.at(*place):
-            gone = (place, record.key) not in self.claimed and record.state != "vanished"
-            if gone and not is_named(record, description):
-                self._lose(record, why_gone(record, description))
+            if (place, record.key) in self.claimed or is_named(record, description):
+                continue
+            unreadable = is_unreadable(record, description)
+            if record.state != "vanished" or record.unreadable != unreadable:
+                self._lose(record, why_gone(record, description), unreadable=unreadable)
 
     def _hold_attached(self, source: str, eid: str, reason: str) -> None:
         for record in self.index.with_eid(eid):
@@ -191,7 +203,7 @@ class _Planner:
                 recording=recording,
                 expected="" if recording else label,
                 raw_version=session.versions.get(label, ""),
-                missing=(missing := self._missing(session, label, recording, None)),
+                missing=(missing := missing_of(session, label, recording, None)),
                 content="" if missing else session.contents.get(label, ""),
                 first_seen=self.now,
                 **fields,
@@ -225,24 +237,6 @@ class _Planner:
                 source_token=description.source_token,
             )
         return fields
-
-    def _missing(
-        self,
-        session: Seen,
-        label: str,
-        recording: RawRecording | None,
-        found: RecordingRecord | None,
-    ) -> list[str]:
-        description = session.description
-        if recording is None:
-            return list(description.expected.get(label, ())) or ["raw data"]
-        complete = not description.waiting.get(label)
-        version = session.versions[label]
-        same = found is not None and version in (found.raw_version, found.version_alias)
-        if same and found is not None and complete and not found.missing:
-            # What was complete and has not changed does not have to settle again.
-            return []
-        return list(description.missing_of(recording))
 
     def _is_elsewhere(self, found: RecordingRecord, description: SessionDescription) -> bool:
         """Tell whether the recording is registered at another place, and still there."""
@@ -301,8 +295,8 @@ class _Planner:
     ) -> None:
         """Judge a recording that has a key already: changed, moved, back, or as it was."""
         info = session_info(session.description)
-        new: dict[str, Any] = {**fields, "session": info}
-        new["missing"] = self._missing(session, label, recording, found)
+        new: dict[str, Any] = {**fields, "session": info, "unreadable": False}
+        new["missing"] = missing_of(session, label, recording, found)
         if recording is not None:
             version, version_alias = version_of_raw(found, info, recording, session.versions[label])
             new.update(recording=recording, raw_version=version, version_alias=version_alias)

@@ -168,6 +168,8 @@ class RecordingRecord(_Record):
         The same from its folder: names and files contradict each other, or another recording.
     content : str
         Of its samples, when they were complete; see `neuro_assets.formats.raw_versions.content_of`.
+    unreadable : bool
+        Whether it vanished though its files are there: they cannot be read.
     waiting_since : datetime or None
         Since when it is not ready, UTC.
     requested : str or None
@@ -211,6 +213,7 @@ class RecordingRecord(_Record):
     hold: str = ""
     conflict: str = ""
     content: str = ""
+    unreadable: bool = False
     waiting_since: datetime | None = None
     requested: str | None = None
     requested_at: datetime | None = None
@@ -294,6 +297,8 @@ class RecordingRecord(_Record):
         """Why it is not ready, one line; empty when it is."""
         if self.state == "ready":
             return ""
+        if self.state == "vanished" and self.missing:
+            return "; ".join(self.missing)
         return self.hold or self.conflict or "; ".join(self.missing) or self.state.replace("_", " ")
 
 

@@ -35,6 +35,26 @@ def states(source, known=None):
     return {a.record.key: a.record for a in plan(known or {}, found, [], NOW)}
 
 
+def lookout(tmp_path):
+    """The sensor's look: everything that is held or away is looked at again."""
+    registry = Registry(Store(tmp_path / "store"))
+    cursor = {}
+
+    def look(*more):
+        source = LocalSessionSource(tmp_path / "data", settle_s=0)
+        again = [r.session.session_id for r in registry.all().values() if r.state != "ready"]
+        again += more
+        found = source.changes(cursor.get("it"), again=again)
+        cursor["it"] = found.cursor
+        gone = [(source.name, name) for name in found.vanished]
+        look.lines += [a.message for a in register_sessions(registry, found.changed, gone)]
+        return {key: record.state for key, record in registry.all().items()}
+
+    look.lines = []
+    look.registry = registry
+    return look
+
+
 # --- bare folders -----------------------------------------------------------------------------
 
 
@@ -82,6 +102,98 @@ def test_one_run_name_in_the_folders_of_two_animals_is_held(tmp_path, run, other
     found = states(LocalSessionSource(tmp_path, settle_s=0)).values()
     assert {r.state for r in found} == {"held"}
     assert all("mouseA and mouseB" in r.reason for r in found)
+
+
+@pytest.mark.parametrize("broken", ["A", "B"])
+@pytest.mark.parametrize("how", ["meta", "empty"])
+def test_a_hold_stays_while_one_of_the_two_cannot_be_read(tmp_path, broken, how):
+    two_animals(tmp_path / "data/today")
+    look = lookout(tmp_path)
+    assert set(look().values()) == {"held"}
+    file = tmp_path / f"data/today/mouse{broken}_g0/mouse{broken}{BIN}"
+    hit = file.with_suffix(".meta") if how == "meta" else file
+    whole = hit.read_bytes()
+    hit.unlink() if how == "meta" else hit.write_bytes(b"")
+    for _ in range(3):
+        assert "ready" not in look().values()
+    hit.write_bytes(whole)
+    assert set(look().values()) == {"held"}
+    shutil.rmtree(file.parent)
+    assert sorted(look().values()) == ["ready", "vanished"]
+
+
+def test_the_twin_of_what_cannot_be_read_stays_held(tmp_path):
+    first = write(tmp_path / f"data/M1_20240512_g0/M1_20240512{BIN}", seed=1, sha1="")
+    write(tmp_path / f"data/M9_20240512_g0/M9_20240512{BIN}", seed=2, sha1="")
+    look = lookout(tmp_path)
+    one, two = "M1_20240512_1_probe00", "M9_20240512_1_probe00"
+    assert look() == {one: "ready", two: "held"}
+    meta = first.with_suffix(".meta").rename(tmp_path / "away")
+    for _ in range(2):
+        assert look() == {one: "vanished", two: "held"}
+    meta.rename(first.with_suffix(".meta"))
+    assert look() == {one: "ready", two: "held"}
+    first.with_suffix(".meta").rename(tmp_path / "away")
+    look()
+    first.unlink()
+    look()
+    assert look() == {one: "vanished", two: "ready"}
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_one_trigger_of_a_recording_in_another_session_is_a_copy_of_a_part(tmp_path, n):
+    whole, part = (tmp_path / f"data/Subjects/M1/2024-05-12/00{i}" for i in (1, 2))
+    for i in range(2):
+        created = f"2024-05-12T10:00:0{i}"
+        write(
+            whole / f"x_g0_t{i}.imec0.ap.bin", seed=i, first_sample=1000 + 300 * i, created=created
+        )
+    look = lookout(tmp_path)
+    key = "M1_20240512_1_probe00"
+    assert look() == {key: "ready"}
+    part.mkdir()
+    for end in ("bin", "meta"):
+        shutil.copy(whole / f"x_g0_t{n}.imec0.ap.{end}", part)
+    assert look() == {key: "ready"}
+    assert "002 holds a part of the same recording" in look.lines[-1]
+    shutil.rmtree(whole)
+    (whole.parent / "notes.txt").touch()
+    look.registry.update(key, lambda record: {"request": 1})
+    look("Subjects/M1/2024-05-12/002")
+    (other,) = [r for r in look.registry.all().values() if r.key != key]
+    assert (other.state, "a part of M1_20240512_1_probe00" in other.reason) == ("held", True)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_the_whole_of_what_was_found_first_is_held_until_the_part_goes(tmp_path, n):
+    part, whole = (tmp_path / f"data/Subjects/M1/2024-05-12/00{i}" for i in (1, 2))
+    files = [
+        write(tmp_path / f"rig/x_g0_t{i}.imec0.ap.bin", seed=i, first_sample=1000 + 300 * i,
+              created=f"2024-05-12T10:00:0{i}")
+        for i in range(2)
+    ]  # fmt: skip
+    shutil.copytree(tmp_path / "rig", part)
+    for file in (files[1 - n], files[1 - n].with_suffix(".meta")):
+        (part / file.name).unlink()
+    look = lookout(tmp_path)
+    one, two = "M1_20240512_1_probe00", "M1_20240512_2_probe00"
+    assert look() == {one: "ready"}
+    shutil.copytree(tmp_path / "rig", whole)
+    for _ in range(2):
+        assert look() == {one: "ready", two: "held"}
+    assert f"{one} (local:Subjects/M1/2024-05-12/001) holds a part" in look.registry.get(two).reason
+    shutil.rmtree(part)
+    look()
+    assert look() == {one: "vanished", two: "ready"}
+
+
+def test_recordings_of_one_schedule_and_name_are_no_copies(tmp_path):
+    for day in (12, 13):
+        for i in range(2):
+            path = f"data/Subjects/M1/2024-05-{day}/001/x_g0_t{i}.imec0.ap.bin"
+            created = f"2024-05-{day}T10:00:0{i}"
+            write(tmp_path / path, seed=day + i, first_sample=1000 + 300 * i, created=created)
+    assert list(lookout(tmp_path)().values()) == ["ready", "ready"]
 
 
 def test_undated_runs_in_one_folder_are_held(tmp_path):
