@@ -20,7 +20,7 @@ from neuro_assets.formats.broken import Broken, contained
 from neuro_assets.formats.copies import Candidate, without_copies
 from neuro_assets.formats.model import Identity, Problem, RawRecording, Scan, Stream
 from neuro_assets.formats.names import ProbeName, parse_probe_name
-from neuro_assets.formats.timeline import BLOCK
+from neuro_assets.formats.timeline import refuse_jumps
 from neuro_assets.formats.walk import FoundFile, Listing, natural_key
 from neuro_assets.outcomes import TransientFailure
 
@@ -152,6 +152,7 @@ def _type_of(item: Any) -> str:
 def _read_series(file: Any, item: Any) -> Series:
     """Shape, rate, devices and geometry of one series."""
     data = item["data"]
+    _refuse_linked(file, data)
     if data.ndim != 2:
         raise Broken("channel_count", f"{item.name} is not samples by channels; describe it anew")
     rate, start = _timing(item)
@@ -179,6 +180,37 @@ def _read_series(file: Any, item: Any) -> Series:
     )
 
 
+def refuse_links(path: Path, series: str) -> None:
+    """Refuse samples that HDF5 takes from other files: nobody would see when they are replaced.
+
+    Parameters
+    ----------
+    path : Path
+        NWB file (HDF5).
+    series : str
+        Path of the series in it.
+
+    Raises
+    ------
+    Broken
+        `linked_samples`.
+    """
+    import h5py
+
+    # Locked as the reader does that has it open.
+    with h5py.File(path, "r") as file:
+        _refuse_linked(file, file[series]["data"])
+
+
+def _refuse_linked(file: Any, data: Any) -> None:
+    if data.file.filename != file.filename or data.is_virtual or data.external:
+        raise Broken(
+            "linked_samples",
+            f"the samples of {data.name} are in another file than {Path(file.filename).name}; "
+            "write them into it (link_data=False in pynwb)",
+        )
+
+
 def _sampled_hash(data: Any) -> str:
     """Hash samples spread over a series: what is added to the file later leaves it as it is."""
     digest = hashlib.sha256(str((data.shape, data.dtype.str)).encode())
@@ -198,27 +230,11 @@ def _timing(item: Any) -> tuple[float, float]:
         step = float(np.median(np.diff(times))) if times.size > 1 else float("nan")
         rate = 1.0 / step if step > 0 else float("nan")
         start = float(times[0]) if times.size else 0.0
-        _check_steps(item, step)
+        stored = item["timestamps"]
+        refuse_jumps(lambda first, end: stored[first:end], len(stored), step, item.name)
     if not np.isfinite(rate) or rate <= 0:
         raise Broken("meta_broken", f"{item.name} has no sampling rate; correct the file")
     return rate, start
-
-
-def _check_steps(item: Any, step: float) -> None:
-    """Refuse a series with pauses: its samples would be taken to follow each other."""
-    times = item["timestamps"]
-    for first in range(0, len(times) - 1, BLOCK):
-        block = np.asarray(times[first : first + BLOCK + 1], dtype=float)
-        # Written so that a time that is no number counts too.
-        odd = np.flatnonzero(~(np.abs(np.diff(block) - step) <= step / 2))
-        if odd.size:
-            at = int(odd[0])
-            raise Broken(
-                "timestamps_jump",
-                f"the timestamps of {item.name} jump after sample {first + at} "
-                f"({block[at]:.6f} s, then {block[at + 1]:.6f} s); write each piece between jumps "
-                "to an NWB file of its own",
-            )
 
 
 def _has_geometry(table: Any, rows: Any) -> bool:

@@ -9,6 +9,7 @@ import difflib
 import os
 import re
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,15 @@ from neuro_assets.formats.generic_open import (
     probe_for,
 )
 from neuro_assets.formats.model import Identity, Problem, RawRecording, Scan, Stream
+from neuro_assets.formats.nwb import refuse_links
 from neuro_assets.formats.opened_files import opened_files
 from neuro_assets.formats.options import ReaderEntry
 from neuro_assets.formats.raw_versions import content_of
+from neuro_assets.formats.timeline import refuse_jumps
 from neuro_assets.formats.walk import FoundFile, Listing, natural_key
 from neuro_assets.outcomes import NeuroAssetsError
+
+NWB = ("nwb", "nwbtimeseries")
 
 _SAME = (
     *("probe", "probe_model", "reader", "path_argument", "wiring"),
@@ -148,9 +153,16 @@ def _describe(folder: Path, listing: Listing, entry: ReaderEntry, match: str) ->
     files = [f for f in listing.files if f.path == match or f.path.startswith(match + "/")]
     _check_size(entry, files)
     with opened_files() as names:
-        opened = call_reader(entry.reader, entry.path_argument, entry.options, folder / match)
+        # Without its times NWB gives samples with pauses as if they followed each other.
+        times = {"load_time_vector": True} if entry.reader in NWB else {}
+        options = {**entry.options, **times}
+        opened = call_reader(entry.reader, entry.path_argument, options, folder / match)
     files += [found for found in _opened(folder, listing, names) if found not in files]
     _check_samples(opened, files)
+    _check_times(opened, match)
+    if entry.reader in NWB and (folder / match).is_file():
+        series = opened.electrical_series_path if entry.reader == "nwb" else opened.timeseries_path
+        refuse_links(folder / match, series)
     n_neural = opened.get_num_channels() - len(entry.sync_channels)
     probe_file = str(Path(entry.probe_file).expanduser().absolute()) if entry.probe_file else None
     probe_for(opened, probe_file, entry.wiring, n_neural)
@@ -210,6 +222,17 @@ def _check_samples(opened: Any, files: Sequence[FoundFile]) -> None:
             "from files that cannot be told; let the glob in lab.yaml match the file or folder "
             "with the samples, and put them into the session's folder",
         )
+
+
+def _check_times(opened: Any, match: str) -> None:
+    for segment in range(opened.get_num_segments()):
+        if opened.has_time_vector(segment):
+            refuse_jumps(
+                partial(opened.get_times, segment),
+                opened.get_num_samples(segment),
+                1 / opened.get_sampling_frequency(),
+                match,
+            )
 
 
 def _check_size(entry: ReaderEntry, files: Sequence[FoundFile]) -> None:

@@ -7,7 +7,7 @@ raw file and in every output. A small table of pieces (first sample, and its pla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -241,6 +241,41 @@ def timeline_of_numbers(numbers: np.ndarray) -> Timeline:
         return Timeline()
     clock = np.asarray(numbers[bounds], dtype=np.int64) - int(numbers[0])
     return _timeline(bounds, clock, np.zeros(len(bounds), np.int64))
+
+
+def refuse_jumps(
+    times: Callable[[int, int], np.ndarray], n_samples: int, step: float, name: str
+) -> None:
+    """Refuse timestamps with pauses: the samples would be taken to follow each other.
+
+    Parameters
+    ----------
+    times : callable
+        `times(first, end) -> ndarray of float, shape (end - first,)`, seconds; read in blocks.
+    n_samples : int
+        How many there are.
+    step : float
+        Time between two samples, s.
+    name : str
+        What they belong to, for the message.
+
+    Raises
+    ------
+    Broken
+        `timestamps_jump` where a step is off by more than half a sample.
+    """
+    for first in range(0, n_samples - 1, BLOCK):
+        block = np.asarray(times(first, min(first + BLOCK + 1, n_samples)), dtype=float)
+        # Written so that a time that is no number counts too.
+        odd = np.flatnonzero(~(np.abs(np.diff(block) - step) <= step / 2))
+        if odd.size:
+            at = int(odd[0])
+            raise Broken(
+                "timestamps_jump",
+                f"the timestamps of {name} jump after sample {first + at} "
+                f"({block[at]:.6f} s, then {block[at + 1]:.6f} s); write each piece between jumps "
+                "to a file of its own",
+            )
 
 
 def _timeline(starts: np.ndarray, clock: np.ndarray, files: np.ndarray) -> Timeline:

@@ -12,7 +12,7 @@ from places import REAL
 from pydantic import ValidationError
 from spikeglx_files import write
 
-from neuro_assets.formats import nwb, scan_session
+from neuro_assets.formats import scan_session, timeline
 from neuro_assets.formats.model import Scan, Wiring
 from neuro_assets.formats.opening import open_raw
 from neuro_assets.formats.options import ReaderEntry
@@ -121,14 +121,15 @@ def test_an_nwb_copy_of_acquired_files_is_a_derivative(tmp_path):
     assert kinds(scan) == ["derivative"]
 
 
+@pytest.mark.parametrize("entries", [(), (ReaderEntry(glob="*.nwb", reader="nwb"),)])
 @pytest.mark.parametrize("block", [7, 1 << 22])
 @pytest.mark.parametrize(
     ("jump", "found"),
     [(0.0, []), (0.4, []), (0.6, ["timestamps_jump"]), (3e5, ["timestamps_jump"]),
      (np.nan, ["timestamps_jump"])],
 )  # fmt: skip
-def test_an_nwb_series_with_pauses_is_refused(tmp_path, monkeypatch, block, jump, found):
-    monkeypatch.setattr(nwb, "BLOCK", block)
+def test_an_nwb_series_with_pauses_is_refused(tmp_path, monkeypatch, entries, block, jump, found):
+    monkeypatch.setattr(timeline, "BLOCK", block)
     nwb_file(tmp_path / "a.nwb", n=3000)
     with h5py.File(tmp_path / "a.nwb", "r+") as file:
         series = file["acquisition/ElectricalSeriesAPProbe00"]
@@ -136,10 +137,38 @@ def test_an_nwb_series_with_pauses_is_refused(tmp_path, monkeypatch, block, jump
         times = 2 + np.arange(3000) / 30000
         times[2100:] += jump / 30000  # behind the first samples, and between two blocks
         series["timestamps"] = times
-    scan = scan_session(tmp_path)
+        series["timestamps"].attrs["interval"] = 1
+    scan = scan_session(tmp_path, entries)
     assert kinds(scan) == found
     assert len(scan.recordings) == 1 - len(found)
     assert all("after sample 2099" in problem.detail for problem in scan.problems)
+
+
+@pytest.mark.parametrize("entries", [(), (ReaderEntry(glob="a.nwb", reader="nwb"),)])
+@pytest.mark.parametrize("how", ["link", "virtual", "external"])
+def test_an_nwb_series_whose_samples_are_in_another_file_is_refused(tmp_path, entries, how):
+    nwb_file(tmp_path / "a.nwb", n=3000)
+    path = "acquisition/ElectricalSeriesAPProbe00/data"
+    with h5py.File(tmp_path / "a.nwb", "r+") as file:
+        data, attributes = file[path][:], dict(file[path].attrs)
+        del file[path]
+        with h5py.File(tmp_path / "b.h5", "w") as other:
+            other["data"] = data
+            other["data"].attrs.update(attributes)
+        if how == "link":
+            file[path] = h5py.ExternalLink("b.h5", "data")
+        elif how == "virtual":
+            layout = h5py.VirtualLayout(data.shape, data.dtype)
+            layout[:] = h5py.VirtualSource("b.h5", "data", data.shape)
+            file.create_virtual_dataset(path, layout).attrs.update(attributes)
+        else:
+            data.tofile(tmp_path / "b.dat")
+            where = [(str(tmp_path / "b.dat"), 0, data.nbytes)]
+            made = file.create_dataset(path, data.shape, data.dtype, external=where)
+            made.attrs.update(attributes)
+    scan = scan_session(tmp_path, entries)
+    assert scan.recordings == ()
+    assert "linked_samples" in kinds(scan)
 
 
 def test_damaged_nwb_files_are_reported_and_hide_nothing(tmp_path):
