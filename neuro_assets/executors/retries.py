@@ -26,6 +26,7 @@ from dagster._core.execution.retries import auto_reexecution_should_retry_run
 from dagster._core.storage.tags import (
     AUTO_RETRY_RUN_ID_TAG,
     MAX_RETRIES_TAG,
+    RETRY_NUMBER_TAG,
     RUN_FAILURE_REASON_TAG,
     WILL_RETRY_TAG,
 )
@@ -92,7 +93,9 @@ def will_be_retried(instance: DagsterInstance, run: DagsterRun) -> bool:
         return False
     # The retry last: one that the daemon makes in between fills the group, which is then said to
     # have none left.
-    return _has_retry_left(instance, run) or next_run(instance, run) is not None
+    if _has_retry_left(instance, run) or next_run(instance, run) is not None:
+        return True
+    return _never_submitted(instance, run) and not _was_given_up(instance, run)
 
 
 def next_run(instance: DagsterInstance, run: DagsterRun) -> DagsterRun | None:
@@ -147,7 +150,9 @@ def retry_dropped(
     """Have the daemon try again to start the retries that it gave up or overlooked.
 
     It gives up at the first error, as when a worker and the code server were killed together. It
-    overlooks a failure whose event it reads before the run is marked as one to be retried.
+    overlooks a failure whose event it reads before the run is marked as one to be retried. Killed
+    between the two, it makes a retry and never submits it: such a run costs no try. Only the daemon
+    makes and submits retries, so that no run is ever submitted twice.
 
     Parameters
     ----------
@@ -168,9 +173,14 @@ def retry_dropped(
     runs = [
         record.dagster_run
         for record in records
-        if _was_dropped(instance, record.dagster_run) or _overlooked(instance, record, overdue)
+        if _was_dropped(instance, record.dagster_run)
+        or _overlooked(instance, record, overdue)
+        or _waits_for_submission(instance, record, overdue)
     ]
     for run in runs:
+        # Dagster counts a retry that it never submitted; it is asked again as if there were none.
+        if _max_retries(instance, run) < (size := len(_group(instance, run))):
+            _allow(instance, run, size)
         # Marked before its event is there to be read, or this one would be overlooked, too.
         instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "true"})
         # A new failure event is what the daemon, and whoever waits for the end, reacts to.
@@ -318,6 +328,26 @@ def _was_dropped(instance: DagsterInstance, run: DagsterRun) -> bool:
         return False
     # At the last attempt too: the failure is reported once more, now as final.
     return _start_attempts(instance, run) == MAX_START_ATTEMPTS or will_be_retried(instance, run)
+
+
+def _never_submitted(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Whether a run is a retry that failed because it was made and not put into the queue."""
+    if RETRY_NUMBER_TAG not in run.tags or run.status is not DagsterRunStatus.FAILURE:
+        return False
+    submitted = {DagsterEventType.RUN_ENQUEUED, DagsterEventType.RUN_STARTING}
+    return not instance.all_logs(run.run_id, of_type=submitted)
+
+
+def _waits_for_submission(instance: DagsterInstance, record: RunRecord, overdue: timedelta) -> bool:
+    """Whether a retry was made and never submitted: of this run, or this one and it has failed."""
+    run, retry = record.dagster_run, next_run(instance, record.dagster_run)
+    if retry is None:
+        waits = run.tags.get(WILL_RETRY_TAG) == "false" and _never_submitted(instance, run)
+    else:
+        young = datetime.now(UTC) - record.update_timestamp < overdue
+        is_made = retry.status is DagsterRunStatus.NOT_STARTED and RETRY_NUMBER_TAG in retry.tags
+        waits = is_made and not young
+    return waits and not _was_given_up(instance, run)
 
 
 def _overlooked(instance: DagsterInstance, record: RunRecord, overdue: timedelta) -> bool:

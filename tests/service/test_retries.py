@@ -15,7 +15,17 @@ import pytest
 import service_tools as tools
 from dagster._core.events import DagsterEvent, JobFailureData, RunFailureReason
 from dagster._core.execution.plan.objects import StepSuccessData
-from dagster._core.storage.tags import PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG, WILL_RETRY_TAG
+from dagster._core.storage.tags import (
+    AUTO_RETRY_RUN_ID_TAG,
+    PARENT_RUN_ID_TAG,
+    RETRY_NUMBER_TAG,
+    ROOT_RUN_ID_TAG,
+    WILL_RETRY_TAG,
+)
+from dagster._daemon.auto_run_reexecution.auto_run_reexecution import (
+    get_automatically_retried_run_if_exists,
+    should_retry,
+)
 from dagster._daemon.auto_run_reexecution.event_log_consumer import _create_cursor_key
 from instances import watched_instance
 
@@ -276,6 +286,73 @@ def test_a_retry_that_never_starts_is_given_up(instance: dg.DagsterInstance) -> 
     assert retry_dropped(instance, LONG_AGO) == []
     drop_retry(instance, lost)
     assert retry_dropped(instance, LONG_AGO) == []
+
+
+def made_and_lost(instance: dg.DagsterInstance, lost: dg.DagsterRun) -> dg.DagsterRun:
+    """What the daemon leaves that is killed, or hits an error, before it submits the retry."""
+    retry = start(instance, lost)
+    instance.add_run_tags(retry.run_id, {RETRY_NUMBER_TAG: "1"})
+    return retry
+
+
+@pytest.mark.parametrize("end", ["killed at once", "killed", "error"])
+def test_a_retry_that_was_made_and_not_submitted_is_submitted_by_the_daemon(
+    instance: dg.DagsterInstance, end: str
+) -> None:
+    lost = start(instance)
+    assert die(instance, lost)
+    retry = made_and_lost(instance, lost)
+    if end != "killed at once":
+        instance.add_run_tags(lost.run_id, {AUTO_RETRY_RUN_ID_TAG: retry.run_id})
+    if end == "error":
+        drop_retry(instance, lost)
+    assert retry_dropped(instance, LONG_AGO) == [], "the daemon may be about to submit it"
+    assert retry_dropped(instance, LONG_AGO, timedelta(0)) == [lost.run_id]
+    # What the daemon asks when it reads the failure that was reported, and what it then submits:
+    asked = reload(instance, lost)
+    assert should_retry(asked, instance)
+    group = instance.get_run_group(lost.run_id)[1]
+    submitted = get_automatically_retried_run_if_exists(instance, asked, group)
+    assert submitted.run_id == retry.run_id
+    launch(instance, submitted)
+    assert retry_dropped(instance, LONG_AGO, timedelta(0)) == []
+    assert not die(instance, retry), "it has used its try"
+
+
+def launch(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    event = DagsterEvent(dg.DagsterEventType.RUN_STARTING.value, run.job_name)
+    instance.report_dagster_event(event, run.run_id)
+
+
+def test_a_retry_that_failed_unsubmitted_costs_no_try(instance: dg.DagsterInstance) -> None:
+    lost = start(instance)
+    assert die(instance, lost)
+    unsubmitted = made_and_lost(instance, lost)
+    # Dagster's run monitoring, five minutes later.
+    instance.report_run_failed(unsubmitted, "Run timed out due to taking longer than 300 seconds")
+    assert reload(instance, unsubmitted).tags[WILL_RETRY_TAG] == "false"
+    assert will_be_retried(instance, reload(instance, unsubmitted))
+    assert counts_as_run(instance, reload(instance, unsubmitted))
+    assert retry_dropped(instance, LONG_AGO) == [unsubmitted.run_id]
+    assert should_retry(reload(instance, unsubmitted), instance)
+    assert retry_dropped(instance, LONG_AGO) == [], "it is the daemon's turn"
+    again = start(instance, unsubmitted)
+    launch(instance, again)
+    assert not die(instance, again), "it has used its try"
+    assert retry_dropped(instance, LONG_AGO, timedelta(0)) == []
+
+
+def test_a_retry_that_is_never_submitted_is_given_up(instance: dg.DagsterInstance) -> None:
+    lost = start(instance)
+    assert die(instance, lost)
+    unsubmitted = made_and_lost(instance, lost)
+    for _ in range(MAX_START_ATTEMPTS):
+        assert retry_dropped(instance, LONG_AGO, timedelta(0)) == [lost.run_id]
+    assert retry_dropped(instance, LONG_AGO, timedelta(0)) == []
+    for _ in range(MAX_START_ATTEMPTS + 1):
+        instance.report_run_failed(unsubmitted, "Run timed out")
+    assert not will_be_retried(instance, reload(instance, unsubmitted))
+    assert retry_dropped(instance, LONG_AGO, timedelta(0)) == []
 
 
 def test_a_retry_that_is_made_while_one_asks_for_it_counts(
