@@ -17,8 +17,10 @@ from neuro_assets.formats.walk import Listing, list_files, name_when_copied
 
 CONTINUOUS = "continuous.dat"
 DATA_SUFFIXES = frozenset(
-    (".bin", ".cbin", ".dat", ".nwb", ".raw")  # and of other rigs
-    + (".rhd", ".rhs", ".ns5", ".ns6", ".ncs", ".plx", ".pl2")
+    (".bin", ".cbin", ".dat", ".nwb", ".raw")
+    + (".rhd", ".rhs", ".ns3", ".ns4", ".ns5", ".ns6")  # Intan, Blackrock
+    + (".ncs", ".nrd", ".plx", ".pl2", ".rec", ".continuous")  # Neuralynx, Plexon, SpikeGadgets
+    + (".tev", ".sev", ".smr", ".smrx", ".mcd", ".brw", ".xdat", ".lsx", ".mpx")  # TDT, CED, ...
 )
 """Endings of files that rigs write samples into."""
 _CAMERA_COUNTS = re.compile(r"_iblrig_\w*Camera\.(frame_counter|GPIO)\.bin")

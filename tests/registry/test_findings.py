@@ -54,6 +54,10 @@ def test_everything_that_looks_like_data_has_a_line_until_it_is_mended(lab, caps
     write(data / "alone/b_g0_t0.imec0.ap.bin", serial="2").with_suffix(".meta").unlink()
     (data / "plain").mkdir()
     (data / "plain/samples.dat").write_bytes(b"1234")
+    others = ["a.rec", "100_CH1.continuous", "tank.tev", "tank_ch1.sev", "b.smrx", "c.ns4"]
+    for name in others:
+        (data / name.replace(".", "_")).mkdir()
+        (data / name.replace(".", "_") / name).write_bytes(b"1234")
     (data / "loose.bin").write_bytes(b"1234")
     (data / "Subjects/s/histology").mkdir(parents=True)
     (data / "Subjects/s/ephys_old").mkdir()
@@ -68,6 +72,7 @@ def test_everything_that_looks_like_data_has_a_line_until_it_is_mended(lab, caps
         "plain/samples.dat": "unrecognised",
         "loose.bin": "loose_file",
         "Subjects/s/ephys_old": "odd_folder",
+        **{f"{name.replace('.', '_')}/{name}": "unrecognised" for name in others},
     }
     found = lines(lab)
     assert expected.items() <= found.items()
@@ -80,6 +85,8 @@ def test_everything_that_looks_like_data_has_a_line_until_it_is_mended(lab, caps
     write(data / "alone/b_g0_t0.imec0.ap.bin", serial="2")
     shutil.rmtree(data / "plain")
     (data / "loose.bin").unlink()
+    for name in others:
+        shutil.rmtree(data / name.replace(".", "_"))
     tick()
     assert lines(lab).keys() & expected.keys() == {"Subjects/s/ephys_old"}
 
