@@ -81,7 +81,7 @@ def test_the_description_of_a_session_is_read(tmp_path):
     (tmp_path / "_ibl_experiment.description.yaml").write_text(yaml.safe_dump(DESCRIPTION))
     for part in ("_behavior", ".7cff3f44-723d-457c-96bd-e750644e487f"):
         (tmp_path / f"_ibl_experiment.description{part}.yaml").write_text("tasks: []")
-    found = read_experiment(tmp_path)
+    found = read_experiment(tmp_path, [p.name for p in tmp_path.iterdir()])
     assert found is not None and found.problems == ()
     assert found.version == "1.0.0"
     assert [(t.protocol, t.collection) for t in found.tasks] == [
@@ -92,10 +92,10 @@ def test_the_description_of_a_session_is_read(tmp_path):
 
 
 def test_a_session_without_a_description_has_none_and_one_of_a_single_rig_is_used(tmp_path):
-    assert read_experiment(tmp_path) is None
+    assert read_experiment(tmp_path, [p.name for p in tmp_path.iterdir()]) is None
     name = "_ibl_experiment.description.7cff3f44-723d-457c-96bd-e750644e487f.yaml"
     (tmp_path / name).write_text("version: 1.0.0")
-    found = read_experiment(tmp_path)
+    found = read_experiment(tmp_path, [p.name for p in tmp_path.iterdir()])
     assert found is not None and found.version == "1.0.0"
 
 
@@ -206,11 +206,11 @@ def test_a_description_that_cannot_be_read_is_a_problem_or_worth_another_try(
 
     monkeypatch.setattr(Path, "open", refuse)
     if isinstance(error, PermissionError):
-        found = read_experiment(tmp_path)
+        found = read_experiment(tmp_path, [p.name for p in tmp_path.iterdir()])
         assert found is not None and "permission" in found.problems[0].detail
     else:
         with pytest.raises(TransientFailure, match="mounted"):
-            read_experiment(tmp_path)
+            read_experiment(tmp_path, [p.name for p in tmp_path.iterdir()])
 
 
 # Tasks

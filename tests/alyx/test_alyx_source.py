@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +15,11 @@ from alyx_lab import CENTRAL, LOCAL, AlyxLab
 from fake_alyx.server import AlyxServer
 from hypothesis import given
 from hypothesis import strategies as st
+from places import REAL
 from records import have_output
+from spikeglx_files import write_cbin
 
+from neuro_assets.alyx.files.paths import with_uuid
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.sources.alyx.cursor import AlyxCursor, local_bound
 from neuro_assets.sources.alyx.incremental_scan import ScanResult
@@ -241,16 +245,12 @@ def test_the_same_hash_again_is_nothing_new(lab):
     assert lab.record().raw_version == before.raw_version and lab.states == {KEY: "ready"}
 
 
-def test_a_new_default_revision_changes_the_version_and_its_folder_is_read(lab):
-    eid, file, _ = lab.recorded()
-    lab.ticks(2)
-    first = lab.record().raw_version
-    lab.wait(hours=3)
-    for path in (file, file.with_suffix(".meta")):
+def revise(lab, eid, file, *paths):
+    """Register a new default revision; ONE's client leaves the old file where it is."""
+    for path in paths or (file, file.with_suffix(".meta")):
         revised = path.parent / "#2026-02-01#" / path.name
         revised.parent.mkdir(exist_ok=True)
         revised.write_bytes(path.read_bytes())
-        path.unlink()
         data = revised.read_bytes()
         lab.server.add_dataset(
             eid,
@@ -260,10 +260,113 @@ def test_a_new_default_revision_changes_the_version_and_its_folder_is_read(lab):
             size=len(data),
             exists=(LOCAL,),
         )
+
+
+def test_a_new_default_revision_is_read_and_the_old_file_beside_it_is_not(lab):
+    eid, file, _ = lab.recorded()
+    lab.ticks(2)
+    first = lab.record().raw_version
+    lab.wait(hours=3)
+    revise(lab, eid, file)
     lab.ticks(2)
     assert lab.states == {KEY: "ready"}
     assert lab.record().raw_version != first
-    assert "#2026-02-01#" in lab.record().raw.streams["ap"].files[0]
+    [read] = lab.record().raw.streams["ap"].files
+    assert read.endswith(f"#2026-02-01#/{file.name}") and file.exists()
+
+
+def test_a_revision_of_the_samples_alone_waits_for_its_meta_and_reads_nothing_old(lab):
+    eid, file, _ = lab.recorded()
+    lab.ticks(2)
+    lab.wait(hours=3)
+    revise(lab, eid, file, file)
+    lab.ticks(2)
+    assert lab.states == {KEY: "not_ready"}
+    assert "default datasets in Alyx are read" in lab.record().reason
+
+
+def test_an_unregistered_file_beside_a_registered_one_is_not_read(lab):
+    eid = lab.session()
+    lab.insertion(eid)
+    file = lab.copy_files(eid)
+    unregistered = file.read_bytes()
+    content = write_cbin(file.with_suffix(".cbin"), 30, created="2026-01-15T10:00:00")
+    file.write_bytes(unregistered)
+    for path, kind in (
+        (content, "ap"),
+        (file.with_suffix(".ch"), "ch"),
+        (file.with_suffix(".meta"), "meta"),
+    ):
+        data = path.read_bytes()
+        lab.server.add_dataset(
+            eid,
+            f"raw_ephys_data/probe00/{path.name}",
+            hash=hashlib.md5(data).hexdigest(),
+            size=len(data),
+            exists=(LOCAL,),
+            dataset_type=f"ephysData.raw.{kind}",
+        )
+    lab.ticks(2)
+    record = lab.record()
+    assert record.raw.streams["ap"].files == (f"raw_ephys_data/probe00/{content.name}",)
+    file.unlink()
+    lab.wait(hours=3)
+    lab.server.patch_session(eid, narrative="looked at again")
+    lab.ticks(2)
+    assert lab.states == {KEY: "ready"} and lab.record().raw_version == record.raw_version
+
+
+OPEN_EPHYS = REAL / "openephys_aind_v06_npx2probes"
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not OPEN_EPHYS.is_dir(), reason=f"no real Open Ephys data in {OPEN_EPHYS}")
+def test_a_recording_waits_where_a_file_that_is_read_with_it_is_not_registered(lab):
+    source = next(OPEN_EPHYS.iterdir()) / "Record Node 101"
+    eid = lab.session()
+    lab.insertion(eid, "probe01")
+    folder = lab.repository / "M1/2026-01-15/001"
+    node = folder / "raw_ephys_data/probe01/Record Node 101"
+    shutil.copytree(source / "experiment1", node / "experiment1")
+    shutil.copy(source / "settings.xml", node)
+    kinds = {"continuous.dat": "ap", "structure.oebin": "meta", "sample_numbers.npy": "ap"} | {
+        "settings.xml": "meta"
+    }
+
+    def register(*names: str) -> None:
+        for path in (p for p in node.rglob("*") if p.name in names and "ADC" not in str(p)):
+            if "ProbeB" in str(path) or kinds[path.name] == "meta":
+                data = path.read_bytes()
+                lab.server.add_dataset(
+                    eid,
+                    str(path.relative_to(folder)),
+                    hash=hashlib.md5(data).hexdigest(),
+                    size=len(data),
+                    exists=(LOCAL,),
+                    dataset_type=f"ephysData.raw.{kinds[path.name]}",
+                )
+
+    register("continuous.dat", "structure.oebin")
+    lab.ticks(2)
+    assert lab.states == {"M1_20260115_1_probe01": "not_ready"}
+    assert "sample_numbers.npy is read with the recording" in lab.record().reason
+    register("sample_numbers.npy", "settings.xml")
+    lab.ticks(2)
+    assert lab.states == {"M1_20260115_1_probe01": "ready"}
+
+
+def test_names_with_the_ids_of_their_datasets_have_the_version_of_those_datasets(lab):
+    eid, file, ids = lab.recorded()
+    lab.ticks(2)
+    first = lab.record().raw_version
+    for path, id in zip((file, file.with_suffix(".meta")), ids, strict=True):
+        path.rename(with_uuid(str(path), id))
+    lab.wait(hours=3)
+    lab.server.patch_session(eid, narrative="looked at again")
+    lab.ticks(2)
+    record = lab.record()
+    assert ids[0] in record.raw.streams["ap"].files[0]
+    assert lab.states == {KEY: "ready"} and record.raw_version == first
 
 
 def test_critical_quality_holds_and_is_shown_and_released(lab):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from stat import S_ISREG
 
 from neuro_assets.alyx.files.placement import Located
 from neuro_assets.formats.model import Problem
@@ -33,8 +35,48 @@ def check_root(root: Path) -> None:
         raise TransientFailure(f"the data repository {root} is empty: is its disk mounted?")
 
 
+def find_file(located: Located) -> tuple[Path, os.stat_result] | Problem:
+    """Find one file of a folder repository, by a `stat`.
+
+    Parameters
+    ----------
+    located : Located
+        Where it should be, with the dataset's id in its name or without.
+
+    Returns
+    -------
+    tuple of (Path, os.stat_result) or Problem
+        `registered_but_missing`, `not_a_file`, `unreadable`.
+
+    Raises
+    ------
+    TransientFailure
+        The file system does not answer.
+    """
+    for path in located.candidates:
+        try:
+            stat = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError:
+            return located.problem("unreadable", f"no permission to read {path}; grant it")
+        except OSError as error:
+            raise TransientFailure(
+                f"cannot read {path} ({error.strerror or error}); is the file server there?"
+            ) from error
+        if S_ISREG(stat.st_mode):
+            return path, stat
+        # Reading a pipe waits for ever.
+        return located.problem("not_a_file", f"{path} is no file; copy the file there")
+    return located.problem(
+        "registered_but_missing",
+        f"{located.candidates[0]} is not there although dataset {located.dataset.id} is registered "
+        f"as existing on {located.repository}; copy it there, or set `exists` to false in Alyx",
+    )
+
+
 def check_file(located: Located) -> Problem | None:
-    """Compare one file of a folder repository with its row, by a `stat`.
+    """Compare one file of a folder repository with its row.
 
     Parameters
     ----------
@@ -44,34 +86,16 @@ def check_file(located: Located) -> Problem | None:
     Returns
     -------
     Problem or None
-        `registered_but_missing`, `wrong_size`, `unreadable`.
-
-    Raises
-    ------
-    TransientFailure
-        The file system does not answer.
+        That of `find_file`, or `wrong_size`.
     """
-    for path in located.candidates:
-        try:
-            size = path.stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except PermissionError:
-            return located.problem("unreadable", f"no permission to read {path}; grant it")
-        except OSError as error:
-            raise TransientFailure(
-                f"cannot read {path} ({error.strerror or error}); is the file server there?"
-            ) from error
-        registered = located.dataset.file_size
-        if registered in (None, size):
-            return None
-        return located.problem(
-            "wrong_size",
-            f"{path} has {size} bytes and is registered with {registered}; register it again, or "
-            "copy it again if it was cut",
-        )
+    found = find_file(located)
+    if isinstance(found, Problem):
+        return found
+    path, size, registered = found[0], found[1].st_size, located.dataset.file_size
+    if registered in (None, size):
+        return None
     return located.problem(
-        "registered_but_missing",
-        f"{located.candidates[0]} is not there although dataset {located.dataset.id} is registered "
-        f"as existing on {located.repository}; copy it there, or set `exists` to false in Alyx",
+        "wrong_size",
+        f"{path} has {size} bytes and is registered with {registered}; register it again, or "
+        "copy it again if it was cut",
     )

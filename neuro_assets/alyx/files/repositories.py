@@ -22,11 +22,11 @@ from neuro_assets.alyx.files.placement import (
     home_of,
     locate_all,
 )
-from neuro_assets.alyx.files.presence import check_file, check_root
+from neuro_assets.alyx.files.presence import check_file, check_root, find_file
 from neuro_assets.alyx.files.transfer import Transfer
 from neuro_assets.alyx.rows import DatasetRow
 from neuro_assets.formats.model import Problem
-from neuro_assets.formats.walk import FoundFile, Listing, list_files, natural_key
+from neuro_assets.formats.walk import FoundFile, Listing, natural_key
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.registry.metadata import RemoteFile
 
@@ -159,7 +159,7 @@ class Repositories:
         return SessionPlace(root / home.session, home.is_remote, tuple(chosen), tuple(problems))
 
     def listing(self, place: SessionPlace) -> Listing:
-        """List the files of a session as a scan wants them.
+        """List the registered files of a session as a scan wants them; what lies beside is not read.
 
         Parameters
         ----------
@@ -169,27 +169,25 @@ class Repositories:
         Returns
         -------
         Listing
-            For a folder repository what is really there; for a remote one what is registered,
-            with a constant modification time.
+            Of a folder repository those that are there, by their names on disk; of a remote one
+            all, with a constant modification time.
 
         Raises
         ------
         TransientFailure
             A folder repository cannot be read.
         """
-        if not place.is_remote:
-            return list_files(place.folder)
+        for root in {each.place for each in place.files if not each.is_remote}:
+            check_root(Path(root))
         found = Listing()
-        folders: set[str] = set()
         for each in place.files:
-            size = each.dataset.file_size
-            if size is None:
-                detail = "Alyx has no size of it, so it is not fetched; register it again"
-                found.problems.append(each.problem("size_missing", detail))
-                continue
-            found.files.append(FoundFile(each.path, size, 0))
-            folders.update(parents(each.path))
+            file = _remote(each) if each.is_remote else _in_place(each, place.folder)
+            if isinstance(file, FoundFile):
+                found.files.append(file)
+            elif each.is_remote:  # of one in place `check` says it, where it matters
+                found.problems.append(file)
         found.files.sort(key=lambda file: natural_key(file.path))
+        folders = {folder for file in found.files for folder in parents(file.path)}
         found.folders = sorted(folders, key=natural_key)
         return found
 
@@ -336,3 +334,19 @@ class Repositories:
     ) -> Fetching:
         transfer = Transfer(self._options, self._timeout_s, patience_s)
         return Fetching(self.cache, transfer, folder, use, self._retry_s, progress)
+
+
+def _remote(located: Located) -> FoundFile | Problem:
+    size = located.dataset.file_size
+    if size is not None:
+        return FoundFile(located.path, size, 0)
+    detail = "Alyx has no size of it, so it is not fetched; register it again"
+    return located.problem("size_missing", detail)
+
+
+def _in_place(located: Located, folder: Path) -> FoundFile | Problem:
+    found = find_file(located)
+    if isinstance(found, Problem):
+        return found
+    path, stat = found
+    return FoundFile(path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns)

@@ -7,7 +7,8 @@ met in one is handled. Probes are matched in `expected_probes`. Nothing here cal
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,15 @@ class Experiment(Frozen):
     problems: tuple[Problem, ...] = ()
 
 
-def read_experiment(source: Path | bytes) -> Experiment | None:
+def read_experiment(source: Path | bytes, names: Collection[str] = ()) -> Experiment | None:
     """Read an experiment description.
 
     Parameters
     ----------
     source : Path or bytes
         A session folder, or the content of the file.
+    names : collection of str
+        Paths below the folder of which one may be read: those that are registered.
 
     Returns
     -------
@@ -95,19 +98,22 @@ def read_experiment(source: Path | bytes) -> Experiment | None:
     """
     if isinstance(source, bytes):
         return _parsed(source, FILE)
-    found = sorted(source.glob(_PATTERN), key=lambda path: (path.name != FILE, path.name))
+    found = [name for name in names if "/" not in name and fnmatchcase(name, _PATTERN)]
     if not found:
         return None
+    name = min(found, key=lambda name: (name != FILE, name))
     try:
-        with found[0].open("rb") as file:
+        with (source / name).open("rb") as file:
             text = file.read(_MOST_BYTES + 1)
+    except FileNotFoundError:
+        return None  # could not be fetched, which is reported there
     except PermissionError:
-        return _broken(found[0].name, "no permission to read it; grant it")
+        return _broken(name, "no permission to read it; grant it")
     except OSError as error:
         raise TransientFailure(
-            f"cannot read {found[0]} ({error.strerror or error}); is the disk mounted?"
+            f"cannot read {source / name} ({error.strerror or error}); is the disk mounted?"
         ) from error
-    return _parsed(text, found[0].name)
+    return _parsed(text, name)
 
 
 def _parsed(text: bytes, name: str) -> Experiment:

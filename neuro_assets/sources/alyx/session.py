@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from neuro_assets.alyx.files.paths import without_uuid
 from neuro_assets.alyx.files.repositories import Repositories, SessionPlace
 from neuro_assets.alyx.rows import DatasetRow, SessionDetail, parse
 from neuro_assets.alyx.sessions import duplicates
 from neuro_assets.formats.modalities import MODALITIES, RECORDING, RawFiles, of_session
 from neuro_assets.formats.model import Problem, RawRecording
 from neuro_assets.formats.options import ReaderEntry
+from neuro_assets.formats.walk import Listing
 from neuro_assets.registry.descriptions import SessionDescription
 from neuro_assets.registry.metadata import RecordingMetadata, RemoteFile
 from neuro_assets.sources.alyx.exclusion import exclusion_reason
@@ -148,6 +151,7 @@ class _DescriptionBuilder:
     duplicates: tuple[str, ...]
     probes: tuple[ExpectedProbe, ...] = ()
     problems: list[Problem] = field(default_factory=list)
+    lacking: list[Problem] = field(default_factory=list)
 
     def build(self) -> SessionDescription:
         detail = self.detail
@@ -188,7 +192,7 @@ class _DescriptionBuilder:
                 if probe.label not in found
             },
             serials={name: insertion.serial for name, insertion in inserted.items()},
-            versions={r.label: raw_version(self._rows_of(r)) for r in recordings}
+            versions={r.label: raw_version(self._rows_at(_files_of(r))) for r in recordings}
             | {name: raw_version(self._rows_at(item.files)) for name, item in modalities.items()},
             remote_files={r.label: self._remote_files(_files_of(r)) for r in recordings}
             | {
@@ -219,7 +223,8 @@ class _DescriptionBuilder:
             return None
         with self.reader.repositories.hold(self.place.folder):
             self.problems += self.reader.repositories.fetch_small(self.place).problems
-            experiment = read_experiment(self.place.folder)
+            names = [file.path for file in self._listing.files]
+            experiment = read_experiment(self.place.folder, names)
         self.problems += experiment.problems if experiment else ()
         return experiment
 
@@ -238,21 +243,20 @@ class _DescriptionBuilder:
             return [], {}
         repositories = self.reader.repositories
         raw = [row for probe in self.probes if probe.label in complete for row in self._raw(probe)]
-        lacking = repositories.check(raw)
+        self.lacking = repositories.check(raw)
         with repositories.hold(self.place.folder):
             self.problems += repositories.fetch_small(self.place).problems
-            listing = repositories.listing(self.place)
-            scan = MODALITIES[RECORDING].scan(self.place.folder, listing, self.reader.readers)
+            scan = MODALITIES[RECORDING].scan(self.place.folder, self._listing, self.reader.readers)
             recordings = [r for r in scan.items if self._probe_label(r) in complete]
-            waiting = {r.label: self._waits_for(r, lacking) for r in recordings}
+            waiting = {r.label: self._waits_for(r) for r in recordings}
         self.problems += scan.problems
         self.problems += serial_problems(self.probes, recordings)
         expected = {probe.probe for probe in self.probes}
         self.problems += [
             self._unknown(name) for name in sorted({r.probe for r in scan.items} - expected)
         ]
-        if lacking and not recordings:
-            self.problems += lacking
+        if self.lacking and not recordings:
+            self.problems += self.lacking
         return recordings, {label: lines for label, lines in waiting.items() if lines}
 
     def _probe_label(self, recording: RawRecording) -> str:
@@ -263,9 +267,14 @@ class _DescriptionBuilder:
                 return f"{recording.probe}-{part}"
         return recording.probe
 
-    def _waits_for(self, recording: RawRecording, lacking: list[Problem]) -> tuple[str, ...]:
+    def _waits_for(self, recording: RawRecording) -> tuple[str, ...]:
         own = _files_of(recording)
-        lines = [problem.detail for problem in lacking if problem.path in own]
+        lines = [problem.detail for problem in self.lacking if problem.path in own]
+        lines += [
+            f"{path} is read with the recording and is no default dataset of the session in Alyx: "
+            "register it"
+            for path in sorted(own - set(self._paths.values()))
+        ]
         if self.place is not None and not self.place.is_remote:
             lines += MODALITIES[RECORDING].ready(recording, self.place.folder)
         return tuple(dict.fromkeys(lines))
@@ -273,9 +282,11 @@ class _DescriptionBuilder:
     def _not_found(self, probe: ExpectedProbe) -> tuple[str, ...]:
         """Find why a probe that the database calls complete is no recording."""
         own = {self._paths.get(row.id, row.path) for row in self._raw(probe)}
-        details = [problem.detail for problem in self.problems if problem.path in own]
+        problems = [*self.problems, *self.lacking]
+        details = list(dict.fromkeys(p.detail for p in problems if without_uuid(p.path) in own))
         folder = self.place.folder if self.place else "its data repository"
-        return tuple(details) or (f"no recording of {probe.label} was found in {folder}",)
+        details = details or [f"no recording of {probe.label} was found in {folder}"]
+        return (*details, "only files that are default datasets in Alyx are read: register them")
 
     def _unknown(self, probe: str) -> Problem:
         return Problem(
@@ -286,23 +297,18 @@ class _DescriptionBuilder:
 
     @property
     def _paths(self) -> dict[str, str]:
-        """Paths below the session folder as they are on disk, by dataset id."""
+        """Paths below the session folder, without a dataset's id in the name, by dataset id."""
         return {each.dataset.id: each.path for each in self.place.files} if self.place else {}
 
-    def _rows_of(self, recording: RawRecording) -> list[DatasetRow]:
-        """Choose the datasets that a recording is made of; all of its probe where names differ."""
-        own, paths = _files_of(recording), self._paths
-        raw = [
-            row
-            for probe in self.probes
-            if probe.label == self._probe_label(recording)
-            for row in self._raw(probe)
-        ]
-        return [row for row in raw if paths.get(row.id, row.path) in own] or raw
+    @cached_property
+    def _listing(self) -> Listing:
+        return self.reader.repositories.listing(self.place) if self.place else Listing()
 
     def _rows_at(self, files: Collection[str]) -> list[DatasetRow]:
-        paths = self._paths
-        return [row for row in self.datasets if paths.get(row.id, row.path) in files]
+        """Give the default datasets that some files are registered as."""
+        wanted = {without_uuid(path) for path in files}
+        registered = self.place.files if self.place else ()
+        return [each.dataset for each in registered if each.path in wanted]
 
     def _modalities(self, waiting: dict[str, tuple[str, ...]]) -> dict[str, RawFiles]:
         """Find what the session holds of the other modalities, among its registered files."""
@@ -311,13 +317,10 @@ class _DescriptionBuilder:
             return {}
         repositories = self.reader.repositories
         with repositories.hold(place.folder):
-            listing = repositories.listing(place)
             for modality in of_session():
-                scan = modality.scan(place.folder, listing, self.reader.readers)
+                scan = modality.scan(place.folder, self._listing, self.reader.readers)
                 self.problems += scan.problems
                 for item in scan.items:
-                    if not self._rows_at(item.files):
-                        continue  # on the disk only: Alyx does not know it
                     found[modality.name] = item
                     missing = () if place.is_remote else modality.ready(item, place.folder)
                     waiting.update({modality.name: missing} if missing else {})
@@ -349,7 +352,8 @@ def _holds(metadata: dict[str, RecordingMetadata]) -> dict[str, str]:
 
 
 def _files_of(recording: RawRecording) -> set[str]:
-    return set(MODALITIES[RECORDING].files(recording))
+    """Give a recording's files as they are registered: without a dataset's id in their names."""
+    return {without_uuid(path) for path in MODALITIES[RECORDING].files(recording)}
 
 
 def _day_of(place: SessionPlace | None) -> date | None:
