@@ -20,7 +20,7 @@ from neuro_assets.executors.multiprocess import multiprocess_config
 from neuro_assets.partitions import SESSION_PROBE
 from neuro_assets.resources.io_managers import io_managers
 from neuro_assets.resources.store import StoreResource
-from neuro_assets.sensors.alyx_tasks import alyx_task_sensors
+from neuro_assets.sensors.alyx_tasks import alyx_backlog_sensors, alyx_task_sensors
 from neuro_assets.sensors.discovery import discovery_sensor
 from neuro_assets.sensors.dropped_retries import dropped_retries_sensor
 from neuro_assets.sensors.publish import publish_sensors, tables_sensors
@@ -91,6 +91,7 @@ def build_defs(
             dropped_retries_sensor(),
             *tables_sensors(publish, refresh),
             *alyx_task_sensors(config, steps, process),
+            *alyx_backlog_sensors(config, publish),
         ],
         resources={
             **io_managers(StoreResource(config.store, config.compute.scratch), config.roots),

@@ -99,6 +99,8 @@ def line_of(record: RecordingRecord, states: Sequence[OutputState]) -> Line:
         parts.append(f"{len(skipped)} skipped")
     if old:
         parts.append(f"{len(old)} out of date")
+    if record.present_name:
+        parts.append(record.present_name)
     if record.reason:
         parts.append(f"raw data {record.state.replace('_', ' ')}: {record.reason}")
     if record.problems:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +34,7 @@ Every = Annotated[bool, typer.Option("--all", help="All recordings that are in A
 def diff(keys: Keys = None, every: Every = False) -> None:
     """Show what Alyx does not hold yet, one line each. Nothing is sent or changed."""
     lab = open_lab()
-    _each(_Session.of(lab), _records(lab, keys, every), sending=False)
+    _each(_Session.of(lab), _records(lab, keys, every), every, sending=False)
 
 
 @commands.command()
@@ -44,7 +45,7 @@ def register(keys: Keys = None, every: Every = False) -> None:
     lab = open_lab()
     session = _Session.of(lab)
     require_writing(lab.config)
-    _each(session, _records(lab, keys, every), sending=True)
+    _each(session, _records(lab, keys, every), every, sending=True)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,23 @@ class _Session:
     def target(self, record: RecordingRecord, folder: Path) -> TargetState:
         from neuro_assets.assets.steps.alyx_registration import target_of
 
-        return target_of(self.lab.config, self.lab.store(), record, self.assets, folder)
+        lab = self.lab
+        return target_of(
+            lab.config, lab.store(), record, self.assets, folder, partial(_processing, lab)
+        )
+
+
+def _processing(lab: Lab, key: str) -> str | None:
+    """Id of a live run that makes results of a recording."""
+    from neuro_assets.executors.launcher import processing_run
+    from neuro_assets.service.home import home_path, prepare_home
+
+    if not home_path(lab.folder).is_dir():
+        return None
+    from dagster import DagsterInstance
+
+    with DagsterInstance.from_config(str(prepare_home(lab.folder))) as instance:
+        return processing_run(instance, key)
 
 
 def _records(lab: Lab, keys: list[str] | None, every: bool) -> list[RecordingRecord]:
@@ -91,8 +108,10 @@ def _records(lab: Lab, keys: list[str] | None, every: bool) -> list[RecordingRec
     return found
 
 
-def _each(session: _Session, records: list[RecordingRecord], *, sending: bool) -> None:
+def _each(session: _Session, records: list[RecordingRecord], every: bool, *, sending: bool) -> None:
     """Go through the recordings; one that cannot be registered does not stop the others."""
+    from neuro_assets.alyx.registration.remote_state import SessionGone
+
     n_failed = n_changes = 0
     for record in records:
         try:
@@ -102,6 +121,8 @@ def _each(session: _Session, records: list[RecordingRecord], *, sending: bool) -
         except PermanentFailure as error:
             if _is_of_all(error):
                 raise
+            if every and isinstance(error, SessionGone):
+                continue  # nothing is to be done for it
             n_failed += 1
             console.print(f"{record.key}  error: {error}", markup=False, soft_wrap=True)
     summary = "sent" if sending else "would be sent (`neuro-assets alyx register` sends)"

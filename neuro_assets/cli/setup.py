@@ -134,16 +134,25 @@ def _alyx(lab: Lab) -> Iterator[Finding]:
 
     try:
         client = connect(config, tries=2)
-        for subject, is_well, words in of_alyx(
-            client,
-            projects=config.projects,
-            labs=config.labs,
-            repositories=config.repositories,
-            timezone=config.timezone,
-        ):
+        for subject, is_well, words in of_alyx(client, config, _raw_files(lab)):
             yield Finding(subject, is_well, words)
     except NeuroAssetsError as error:
         yield Finding("alyx", False, str(error))
+
+
+def _raw_files(lab: Lab) -> list[str]:
+    """Names of the raw files of recordings that Alyx knows; none without a store."""
+    try:
+        records = lab.registry().all().values()
+    except NeuroAssetsError:  # said of the store
+        return []
+    streams = [
+        stream
+        for record in records
+        if record.eid and record.recording
+        for stream in record.recording.streams.values()
+    ]
+    return [Path(path).name for each in streams for path in (*each.files, *each.metas)]
 
 
 def _scratch(lab: Lab) -> Finding:

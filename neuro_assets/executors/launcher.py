@@ -22,6 +22,7 @@ from dagster._core.launcher.base import LaunchRunContext
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._core.storage.tags import GRPC_INFO_TAG, HIDDEN_TAG_PREFIX, MAX_RETRIES_TAG
 
+from neuro_assets import names
 from neuro_assets.executors.process_identity import Liveness, ProcessIdentity, existed_at
 from neuro_assets.executors.retries import (
     keep_plan_of_parent,
@@ -167,6 +168,31 @@ def living_runs(instance: DagsterInstance) -> list[DagsterRun]:
         if worker is not None and worker.liveness() is Liveness.ALIVE:
             living.append(run)
     return living
+
+
+def processing_run(instance: DagsterInstance, key: str, besides: str = "") -> str | None:
+    """Find a live run that makes results of a recording.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+        Where the runs are.
+    key : str
+        The recording.
+    besides : str
+        Id of a run that does not count.
+
+    Returns
+    -------
+    str or None
+        Its id; runs of `publish` make no results.
+    """
+    statuses = [DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+    for run in instance.get_runs(RunsFilter(statuses=statuses, tags={names.PARTITION_TAG: key})):
+        is_other = run.run_id != besides and run.job_name != names.PUBLISH_JOB
+        if is_other and not is_dead(instance, run):
+            return run.run_id
+    return None
 
 
 def counts_as_run(instance: DagsterInstance, run: DagsterRun) -> bool:

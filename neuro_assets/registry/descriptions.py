@@ -6,7 +6,7 @@ from datetime import date
 
 from neuro_assets.formats.modalities import RawFiles
 from neuro_assets.formats.model import Dataset, Frozen, Problem, RawRecording
-from neuro_assets.registry.metadata import RecordingMetadata, RemoteFile
+from neuro_assets.registry.metadata import RecordingMetadata, RemoteFile, SubjectMetadata
 
 
 class SessionDescription(Frozen):
@@ -189,6 +189,10 @@ class Known(Frozen):
         Whether one of its recordings is not ready, or held.
     gone : bool
         Whether all of its recordings vanished.
+    pids : frozenset of str
+        Insertions of its recordings.
+    subject : SubjectMetadata or None
+        Its animal.
     """
 
     row_token: str = ""
@@ -196,6 +200,8 @@ class Known(Frozen):
     qc: str = ""
     waits: bool = False
     gone: bool = False
+    pids: frozenset[str] = frozenset()
+    subject: SubjectMetadata | None = None
 
 
 class Reconciliation(Frozen):

@@ -1,8 +1,12 @@
-"""Alyx's list of tasks follows the runs of `process`; only where Alyx is named.
+"""What keeps Alyx up with the lab beside the runs themselves; only where Alyx is named.
 
-A courtesy to people who look there: no run waits for it or fails by it. What an outage of Alyx
-swallows is set right by the step `alyx_registration`, which writes the final status again.
+Its list of tasks follows the runs of `process`: a courtesy to people who look there, for which no
+run waits and by which none fails. What an outage of Alyx swallows is set right by the step
+`alyx_registration`, which writes the final status again. What was published while nothing was
+sent is registered once the lab says so.
 """
+
+from collections.abc import Iterator
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -12,6 +16,7 @@ from neuro_assets.assets.step import StepSpec
 from neuro_assets.assets.steps.alyx_registration import process_assets
 from neuro_assets.config import LabConfig
 from neuro_assets.outcomes import NeuroAssetsError
+from neuro_assets.parameters.alyx_registration import AlyxRegistrationParameters
 from neuro_assets.sensors.publish import ENDED, after
 
 STARTED = dg.DagsterRunStatus.STARTED
@@ -19,6 +24,67 @@ STARTED = dg.DagsterRunStatus.STARTED
 _TIMEOUT_S = 10.0
 _DEADLINE_S = 20.0
 """Dagster gives a sensor a minute, and the next run's event waits meanwhile."""
+
+
+KEYS_PER_TICK = 100
+"""Recordings that one tick looks at for results that were not sent."""
+
+
+def alyx_backlog_sensors(
+    config: LabConfig, publish: UnresolvedAssetJobDefinition
+) -> list[dg.SensorDefinition]:
+    """Build the sensor that registers what was published before `alyx.write` was true.
+
+    Parameters
+    ----------
+    config : LabConfig
+        The lab's choices.
+    publish : UnresolvedAssetJobDefinition
+        The job of which the step `alyx_registration` is requested.
+
+    Returns
+    -------
+    list of SensorDefinition
+        Empty where nothing may be sent.
+    """
+    if not (config.alyx.url and config.alyx.write):
+        return []
+    asset = AlyxRegistrationParameters.step
+
+    @dg.sensor(
+        name="alyx_backlog",
+        description="Registers in Alyx what was published while `alyx.write` was false.",
+        job=publish,
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def request(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest]:
+        from neuro_assets.registry.registry import Registry
+        from neuro_assets.store.opening import open_store
+
+        store = open_store(config.store)
+        keys = sorted(key for key, record in Registry(store).all().items() if record.eid)
+        keys = [key for key in keys if key > (context.cursor or "")] or keys
+        n_requests = 0
+        for key in keys[:KEYS_PER_TICK]:
+            if n_requests == config.processing.runs_per_tick:
+                return
+            context.update_cursor(key)
+            try:
+                stored = store.current(asset, key)
+                is_dry = stored is not None and stored.manifest.metrics.get("dry_run")
+            except NeuroAssetsError as error:
+                context.log.warning(f"{key}: {error}")
+                continue
+            if stored is not None and is_dry:
+                n_requests += 1
+                yield dg.RunRequest(
+                    run_key=f"register-{key}-{stored.version}-{stored.attempt}",
+                    partition_key=key,
+                    asset_selection=[dg.AssetKey(asset)],
+                )
+
+    return [request]
 
 
 def alyx_task_sensors(

@@ -1,5 +1,6 @@
 """The discovery sensor: what changed at the sources becomes keys, raw versions and runs."""
 
+import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,10 @@ SESSIONS_PER_TICK = 500
 """Sessions that one tick describes; a source that needs longer stops earlier by itself."""
 
 KEYS_PER_REQUEST = 1000
+
+LEFT_OUT = 500
+"""Tokens of 8 digits that the cursor keeps of sessions that are left out, to say each once."""
+
 LARGE_REGISTRY = 1000
 INDEX_INTERVAL = timedelta(minutes=10)
 """A large registry's table is written at most so often by the sensor."""
@@ -85,6 +90,8 @@ class Cursor:
         When the last tick ended whose result arrived: later requests of runs are repeated.
     indexed : str
         When `registry.parquet` was written last.
+    left_out : list of str
+        Tokens of sessions and reasons that the log has already, the newest last.
     stale_index : bool
         Whether it has to be written anew.
     """
@@ -95,6 +102,7 @@ class Cursor:
     at: str = ""
     indexed: str = ""
     stale_index: bool = False
+    left_out: list[str] = field(default_factory=list)
 
     @classmethod
     def parse(cls, text: str | None) -> "Cursor":
@@ -156,7 +164,11 @@ class _Tick:
         for problem in changes.problems:
             self.context.log.warning(f"{name}: {problem.path}: {problem.detail}")
         for session, reason in changes.excluded.items():
-            self.context.log.info(f"{name}: {session} is left out: {reason}")
+            line = f"{name}: {session} is left out: {reason}"
+            token = hashlib.sha256(line.encode()).hexdigest()[:8]
+            if token not in self.cursor.left_out:
+                self.context.log.info(line)
+                self.cursor.left_out = [*self.cursor.left_out, token][-LEFT_OUT:]
         self._keep_findings(name, changes, self._register(name, changes))
         self.cursor.sources[name] = changes.cursor
         self.cursor.rechecked[name] = list(done_after)

@@ -133,13 +133,16 @@ def known_sessions(records: Mapping[str, RecordingRecord], source: str) -> dict[
 
 
 def _known(group: list[RecordingRecord]) -> Known:
-    of_database: Any = next((r.metadata.session for r in group if r.metadata), None)
+    metadata: Any = next((r.metadata for r in group if r.metadata), None)
+    of_database = metadata.session if metadata else None
     return Known(
         row_token=of_database.row_token if of_database else "",
         source_token=next((r.source_token for r in group if r.source_token), ""),
         qc=of_database.qc if of_database else "",
         waits=any(r.state in ("not_ready", "held") for r in group),
         gone=all(r.state == "vanished" for r in group),
+        pids=frozenset(r.pid for r in group if r.pid),
+        subject=metadata.subject if metadata else None,
     )
 
 

@@ -141,6 +141,8 @@ def shown(record: RecordingRecord) -> dict[str, Any]:
         values["reason"] = record.reason
     values.update(_shown_of_database(record))
     values.update(lab=session.lab, subject=session.subject, source=session.source)
+    if record.present_name:
+        values["named"] = record.present_name
     if session.date_guessed:
         values["date"] = f"{session.date}, guessed from a file's time"
     if session.place:

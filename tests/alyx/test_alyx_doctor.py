@@ -1,9 +1,10 @@
 """The doctor tells what is wrong with Alyx apart, and how to mend it."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_alyx.server import AlyxServer
@@ -11,6 +12,7 @@ from scripted_http import TOKEN, hangs, html, lonely_home, says, scripted
 
 from neuro_assets.alyx.client import Alyx
 from neuro_assets.alyx.doctor import findings
+from neuro_assets.config import AlyxConfig
 
 Find = Callable[..., dict[str, tuple[bool, str]]]
 
@@ -32,12 +34,16 @@ def server() -> Iterator[AlyxServer]:
         yield alyx
 
 
+def of_lab(files: Sequence[str] = (), **wanted: Any) -> tuple[AlyxConfig, Sequence[str]]:
+    """What `lab.yaml` names; a zone that does not exist is refused when it is read."""
+    return AlyxConfig().model_copy(update={"timezone": "Europe/Lisbon", **wanted}), files
+
+
 @pytest.fixture
 def find(server: AlyxServer) -> Find:
     def found(client: Alyx | None = None, **wanted: object) -> dict[str, tuple[bool, str]]:
-        asked = {"projects": [], "labs": [], "repositories": {}, "timezone": "Europe/Lisbon"}
         client = client or Alyx(server.url, server.token, tries=2)
-        lines = list(findings(client, **{**asked, **wanted}))
+        lines = list(findings(client, *of_lab(**wanted)))
         assert len({subject for subject, _, _ in lines}) == len(lines)
         assert not [words for _, _, words in lines if "\n" in words or server.token in words]
         return {subject: (is_well, words) for subject, is_well, words in lines}
@@ -224,12 +230,69 @@ def test_a_zone_that_does_not_exist_is_told(find):
 
 def test_an_outage_in_the_middle_is_told_for_each_part(server):
     client = Alyx(server.url, server.token, tries=1)
-    lines = findings(
-        client, projects=["psychedelics"], labs=["lab"], repositories={}, timezone="UTC"
-    )
+    lines = findings(client, *of_lab(projects=["psychedelics"], labs=["lab"]))
     assert [next(lines)[0], next(lines)[0]] == ["alyx", "token"]
     server.down = True
     rest = list(lines)
     assert [subject for subject, _, _ in rest] == ["projects", "labs", "timezone"]
     assert not any(is_well for _, is_well, _ in rest)
     assert all("connection to server" in words for _, _, words in rest)
+
+
+# What ONE lists, and what can be registered
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"globus_is_personal": True}, "ONE lists nothing"),
+        ({"data_url": None}, "no data_url"),
+        ({}, "ONE lists what is there"),
+    ],
+)
+def test_the_write_repository_is_one_that_one_lists(server, find, fields, words):
+    server.add_repository("results", lab="mainenlab")
+    row = next(row for row in server.tables.repositories if row.name == "results")
+    for name, value in fields.items():
+        setattr(row, name, value)
+    is_well, said = find(write_repository="results")["write_repository results"]
+    assert words in said and is_well == (not fields)
+
+
+def test_files_that_no_dataset_type_takes_are_named(server, find):
+    server.tables.types.rows.clear()
+    server.tables.types.by_key.clear()
+    server.add_dataset_type("ephysData.raw.ap", "*.ap.cbin")
+    server.add_dataset_type("ephysData.raw.meta", "*.ap.meta")
+    files = [f"run{n}_g0_t0.imec0.ap.{kind}" for n in (1, 2) for kind in ("bin", "cbin", "meta")]
+    found = {s: line for s, line in find(files=files).items() if s.startswith("file ")}
+    assert {subject: is_well for subject, (is_well, _) in found.items()} == {
+        "file run1_g0_t0.imec0.ap.bin": False,
+        "file run1_g0_t0.imec0.ap.cbin": True,
+        "file run1_g0_t0.imec0.ap.meta": True,
+    }
+    assert "ONE's client then gives None" in found["file run1_g0_t0.imec0.ap.bin"][1]
+
+
+@pytest.mark.parametrize("summer", [True, False])
+@pytest.mark.parametrize("zone", ["Europe/Lisbon", "America/New_York", "Asia/Kolkata", "UTC"])
+def test_the_zone_is_learned_from_the_answer_to_a_write_of_its_own(server, find, zone, summer):
+    server.now = datetime(2026, 7 if summer else 1, 1, 12, 0, tzinfo=UTC)
+    eid = server.add_session("M1", "2026-07-01", 1)["id"]
+    client = Alyx(server.url, server.token, tries=2)
+    server.advance(5 * 3600)  # no row lies in the future of any of these zones
+    told = find(timezone=zone, write=True)["timezone"]
+    assert "no row is newer" in told[1], "there is no task of our own yet"
+    fields = {"session": eid, "status": "Complete"}
+    client.create("tasks", {"name": "somebody_elses", **fields})
+    client.create("tasks", {"name": "neuro_assets_process_probe00", **fields})
+    server.advance(5 * 3600)
+    n = len(server.log)
+    is_well, words = find(timezone=zone, write=True)["timezone"]
+    assert is_well == (zone == "Europe/Lisbon" or (zone == "UTC" and not summer))
+    assert "by a write of our own (task neuro_assets_process_probe00" in words
+    assert is_well or "set timezone in lab.yaml" in words
+    assert [method for method, _ in server.log[n:]].count("PATCH") == 1
+    n = len(server.log)
+    find(timezone=zone)
+    assert {method for method, _ in server.log[n:]} == {"GET"}, "nothing is sent without `write`"

@@ -617,6 +617,7 @@ def test_a_data_server_gets_the_login_of_the_environment_and_nobody_reads_it(
     lab, monkeypatch, caplog, capfd
 ):
     lab.server.login = ("lab", "hush-hush")
+    monkeypatch.setenv("HTTP_DATA_SERVER", lab.server.url)
     monkeypatch.setenv("HTTP_DATA_SERVER_LOGIN", "lab")
     monkeypatch.setenv("HTTP_DATA_SERVER_PWD", "wrong-secret")
     made = [lab.add("a.npy", b"a"), lab.add("b.npy", b"b" * 3000)]
@@ -632,14 +633,41 @@ def test_a_data_server_gets_the_login_of_the_environment_and_nobody_reads_it(
     assert b"hush" not in written
 
 
-def test_only_the_named_data_server_gets_the_password(lab, monkeypatch):
+@pytest.mark.parametrize("named", ["", "another port", "another name of the host", "another end"])
+def test_only_the_named_data_server_gets_the_password(lab, monkeypatch, named):
+    url = lab.server.url
+    servers = {
+        "another port": "http://127.0.0.1:9",
+        "another name of the host": url.replace("127.0.0.1", "localhost"),
+        "another end": url[:-1],
+    }
     lab.server.login = ("lab", "hush-hush")
-    monkeypatch.setenv("HTTP_DATA_SERVER", "https://data.example.org")
+    monkeypatch.setenv("HTTP_DATA_SERVER", servers.get(named, ""))
     monkeypatch.setenv("HTTP_DATA_SERVER_LOGIN", "lab")
     monkeypatch.setenv("HTTP_DATA_SERVER_PWD", "hush-hush")
-    with pytest.raises(PermanentFailure):
+    with pytest.raises(PermanentFailure, match="HTTP_DATA_SERVER to the address"):
         lab.fetch(lab.add("a.npy", b"a"), lab.add("b.npy", b"b" * 3000))
     assert lab.server.passwords == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_server_that_is_redirected_to_does_not_get_the_password(lab, monkeypatch, host):
+    lab.server.login = ("lab", "hush-hush")
+    monkeypatch.setenv("HTTP_DATA_SERVER", lab.server.url)
+    monkeypatch.setenv("HTTP_DATA_SERVER_LOGIN", "lab")
+    monkeypatch.setenv("HTTP_DATA_SERVER_PWD", "hush-hush")
+    made = [lab.add("a.npy", b"a"), lab.add("b.npy", b"b" * 3000)]
+    with file_server() as other:
+        other.login = ("lab", "hush-hush")
+        for each in made:
+            address = lab.address(each)
+            other.files[address] = lab.server.files[address]
+            lab.server.moved[address] = other.url.replace("127.0.0.1", host) + address
+        with pytest.raises(PermanentFailure, match="HTTP_DATA_SERVER to the address"):
+            lab.fetch(*made)
+        assert other.passwords == [] and lab.server.passwords
+        other.login = None
+        assert (lab.fetch(*made) / "a.npy").read_bytes() == b"a"
 
 
 def test_no_error_shows_the_query_of_a_signed_link():

@@ -28,10 +28,11 @@ from neuro_assets.assets.steps.alyx_registration import send, target_of
 from neuro_assets.checks.criteria import judge
 from neuro_assets.config import parse_config
 from neuro_assets.formats.model import Identity, RawRecording, Stream
-from neuro_assets.outcomes import Outcome, TransientFailure
+from neuro_assets.outcomes import Outcome, PermanentFailure, TransientFailure
 from neuro_assets.partitions import SET_NAME
 from neuro_assets.registry.metadata import RecordingMetadata, SessionMetadata
 from neuro_assets.registry.registry import RecordingRecord, SessionInfo
+from neuro_assets.service.home import prepare_home
 from neuro_assets.store import Manifest, Stored
 
 ASSET = "alyx_registration"
@@ -309,6 +310,34 @@ def test_two_sessions_on_one_path_fail_the_step_alone_and_with_one_line(lab):
     assert lab.writes() == []
 
 
+def test_what_was_published_dry_is_registered_once_writing_is_allowed(lab):
+    assert lab.run().success and lab.stored().manifest.metrics["dry_run"]
+    assert "alyx_backlog" not in {sensor.name for sensor in lab.small.defs.sensors}
+    writing = lab.writing()
+    sensor = writing.small.defs.get_sensor_def("alyx_backlog")
+
+    def requested(cursor: str = "") -> list[Any]:
+        context = dg.build_sensor_context(instance=lab.small.instance, cursor=cursor)
+        return list(sensor(context))
+
+    [request] = requested()
+    assert (request.partition_key, request.asset_selection) == (lab.key, [dg.AssetKey(ASSET)])
+    assert [again.run_key for again in requested(lab.key)] == [request.run_key], "one run of it"
+    assert writing.run().success and lab.writes()
+    assert requested() == []
+
+
+def test_a_deleted_session_leaves_the_difference_and_fails_no_run(lab):
+    writing = lab.writing()
+    lab.server.delete_session(lab.eid)
+    done = call(lab, "diff", "--all")
+    assert done.returncode == 0 and "0 recordings cannot be registered" in done.stdout
+    named = call(lab, "diff", lab.key)
+    assert named.returncode == 1 and "is not in Alyx any more" in named.stdout
+    assert writing.run().success
+    assert lab.stored().manifest.skip["reason"] == "not_in_alyx"
+
+
 def test_a_changed_result_becomes_a_revision_with_the_criteria(lab):
     writing = lab.writing()
     assert writing.run().success
@@ -324,13 +353,41 @@ def test_two_probes_of_a_session_are_registered_one_after_the_other(lab, monkeyp
     monkeypatch.setattr(alyx_registration, "LEASE_S", 0.05)
     writing = lab.writing()
     store, config = writing.small.store, writing.small.config
-    wanted = target_of(config, store, store_record(lab), lab.assets, tmp_path)
+    wanted = target_of(config, store, store_record(lab), lab.assets, tmp_path, lambda key: None)
     repository = write_repository(config)
     with store.lease(f"alyx-{lab.eid}", 60):
         with pytest.raises(TransientFailure, match="another process"):
             send(store, lab.client, wanted, repository)
         assert lab.writes() == []
     assert send(store, lab.client, wanted, repository).sent
+
+
+@pytest.mark.parametrize("status", ["STARTED", "CANCELING"])
+def test_nothing_is_registered_while_a_run_makes_results(lab, status):
+    writing = lab.writing()
+    assert lab.run().success, "the run of `publish` itself does not count"
+    tags = {"dagster/partition": lab.key}
+    live = dg.DagsterRun(job_name=names.PROCESS_JOB, tags=tags, status=dg.DagsterRunStatus[status])
+    lab.small.instance.add_run(live)
+    lab.put("lfp", "v2")
+    assert not writing.run().success
+    error = lab.small.store.failure(ASSET, lab.key).error["message"]
+    assert f"are being made by run {live.run_id}" in error
+    assert lab.writes() == []
+    lab.small.instance.report_run_canceled(live)
+    assert writing.run().success and lab.writes()
+
+
+def test_what_is_registered_was_there_together(lab, tmp_path):
+    """A run that begins and ends while the results are read."""
+    store, config = lab.small.store, lab.writing().small.config
+
+    def processing(key: str) -> None:
+        lab.put("lfp", "v2")
+
+    with pytest.raises(PermanentFailure, match="are being made, so that nothing"):
+        target_of(config, store, store_record(lab), lab.assets, tmp_path, processing)
+    assert target_of(config, store, store_record(lab), lab.assets, tmp_path, lambda key: None)
 
 
 def store_record(lab: Lab) -> RecordingRecord:
@@ -404,7 +461,9 @@ def follow(lab: Lab, status: str, *, run: str = "success") -> str:
         sensor_name=sensor.name, dagster_instance=lab.small.instance, dagster_run=record,
         dagster_event=event,
     )  # fmt: skip
-    return sensor(context).skip_message
+    line = sensor(context).skip_message
+    lab.small.instance.delete_run(record.run_id)  # it is over
+    return line
 
 
 def test_a_task_is_started_and_then_complete_or_incomplete_or_errored(lab):
@@ -490,6 +549,13 @@ def test_register_sends_what_diff_showed_and_then_nothing_remains(lab):
         line for line in done.stdout.splitlines() if line.startswith(lab.key)
     ]
     assert "0 changes" in call(lab, "diff", lab.key).stdout
+    home = prepare_home(lab.small.folder)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        tags, status = {"dagster/partition": lab.key}, dg.DagsterRunStatus.STARTED
+        instance.add_run(dg.DagsterRun(job_name=names.PROCESS_JOB, tags=tags, status=status))
+    assert "are being made by run" in call(lab, "register", lab.key).stdout
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.report_run_canceled(instance.get_runs()[0])
     writing = lab.writing()
     assert writing.run().success
     assert len(writing.lines()) == 0, "step and command say the same"
@@ -501,10 +567,10 @@ def test_one_recording_that_cannot_be_registered_does_not_stop_the_others(lab):
     other = record.session.model_copy(update={"subject": "A0"})
     register(lab.small.registry, other, record.recording.model_copy(
         update={"identity": Identity(probe_serial="S2", size_bytes=1)}), "raw1",
-        eid="00000000-0000-4000-8000-000000000000")  # fmt: skip
+        eid=[lab.server.add_session("A0", "2026-11-20", 1)["id"] for _ in range(2)][0])  # fmt: skip
     done = call(lab, "register", "--all")
     assert done.returncode == 1
-    assert "error: session 00000000-0000-4000-8000-000000000000 is not in Alyx" in done.stdout
+    assert "error: Alyx has two sessions A0/2026-11-20/001" in done.stdout
     assert lab.tasks()[0][1] == "Complete"
 
 

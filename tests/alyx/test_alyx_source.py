@@ -20,7 +20,9 @@ from records import have_output
 from spikeglx_files import write_cbin
 
 from neuro_assets.alyx.files.paths import with_uuid
+from neuro_assets.assets.overview import line_of
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
+from neuro_assets.service.events import shown
 from neuro_assets.sources.alyx.cursor import AlyxCursor, local_bound
 from neuro_assets.sources.alyx.incremental_scan import ScanResult
 from neuro_assets.sources.alyx.source import _Call
@@ -188,6 +190,53 @@ def test_a_project_that_is_attached_long_after_is_found_by_the_comparison(lab):
     assert lab.states == {KEY: "ready"}
 
 
+def test_a_session_without_insertion_whose_project_came_late_is_found_by_the_comparison(lab):
+    eid = lab.session(projects=[])
+    lab.register(eid, lab.copy_files(eid))
+    lab.ticks(2)
+    lab.wait(days=9)
+    lab.tick()
+    lab.server.attach_project(eid, "p")
+    lab.reconcile()
+    lab.ticks(2)
+    assert lab.states == {KEY: "ready"}
+
+
+def test_a_deleted_insertion_is_found_by_the_comparison_and_its_id_forgotten(lab):
+    eid = lab.session()
+    pid = lab.insertion(eid)
+    lab.register(eid, lab.copy_files(eid))
+    lab.ticks(2)
+    assert lab.record().pid == pid
+    lab.wait(days=2)
+    lab.server.delete_insertion(pid)
+    lab.ticks(2)
+    assert lab.record().pid == pid, "a deletion leaves no trace"
+    lab.reconcile()
+    lab.ticks(2)
+    assert lab.record().pid is None and lab.states == {KEY: "ready"}
+    n = len(lab.server.log)
+    lab.reconcile()
+    lab.tick()
+    assert all("/sessions/" not in path for _, path in lab.server.log[n:]), "asked for ever"
+
+
+def test_an_edited_animal_is_found_by_the_comparison(lab):
+    lab.recorded()
+    lab.ticks(2)
+    lab.wait(days=2)
+    lab.server.sql("subjects", lab.server.tables.subjects.by_key["M1"].id, sex="F")
+    lab.source.reader.subjects.clear()  # a reader lives for one tick
+    lab.ticks(2)
+    lab.reconcile()
+    lab.ticks(2)
+    assert lab.record().metadata.subject.sex == "F"
+    n = len(lab.server.log)
+    lab.reconcile()
+    lab.tick()
+    assert all("/sessions/" not in path for _, path in lab.server.log[n:]), "asked for ever"
+
+
 def test_projects_match_whole_names_only(lab):
     lab.recorded(projects=["pp"])
     lab.recorded(subject="M2", projects=["xp", "P"])
@@ -223,6 +272,23 @@ def test_a_new_hash_changes_the_version_and_runs_only_where_the_lab_says_so(tmp_
     assert lab.record().raw_history[0]["version"] == first
     lab.ticks(2)
     assert len(lab.started) == many
+
+
+def test_data_that_come_back_to_an_earlier_version_run_again(tmp_path, server):
+    lab = AlyxLab(tmp_path, server, reprocess=True)
+    lab.tick()
+    _, file, (ap, _) = lab.recorded()
+    lab.ticks(2)
+    versions = [lab.record().raw_version]
+    have_output(lab.lab.store, KEY)
+    first = hashlib.md5(file.read_bytes()).hexdigest()
+    for content in ("b" * 32, first):
+        lab.wait(hours=3)
+        lab.server.patch_dataset(ap, hash=content)
+        lab.ticks(3)
+        versions.append(lab.record().raw_version)
+    assert versions[0] == versions[2] != versions[1]
+    assert len(lab.started) == 3 and lab.states == {KEY: "ready"}
 
 
 def test_the_same_hash_again_is_nothing_new(lab):
@@ -428,6 +494,23 @@ def test_a_renamed_subject_and_number_keep_the_key_and_the_path_of_the_files(lab
     assert len(lab.asked) == 1
 
 
+def test_after_renumbering_the_present_number_stands_beside_the_key(lab):
+    eid, _, _ = lab.recorded()
+    lab.ticks(2)
+    assert lab.record().present_name == ""
+    lab.wait(hours=5)
+    lab.server.patch_session(eid, number=2)
+    lab.insertion(lab.session())
+    lab.ticks(3)
+    names = {key: record.present_name for key, record in lab.records.items()}
+    assert names == {
+        KEY: "now M1, 2026-01-15, session 2",
+        f"{KEY}-x2": "now M1, 2026-01-15, session 1",
+    }
+    for record in lab.records.values():
+        assert shown(record)["named"] == record.present_name in line_of(record, []).detail
+
+
 def test_files_that_follow_a_renumbering_are_followed(lab):
     eid, file, ids = lab.recorded()
     lab.ticks(2)
@@ -497,6 +580,18 @@ def test_sessions_that_nobody_wants_are_left_out(tmp_path, server, more, why):
     lab.reconcile()
     lab.ticks(3)
     assert lab.states == {}
+
+
+def test_that_a_session_is_left_out_is_said_once(lab, capfd):
+    eid = lab.session(json={"IS_MOCK": True})
+    lab.insertion(eid)
+    for hours in (0, 0, 7):
+        lab.wait(hours=hours)
+        lab.reconcile()
+        lab.ticks(2)
+    lab.server.patch_session(eid, narrative="a mock still")
+    lab.ticks(2)
+    assert capfd.readouterr().err.count("is left out") == 1
 
 
 def test_a_backdated_session_is_found(lab):

@@ -159,7 +159,7 @@ class Repositories:
         return SessionPlace(root / home.session, home.is_remote, tuple(chosen), tuple(problems))
 
     def listing(self, place: SessionPlace) -> Listing:
-        """List the registered files of a session as a scan wants them; what lies beside is not read.
+        """List the registered files of a session for a scan; what lies beside them is not read.
 
         Parameters
         ----------

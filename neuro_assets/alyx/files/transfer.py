@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from s3fs import S3FileSystem
 
 LOGIN, PASSWORD, SERVER = "HTTP_DATA_SERVER_LOGIN", "HTTP_DATA_SERVER_PWD", "HTTP_DATA_SERVER"
-"""Environment variables, under ONE's names. With `SERVER`, no other one gets the password."""
+"""Environment variables, under ONE's names. Nobody but `SERVER` gets the password: whoever may
+write to the database chooses the addresses of files."""
 
 N_THREADS = 4
 """Files at once, as ONE does."""
@@ -172,10 +173,10 @@ def _shown(text: str) -> str:
 
 
 def _sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Add user and password for a data server; none for another one than the named."""
+    """Add user and password for the data server that is named; requests drops them elsewhere."""
     server = os.environ.get(SERVER, "").rstrip("/")
     login, password = os.environ.get(LOGIN, ""), os.environ.get(PASSWORD, "")
-    if login and password and (not server or str(request.url).startswith(f"{server}/")):
+    if login and password and server and str(request.url).startswith(f"{server}/"):
         return requests.auth.HTTPBasicAuth(login, password)(request)
     return request
 
@@ -188,7 +189,8 @@ def _length(response: requests.Response) -> int | None:
     if status in (401, 403, 407):
         raise PermanentFailure(
             f"{_shown(response.url)}: the data server wants a user and password, or refuses ours "
-            f"({status}): set {LOGIN} and {PASSWORD} in the environment"
+            f"({status}): set {LOGIN} and {PASSWORD} in the environment, and {SERVER} to the "
+            "address of the server that they are for; no other one gets them"
         )
     if status != 200:
         kind = TransientFailure if status in (408, 425, 429) or status >= 500 else PermanentFailure

@@ -256,7 +256,7 @@ def _type_changes(
 
     known = list(types)
     for file in files:
-        fitting = [row.name for row in known if _fits(row, file)]
+        fitting = [row.name for row in known if fits(row, file.name)]
         if len(fitting) == 1:
             continue
         if fitting:
@@ -276,14 +276,25 @@ def _type_changes(
         yield changes.create_type(name, pattern)
 
 
-def _fits(row: DatasetTypeRow, file: OutgoingFile) -> bool:
-    """Whether a dataset type takes a file, by the function that Alyx itself uses."""
+def fits(row: DatasetTypeRow, name: str) -> bool:
+    """Tell whether a dataset type takes a file, by the function that Alyx itself uses.
+
+    Parameters
+    ----------
+    row : DatasetTypeRow
+        The type.
+    name : str
+        Of the file.
+
+    Returns
+    -------
+    bool
+        Alyx registers a file that exactly one of its types takes.
+    """
     from one.registration import get_dataset_type
 
     try:
-        get_dataset_type(
-            file.name, [{"name": row.name, "filename_pattern": row.filename_pattern or ""}]
-        )
+        get_dataset_type(name, [{"name": row.name, "filename_pattern": row.filename_pattern or ""}])
     except ValueError:  # it does not
         return False
     return True

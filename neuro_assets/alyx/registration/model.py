@@ -114,6 +114,10 @@ class TargetState(Frozen):
     today: date
 
 
+TASK_PREFIX = "neuro_assets_"
+"""Begins the names of our tasks in Alyx."""
+
+
 class DatasetTypeRow(Row):
     """A dataset type."""
 

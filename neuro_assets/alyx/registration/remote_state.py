@@ -23,6 +23,10 @@ _MAX_ROWS = 20_000
 """Longer lists were not filtered."""
 
 
+class SessionGone(PermanentFailure):
+    """The session of a recording was deleted in Alyx."""
+
+
 def remote_state(
     client: Alyx, target: TargetState, repository: WriteRepository | None
 ) -> RemoteState:
@@ -44,13 +48,15 @@ def remote_state(
 
     Raises
     ------
+    SessionGone
+        The session is not in Alyx (any more).
     PermanentFailure
-        Session or insertion are not in Alyx (any more).
+        Nor is the insertion.
     TransientFailure
         Alyx does not answer.
     """
     eid, pid = target.eid, target.pid
-    session = SessionDetail.of(_read(client, "sessions", eid))
+    session = SessionDetail.of(_read(client, "sessions", eid, SessionGone))
     names = {(file.collection, file.name) for file in target.files}
     rows = parse(DatasetRow, client.rows("datasets", most=_MAX_ROWS, session=eid))
     datasets = tuple(row for row in rows if (row.collection, row.name) in names)
@@ -66,10 +72,12 @@ def remote_state(
     )
 
 
-def _read(client: Alyx, endpoint: str, name: str) -> dict[str, Any]:
+def _read(
+    client: Alyx, endpoint: str, name: str, gone: type[PermanentFailure] = PermanentFailure
+) -> dict[str, Any]:
     row = client.read(endpoint, name)
     if row is None:
-        raise PermanentFailure(
+        raise gone(
             f"{endpoint.removesuffix('s')} {name} is not in Alyx any more: nothing can be "
             "registered for it; look whether somebody deleted it"
         )

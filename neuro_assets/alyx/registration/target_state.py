@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuro_assets import __version__
-from neuro_assets.alyx.registration.model import OutgoingFile, TargetState, TaskState
+from neuro_assets.alyx.registration.model import (
+    TASK_PREFIX,
+    OutgoingFile,
+    TargetState,
+    TaskState,
+)
 from neuro_assets.alyx.registration.outputs import (
     CHECK_COLUMNS,
     Output,
@@ -251,5 +256,5 @@ def task_state(
         f"{config.dagster_url.rstrip('/')}/runs/{run_id}" if config.dagster_url and run_id else None
     )
     return TaskState(
-        name=f"neuro_assets_{job}_{label}", status=status, version=version, log=link, label=label
+        name=f"{TASK_PREFIX}{job}_{label}", status=status, version=version, log=link, label=label
     )

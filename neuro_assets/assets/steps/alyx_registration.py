@@ -5,15 +5,17 @@ What is compared and how it is sent lives in `neuro_assets.alyx.registration.reg
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuro_assets import names
-from neuro_assets.alyx.registration.outputs import outputs_of
+from neuro_assets.alyx.registration.outputs import Output, outputs_of
 from neuro_assets.alyx.registration.target_state import target_state
 from neuro_assets.assets.step import Need, Step, StepSpec, step
 from neuro_assets.config import LabConfig
+from neuro_assets.executors.launcher import processing_run
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.alyx_registration import AlyxRegistrationParameters
 from neuro_assets.resources.io_managers import PARQUET
@@ -68,6 +70,7 @@ def target_of(
     record: RecordingRecord,
     assets: Sequence[str],
     folder: Path,
+    processing: Callable[[str], str | None],
     inputs: Any = None,
 ) -> TargetState:
     """Make what Alyx should hold of a recording, for the step and the command alike.
@@ -84,6 +87,8 @@ def target_of(
         See `process_assets`.
     folder : Path
         Empty folder for files that are made for Alyx.
+    processing : callable
+        Gives the id of a live run that makes results of a recording.
     inputs : mapping, optional
         Outputs that a step was given; else those that count now.
 
@@ -91,9 +96,28 @@ def target_of(
     -------
     TargetState
         See `neuro_assets.alyx.registration.target_state.target_state`.
+
+    Raises
+    ------
+    PermanentFailure
+        Results are being made; what there is now belongs to different moments.
     """
     outputs = outputs_of(store, record.key, sorted(assets), inputs)
+    run = processing(record.key)
+    # What is the same before and after was there together in between, when no run lived.
+    if run or any(_was_replaced(store, record.key, each) for each in outputs):
+        raise PermanentFailure(
+            f"results of {record.key} are being made{f' by run {run}' if run else ''}, so that "
+            "nothing is registered; the run of `publish` that follows it does"
+        )
     return target_state(record, config.alyx, registration_parameters(config), outputs, folder)
+
+
+def _was_replaced(store: Store, key: str, output: Output) -> bool:
+    if output.stored is None:
+        return False
+    now, then = store.current(output.asset, key), output.stored
+    return now is None or (now.version, now.attempt) != (then.version, then.attempt)
 
 
 def send(
@@ -156,26 +180,34 @@ def _registration(config: LabConfig) -> StepSpec:
         not seen by a run that finds this output stored. `neuro-assets alyx diff` compares again,
         and `neuro-assets alyx register` sends again.
         """
-        from dagster import get_dagster_logger
+        from dagster import AssetExecutionContext
 
         from neuro_assets.alyx.client import connect
         from neuro_assets.alyx.registration.register import compare
+        from neuro_assets.alyx.registration.remote_state import SessionGone
         from neuro_assets.alyx.registration.repository import write_repository
 
         record = step.raw.record
         if record.eid is None:
             raise Skipped(SkipReason.NOT_IN_ALYX, f"{step.key} has no session in Alyx")
-        log = get_dagster_logger()
+        context = AssetExecutionContext.get()
+        log, run_id = context.log, context.run_id
         client = connect(config.alyx)
         repository = write_repository(config)
         results = [asset for asset in step.inputs if asset not in externals()]
-        target = target_of(config, step.store, record, results, step.scratch, step.inputs)
-        if not config.alyx.write:
-            changes = compare(client, target, repository)
-            for change in changes:
-                log.info(f"would {change}")
-            return _result(changes, sent=False)
-        sent = send(step.store, client, target, repository).sent
+        processing = partial(processing_run, context.instance, besides=run_id)
+        target = target_of(
+            config, step.store, record, results, step.scratch, processing, step.inputs
+        )
+        try:
+            if not config.alyx.write:
+                changes = compare(client, target, repository)
+                for change in changes:
+                    log.info(f"would {change}")
+                return _result(changes, sent=False)
+            sent = send(step.store, client, target, repository).sent
+        except SessionGone as gone:
+            raise Skipped(SkipReason.NOT_IN_ALYX, str(gone)) from gone
         for change in sent:
             log.info(str(change))
         return _result(sent, sent=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -15,11 +16,15 @@ from neuro_assets.alyx.rows import DatasetRow, SessionRow, parse
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.registry.descriptions import Known, Reconciliation
 from neuro_assets.sources.alyx.exclusion import exclusion_reason
+from neuro_assets.sources.alyx.metadata_subject import SubjectRow, subject_metadata
 from neuro_assets.sources.alyx.readiness import RAW, settle_token
 
 if TYPE_CHECKING:
     from neuro_assets.alyx.client import Alyx
     from neuro_assets.config import AlyxConfig
+
+_MOST_ROWS = 200_000
+"""Of insertions or animals; more is no database of one lab."""
 
 AUDIT_REQUESTS = 3
 """Requests of one reconciliation that look at datasets; the next one goes on from there."""
@@ -52,8 +57,8 @@ def reconcile(
     Returns
     -------
     Reconciliation
-        After one request for each 1,000 sessions with insertions, one for each 1,000 sessions
-        that are CRITICAL, and three more.
+        After one request for each 1,000 sessions, insertions, animals, and sessions that are
+        CRITICAL, and four more.
     """
     done = json.loads(cursor or "{}")
     rows = _listed(client, config)
@@ -61,6 +66,7 @@ def reconcile(
         str(row["id"]) for row in client.rows("sessions", most=config.most_sessions, qc="CRITICAL")
     }
     again = _unregistered(rows, config, known, client) | _different(rows, known, critical)
+    again = _edited_parts(client, known) | again
     waits = [name for name, each in known.items() if each.waits]
     waiting, done["waiting"] = _turn(waits, done.get("waiting", ""), MAX_WAITING)
     there = [_checked(name) for name in known if name in rows]
@@ -70,10 +76,14 @@ def reconcile(
 
 
 def _listed(client: Alyx, config: AlyxConfig) -> dict[str, SessionRow]:
+    """List the sessions with an insertion, and those with raw data that nobody made one for."""
+    without = "probe_insertion__isnull,True"
+    filters = [{"django": "probe_insertion__isnull,False"}]
+    filters += [{"django": without, "dataset_types": name} for name in config.expected[:1]]
     rows: dict[str, SessionRow] = {}
-    with_probes = "probe_insertion__isnull,False"
-    for page in client.pages("sessions", most=config.most_sessions, django=with_probes):
-        rows.update({row.id: row for row in parse(SessionRow, page.rows)})
+    for query in filters:
+        found = client.rows("sessions", most=config.most_sessions, **query)
+        rows.update({row.id: row for row in parse(SessionRow, found)})
     return rows
 
 
@@ -104,6 +114,24 @@ def _different(
             again[name] = "its subject, date, number, lab or projects differ"
         elif (each.qc == "CRITICAL") != (name in critical):
             again[name] = "its quality differs"
+    return again
+
+
+def _edited_parts(client: Alyx, known: Mapping[str, Known]) -> dict[str, str]:
+    """Compare what hangs on sessions and moves no time of theirs: insertions and animals."""
+    pids = {str(row["id"]) for row in client.rows("insertions", most=_MOST_ROWS)}
+    animals = {}
+    for row in client.rows("subjects", most=_MOST_ROWS):
+        with suppress(PermanentFailure):  # an odd row of one animal is reported with its sessions
+            animal = subject_metadata(SubjectRow.of(row), "", None)
+            animals[animal.nickname] = animal
+    again = {}
+    for name, each in known.items():
+        then = each.subject and each.subject.model_copy(update={"weight_g": None, "weighed": None})
+        if not each.gone and each.pids - pids:
+            again[name] = "an insertion of it was deleted"
+        elif then and not each.gone and animals.get(then.nickname, then) != then:
+            again[name] = "its animal was edited"
     return again
 
 

@@ -28,6 +28,7 @@ class FileServer:
     no_head: bool = False
     fail_heads: int = 0
     status: dict[str, int] = field(default_factory=dict)
+    moved: dict[str, str] = field(default_factory=dict)
     bodies: dict[str, list[bytes]] = field(default_factory=dict)
     sent: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
@@ -63,6 +64,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if body is not None and self.at.no_head:
             self.send_error(405)
+            return
+        if path in self.at.moved:
+            self.send_response(302)
+            self.send_header("Location", self.at.moved[path])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         if path in self.at.status:
             self.send_error(self.at.status[path])
