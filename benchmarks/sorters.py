@@ -23,6 +23,7 @@ from neuro_assets.parameters.unit_quality import UnitQualityParameters
 from neuro_assets.science.analyzer import analyze_sorting, open_analyzer
 from neuro_assets.science.sorting import open_sorting, sort_recording
 from neuro_assets.science.unit_quality import unit_quality
+from neuro_assets.simulation.levels import NAMED
 from neuro_assets.simulation.memory import simulate_recording
 
 RESULTS = Path(__file__).parent / "results"
@@ -109,6 +110,9 @@ def run(
     rows = []
     for seed in seeds:
         recording, truth = simulate_recording(duration_s, n_channels, seed, difficulty=difficulty)
+        label = truth.get_property("label")
+        if label is not None:
+            truth = truth.select_units(truth.unit_ids[label == "single unit"])
         with tempfile.TemporaryDirectory() as folder:
             saved = recording.save(folder=Path(folder) / "raw", n_jobs=1, progress_bar=False)
             for sorter in sorters:
@@ -124,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--duration", type=float, default=60.0, help="seconds")
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--difficulty", choices=["standard", "hard"], default="standard")
+    parser.add_argument("--difficulty", choices=list(NAMED), default="standard")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--parameters", type=json.loads, default={}, help="overrides, as JSON")
     chosen = parser.parse_args(arguments)

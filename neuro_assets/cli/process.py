@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from neuro_assets.service.worker_process import WorkerProcess
 
 
-Difficulty = Literal["standard", "hard"]
+Difficulty = Literal["standard", "hard", "realistic"]
 ProbeModel = Literal["NP1", "NP2", "NP2.4"]
 
 
@@ -193,7 +193,7 @@ def simulate(
     probes: Annotated[int, typer.Option(help="Number of probes", min=1, max=8)] = 1,
     seed: Annotated[int, typer.Option(help="Seed: the same gives the same files")] = 0,
     difficulty: Annotated[
-        Literal["standard", "hard"], typer.Option(help="How hard it is")
+        Difficulty, typer.Option(help="How hard and how lifelike; see docs/simulation.md")
     ] = "standard",
     probe_model: Annotated[
         Literal["NP1", "NP2", "NP2.4"], typer.Option(help="Neuropixels")

@@ -185,7 +185,7 @@ def make_clock(timeline: Timeline, levels: Levels, seed: int, probe: int) -> Pro
     ProbeClock
         The probe's clock.
     """
-    rng = stream(seed, "clock", probe)
+    rng = stream(seed, f"clock {levels.number}" if levels.number else "clock", probe)
     ppm = rng.uniform(*levels.clock_ppm) * rng.choice([-1, 1])
     offset_s = rng.uniform(*levels.clock_offset_s)
     n = timeline.samples_per_gate

@@ -1,4 +1,4 @@
-"""How hard a simulated session is: the fixed levels of the two difficulties, and nothing else.
+"""How hard and how lifelike a simulated session is: the fixed, named levels, and nothing else.
 
 Figures that are quoted anywhere hold at these levels, so they are data, not arguments.
 """
@@ -10,8 +10,65 @@ from typing import Literal
 
 from neuro_assets.outcomes import PermanentFailure
 
-Difficulty = Literal["standard", "hard"]
+Difficulty = Literal["standard", "hard", "realistic"]
 ProbeModel = Literal["NP1", "NP2", "NP2.4"]
+
+
+@dataclass(frozen=True)
+class RecordingLevels:
+    """What makes a recording as in life; `docs/simulation.md` compares it with real files.
+
+    Parameters
+    ----------
+    channel_spread, site_spread : float
+        Standard deviations of the logarithm of the channels' noise: each channel for itself, and
+        smoothly along the shank.
+    common_fraction, local_fraction : float
+        Parts of the noise variance that all channels share, and that falls off with distance.
+    local_um : float
+        Distance over which the local part falls to 1/e, um.
+    spectrum_exponent : float
+        The noise's power falls as frequency to minus this from 150 Hz to 9 kHz.
+    field_uv, field_exponent : float
+        Standard deviation of the background field potential, uV, and the exponent of its power
+        from 2 Hz on.
+    hum_uv : float
+        Amplitude of the 50 Hz mains hum, uV; two harmonics have a third and a ninth of it.
+    small_units_per_channel : float
+        Small units, multi-unit in the truth, per channel.
+    small_amplitude_uv : tuple of float
+        16 %, 50 % and 84 % quantiles of their amplitudes, uV.
+    small_rate_hz : float
+        Median of their log-normal rates, Hz.
+    amplitude_sd : tuple of float
+        Range of the standard deviation of a unit's amplitudes from spike to spike, as a part.
+    noisy_factor : tuple of float
+        Range of a noisy channel's noise, in the level of a good one.
+    movement_hz, movement_s, movement_uv
+        Movement artefacts per second of running; ranges of their lengths, s, and peaks, uV.
+    electrical_hz, electrical_uv
+        Electrical artefacts per second; range of their peaks, uV.
+    """
+
+    channel_spread: float = 0.04
+    site_spread: float = 0.04
+    common_fraction: float = 0.29
+    local_fraction: float = 0.57
+    local_um: float = 30.0
+    spectrum_exponent: float = 1.3
+    field_uv: float = 60.0
+    field_exponent: float = 1.55
+    hum_uv: float = 30.0
+    small_units_per_channel: float = 2.0
+    small_amplitude_uv: tuple[float, float, float] = (10.0, 20.0, 45.0)
+    small_rate_hz: float = 2.0
+    amplitude_sd: tuple[float, float] = (0.10, 0.20)
+    noisy_factor: tuple[float, float] = (2.0, 5.0)
+    movement_hz: float = 0.1
+    movement_s: tuple[float, float] = (0.3, 1.2)
+    movement_uv: tuple[float, float] = (150.0, 600.0)
+    electrical_hz: float = 0.1
+    electrical_uv: tuple[float, float] = (100.0, 400.0)
 
 
 @dataclass(frozen=True)
@@ -71,6 +128,11 @@ class Levels:
         Frames per second.
     dropped_fraction, occluded_fraction : float
         Parts of the frames that are lost, and of the keypoints that are hidden.
+    number : int, optional
+        Moves serials, file times and first samples, so that no recording of this level has the
+        identity of another level's; none for the two first levels.
+    recording : RecordingLevels, optional
+        A recording as in life.
     """
 
     noise_uv: float = 10.0
@@ -102,6 +164,8 @@ class Levels:
     video_hz: float = 60.0
     dropped_fraction: float = 0.002
     occluded_fraction: float = 0.05
+    number: int | None = None
+    recording: RecordingLevels | None = None
 
 
 STANDARD = Levels()
@@ -121,6 +185,11 @@ HARD = replace(
     dropped_fraction=0.01,
     occluded_fraction=0.15,
 )
+NAMED = {
+    "standard": STANDARD,
+    "hard": HARD,
+    "realistic": replace(STANDARD, number=1, noise_uv=15.0, recording=RecordingLevels()),
+}
 
 
 def levels_of(difficulty: str) -> Levels:
@@ -129,7 +198,7 @@ def levels_of(difficulty: str) -> Levels:
     Parameters
     ----------
     difficulty : str
-        `standard` or `hard`.
+        One of `NAMED`.
 
     Returns
     -------
@@ -141,7 +210,6 @@ def levels_of(difficulty: str) -> Levels:
     PermanentFailure
         When there is no such difficulty.
     """
-    named = {"standard": STANDARD, "hard": HARD}
-    if difficulty not in named:
-        raise PermanentFailure(f"no difficulty {difficulty!r}; choose standard or hard")
-    return named[difficulty]
+    if difficulty not in NAMED:
+        raise PermanentFailure(f"no difficulty {difficulty!r}; choose one of {', '.join(NAMED)}")
+    return NAMED[difficulty]

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neuro_assets.simulation.artefacts import Artefacts
 from neuro_assets.simulation.clocks import LF_HZ, LF_STEP
 from neuro_assets.simulation.plan import ProbePlan
 from neuro_assets.simulation.rng import FloatArray
+from neuro_assets.simulation.tissue_noise import power_law
 from neuro_assets.simulation.world import World
 
 BACKGROUND_UV = 140.0
@@ -76,21 +78,22 @@ def make_mixing(plan: ProbePlan) -> Mixing:
     ripple = np.exp(-((depth - layer) ** 2) / (2 * width**2))
     rows = [gain * np.cos(turn), gain * np.sin(turn), -SHARP_WAVE_UV * below]
     rows.append(ripple / ripple[channel])
-    rows += list(_background_weights(depth))
+    recording = plan.levels.recording
+    rows += list(_background_weights(depth, recording.field_uv if recording else BACKGROUND_UV))
     return Mixing(np.array(rows), layer, width, channel)
 
 
-def _background_weights(depth: FloatArray) -> FloatArray:
+def _background_weights(depth: FloatArray, size_uv: float) -> FloatArray:
     """One source common to all channels and smooth bumps along the depth, half the power each."""
     centers = np.arange(depth.min(), depth.max() + LATENT_SPACING_UM, LATENT_SPACING_UM)
     bumps = np.exp(-((depth - centers[:, None]) ** 2) / (2 * (0.8 * LATENT_SPACING_UM) ** 2))
     bumps /= np.sqrt(np.sum(bumps**2, axis=0))
     weights = np.vstack([np.ones((1, len(depth))), bumps])
-    return weights * BACKGROUND_UV * np.sqrt(0.5)
+    return weights * size_uv * np.sqrt(0.5)
 
 
 class Background:
-    """Unit-variance brown noise, low-passed, in successive blocks.
+    """Unit-variance noise that falls with frequency, low-passed, in successive blocks.
 
     Parameters
     ----------
@@ -98,17 +101,28 @@ class Background:
         Independent sources.
     rng : numpy.random.Generator
         Source of randomness.
+    exponent : float, optional
+        Its power falls as frequency to minus this; without, it is brown noise.
     """
 
-    def __init__(self, n_sources: int, rng: np.random.Generator) -> None:
-        from scipy.signal import butter
+    def __init__(
+        self, n_sources: int, rng: np.random.Generator, exponent: float | None = None
+    ) -> None:
+        from scipy.signal import butter, sosfilt
 
         self._rng = rng
         self._n = n_sources
         self._keep = float(np.exp(-2 * np.pi * BACKGROUND_CORNER_HZ / LF_HZ))
         self._sos = butter(4, BACKGROUND_CUTOFF_HZ, fs=LF_HZ, output="sos")
+        self._power = 1.0
+        if exponent is not None:
+            colour = power_law(BACKGROUND_CORNER_HZ, BACKGROUND_CUTOFF_HZ, exponent, LF_HZ)
+            self._keep, self._sos = 0.0, np.concatenate([colour, self._sos])
+            self._power = float(np.sum(sosfilt(self._sos, np.eye(1, 8 * LF_HZ)[0]) ** 2))
         self._memory = rng.standard_normal((1, n_sources)) * self._keep
         self._state = np.zeros((len(self._sos), 2, n_sources))
+        if exponent is not None:
+            self.next(2 * LF_HZ)
 
     def next(self, n: int) -> FloatArray:
         """Next n samples, shape (n, n_sources)."""
@@ -119,7 +133,7 @@ class Background:
         white = self._rng.standard_normal((n, self._n)) * np.sqrt(1 - self._keep**2)
         brown, self._memory = lfilter([1.0], [1.0, -self._keep], white, axis=0, zi=self._memory)
         smooth, self._state = sosfilt(self._sos, brown, axis=0, zi=self._state)
-        return smooth
+        return smooth / np.sqrt(self._power)
 
 
 class Sources:
@@ -135,17 +149,27 @@ class Sources:
         As many background sources as it has.
     amplitudes : ndarray
         Ripple amplitudes, uV on the layer's channel.
+    artefacts : Artefacts, optional
+        They become one more source, after the others.
     """
 
     def __init__(
-        self, world: World, plan: ProbePlan, mixing: Mixing, amplitudes: FloatArray
+        self,
+        world: World,
+        plan: ProbePlan,
+        mixing: Mixing,
+        amplitudes: FloatArray,
+        artefacts: Artefacts | None = None,
     ) -> None:
         self._world, self._clock, self._amplitudes = world, plan.clock, amplitudes
-        self._background = Background(len(mixing.weights) - N_SHARED, plan.rng("background"))
+        recording, n = plan.levels.recording, len(mixing.weights) - N_SHARED
+        exponent = recording.field_exponent if recording else None
+        self._background = Background(n, plan.rng("background"), exponent)
+        self._artefacts = artefacts
         self._position = 0
 
     def next(self, n: int) -> FloatArray:
-        """Next n samples, shape (n, N_SHARED + n_background); uV after mixing."""
+        """Next n samples, shape (n, n_sources); uV after mixing."""
         samples = np.arange(self._position, self._position + n)
         self._position += n
         times = self._clock.times(samples * LF_STEP)
@@ -155,7 +179,8 @@ class Sources:
         shared[:, 0] = amplitude * np.cos(phase)
         shared[:, 1] = amplitude * np.sin(phase)
         self._add_ripples(times, shared)
-        return np.hstack([shared, self._background.next(n)])
+        own = [self._artefacts.at(times)[:, None]] if self._artefacts else []
+        return np.hstack([shared, self._background.next(n), *own])
 
     def _add_ripples(self, times: FloatArray, shared: FloatArray) -> None:
         ripples = self._world.ripples

@@ -32,7 +32,7 @@ def simulate_recording(
     seed : int
         Seed.
     difficulty : str
-        `standard` or `hard`.
+        One of `levels.NAMED`.
     probe_model : str
         `NP1`, `NP2` or `NP2.4`.
 
@@ -42,7 +42,8 @@ def simulate_recording(
         int16 with gains, probe and inter_sample_shift; property `truth_label` says `good`,
         `dead` or `noisy` per channel.
     sorting : spikeinterface NumpySorting
-        True spikes; properties amplitude_uv, rate_hz, peak_channel, depth_um.
+        True spikes; properties amplitude_uv, rate_hz, peak_channel, depth_um, and label where
+        some units are multi-unit background.
     """
     from spikeinterface.core import NumpyRecording, NumpySorting
 
@@ -69,5 +70,7 @@ def simulate_recording(
     )
     for name in ("amplitude_uv", "rate_hz", "peak_channel"):
         sorting.set_property(name, simulation.units[name].to_numpy())
+    if "label" in simulation.units:
+        sorting.set_property("label", simulation.units["label"].to_numpy(dtype=str))
     sorting.set_property("depth_um", simulation.units["y_um"].to_numpy())
     return recording, sorting

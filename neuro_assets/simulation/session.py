@@ -44,6 +44,9 @@ from neuro_assets.simulation.world import make_world
 from . import rig, truth
 
 FIRST_SERIAL = 19_051_016_000
+LEVEL_SERIALS = 10_000_000
+"""Serials between two levels: more than 37 for each of 270,000 seeds."""
+LEVEL_MINUTES = 19
 NIDQ_FIRST_SAMPLE_S = 1.0
 NIDQ_CHUNK = 300_000
 MAX_NAME_BYTES = 200
@@ -81,7 +84,8 @@ class _Setup:
 
     def identity(self, gate: int, trigger: int, first_sample: int, seconds: float) -> FileIdentity:
         """Names, count and time of one file that begins so many seconds into the session."""
-        created = (self.created + timedelta(seconds=seconds)).replace(microsecond=0)
+        later = timedelta(seconds=seconds, minutes=LEVEL_MINUTES * (self.levels.number or 0))
+        created = (self.created + later).replace(microsecond=0)
         return FileIdentity(self.name, gate, trigger, first_sample, created, self.n_probes)
 
 
@@ -118,7 +122,7 @@ def simulate_session(
     seed : int
         The same seed and arguments give the same bytes.
     difficulty : str
-        `standard` or `hard`; see `levels`.
+        One of `levels.NAMED`.
     probe_model : str
         `NP1` (AP and LF files), `NP2` or `NP2.4` (one wide band).
     subject : str
@@ -298,6 +302,7 @@ class _GateFiles:
         writer.close()
         plan, identity = self._plan, self.identity(self._gate, self._trigger)
         serial = FIRST_SERIAL + 37 * plan.seed + plan.number
+        serial += LEVEL_SERIALS * (plan.levels.number or 0)
         fields = imec_meta(writer, identity, plan.probe, self._band, serial, plan.number)
         write_meta(writer.path.with_suffix(".meta"), fields)
         self._writer = None
@@ -312,7 +317,8 @@ def _write_nidq(setup: _Setup, edges: dict[str, FloatArray]) -> None:
         cuts = timeline.trigger_bounds(last - first, 1)
         for trigger in range(timeline.triggers):
             start, stop = first + cuts[trigger], first + cuts[trigger + 1]
-            first_sample = start + round(NIDQ_FIRST_SAMPLE_S * NIDQ_HZ)
+            count_from = NIDQ_FIRST_SAMPLE_S + (setup.levels.number or 0)
+            first_sample = start + round(count_from * NIDQ_HZ)
             identity = setup.identity(gate, trigger, first_sample, start / NIDQ_HZ)
             path = folder / f"{identity.stem('nidq')}.bin"
             with closing(BinaryWriter(path, 3)) as writer:

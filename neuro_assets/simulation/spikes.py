@@ -53,7 +53,8 @@ def make_spikes(units: pd.DataFrame, world: World, plan: ProbePlan) -> pd.DataFr
         n = round(unit.rate_hz * state.recorded_s)
         train, order = _train(rng, state.cumulative(unit), n, bool(unit.bursty), plan.levels)
         samples = plan.clock.samples(train)
-        jitter = 1 + AMPLITUDE_JITTER * np.clip(rng.standard_normal(len(train)), -3, 3)
+        spread = getattr(unit, "amplitude_sd", AMPLITUDE_JITTER)
+        jitter = 1 + spread * np.clip(rng.standard_normal(len(train)), -3, 3)
         factor = jitter * BURST_DECREMENT**order
         parts.append(pd.DataFrame({"sample": samples, "unit": unit.unit, "factor": factor}))
     table = pd.concat(parts, ignore_index=True)

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from neuro_assets.simulation.artefacts import Artefacts
 from neuro_assets.simulation.clocks import AP_HZ, LF_HZ, LF_STEP
 from neuro_assets.simulation.noise import NoiseMaker, high_pass
 from neuro_assets.simulation.plan import ProbePlan
 from neuro_assets.simulation.rng import FloatArray, IntArray
 from neuro_assets.simulation.spikes import make_spikes
+from neuro_assets.simulation.tissue_noise import TissueNoise
 from neuro_assets.simulation.units import (
     N_BEFORE,
     Footprint,
@@ -53,6 +55,8 @@ class ProbeSimulation:
         Where the pyramidal layer is.
     ripple_uv : ndarray
         Amplitude of each ripple on the layer's channel, uV.
+    artefacts : Artefacts or None
+        Where the levels have them.
     """
 
     def __init__(self, plan: ProbePlan, world: World) -> None:
@@ -63,6 +67,8 @@ class ProbeSimulation:
         self.units["peak_channel"] = [_peak(f) for f in self._footprints]
         self.mixing = lfp.make_mixing(plan)
         self.ripple_uv = lfp.ripple_amplitudes(world, plan, self.mixing)
+        recording = plan.levels.recording
+        self.artefacts = Artefacts(world, recording, plan.seed) if recording else None
 
     def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """All samples in order: int16 AP (n, channels) and LF (n / 12, channels) or None.
@@ -71,11 +77,10 @@ class ProbeSimulation:
         number of LF samples.
         """
         plan, kind = self.plan, self.plan.probe.kind
-        noise = NoiseMaker(plan, self._leak())
+        noise = self.noise()
         field = _FieldPotential(self)
         lf_noise, layer_noise = plan.rng("lf noise"), plan.rng("layer noise")
-        weights = self.mixing.weights.copy()
-        weights[:, plan.dead] = 0
+        weights = self._weights()
         spikes = self._injection()
         for start in range(0, plan.clock.n_samples, CHUNK):
             stop = min(start + CHUNK, plan.clock.n_samples)
@@ -90,6 +95,19 @@ class ProbeSimulation:
                 lf = self._convert(slow.astype(np.float32), start, LF_STEP, "lf")
             yield ap, lf
 
+    def noise(self) -> NoiseMaker | TissueNoise:
+        """Noise of the AP band from its first sample on."""
+        return (TissueNoise if self.plan.levels.recording else NoiseMaker)(self.plan, self._leak())
+
+    def _weights(self) -> FloatArray:
+        """How channels see the sources, artefacts last: nearly equally, for they come from afar."""
+        weights, plan = self.mixing.weights.copy(), self.plan
+        if self.artefacts:
+            seen = plan.rng("artefacts seen").uniform(0.85, 1.0, plan.probe.n_channels)
+            weights = np.vstack([weights, seen])
+        weights[:, plan.dead] = 0
+        return weights
+
     def _lf_noise(self, rng: np.random.Generator, layer: np.random.Generator, n: int) -> np.ndarray:
         noise = rng.standard_normal((n, self.plan.probe.n_channels)) * lfp.LF_NOISE_UV
         # The very noise against which the ripples were levelled.
@@ -102,7 +120,9 @@ class ProbeSimulation:
         """Variance that the background field leaves in the AP band after the high-pass, uV^2."""
         from scipy.signal import sosfiltfilt
 
-        background = lfp.Background(1, self.plan.rng("leak"))
+        recording = self.plan.levels.recording
+        exponent = recording.field_exponent if recording else None
+        background = lfp.Background(1, self.plan.rng("leak"), exponent)
         block = np.pad(background.next(8 * LF_HZ), ((lfp.HALF_TAPS - 1, lfp.HALF_TAPS), (0, 0)))
         fine = lfp.upsample(block, lfp.interpolation_kernel())
         if self.plan.probe.kind.has_lf:
@@ -184,7 +204,11 @@ class _FieldPotential:
 
     def __init__(self, simulation: ProbeSimulation) -> None:
         self._sources = lfp.Sources(
-            simulation.world, simulation.plan, simulation.mixing, simulation.ripple_uv
+            simulation.world,
+            simulation.plan,
+            simulation.mixing,
+            simulation.ripple_uv,
+            simulation.artefacts,
         )
         self._kernel = lfp.interpolation_kernel()
         self._high_pass = simulation.plan.probe.kind.has_lf

@@ -12,6 +12,7 @@ import pandas as pd
 
 from neuro_assets.simulation.clocks import AP_HZ, Timeline
 from neuro_assets.simulation.levels import Levels
+from neuro_assets.simulation.tissue_noise import channel_levels
 from neuro_assets.simulation.traces import ProbeSimulation, truth_spikes
 from neuro_assets.simulation.world import World
 
@@ -51,7 +52,7 @@ def write_session(
     """
     about = about | {
         "clock": "session",
-        "levels": asdict(levels),
+        "levels": {name: value for name, value in asdict(levels).items() if value is not None},
         "gate_starts_s": list(timeline.starts),
         "gate_duration_s": timeline.gate_s,
     }
@@ -120,6 +121,9 @@ def probe_tables(simulation: ProbeSimulation, pulses: pd.DataFrame) -> dict[str,
             }
         ),
     }
+    if plan.levels.recording:
+        tables["channels"]["noise_uv"] = channel_levels(plan, plan.levels.recording)
+        tables["artefacts"] = _artefacts(simulation)
     return {name: _named(table, probe) for name, table in tables.items()}
 
 
@@ -180,6 +184,16 @@ def _samples_table(simulation: ProbeSimulation, bounds: np.ndarray) -> pd.DataFr
             "stop_sample": bounds[:, 0] % n + bounds[:, 1] - bounds[:, 0],
         }
     )
+
+
+def _artefacts(simulation: ProbeSimulation) -> pd.DataFrame:
+    """Artefacts that begin and end while the probe records."""
+    assert simulation.artefacts is not None
+    clock, events = simulation.plan.clock, simulation.artefacts.events
+    bounds = [clock.samples(events[name].to_numpy(float)) for name in ("start_s", "stop_s")]
+    seen = (bounds[0] >= 0) & (bounds[1] >= 0)
+    table = _samples_table(simulation, np.column_stack(bounds)[seen])
+    return table.join(events[seen].reset_index(drop=True))
 
 
 def _ripple_samples(simulation: ProbeSimulation) -> pd.DataFrame:

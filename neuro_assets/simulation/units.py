@@ -7,6 +7,7 @@ at which each channel is sampled, and storage of only the channels that see a un
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ MS_BEFORE, MS_AFTER = 1.0, 2.5
 N_BEFORE = int(MS_BEFORE * AP_HZ / 1000)
 REACH_UM = 250.0
 """Farther than this no unit reaches 1 uV."""
+SMALL_REACH_UM = 140.0
 PLACE_LEVEL = 0.2
 """A place field ends where the rate falls below this part of its peak."""
 
@@ -60,11 +62,12 @@ def make_units(plan: ProbePlan) -> pd.DataFrame:
     DataFrame
         One row a unit: unit, x_um, y_um, z_um, shank, amplitude_uv, rate_hz, bursty,
         place_cell, place_center_cm, place_width_cm, theta_phase, theta_depth, ripple_gain,
-        burst_gain.
+        burst_gain; with recording levels also label (`single unit`, `multi-unit`) and
+        amplitude_sd.
     """
     probe, levels, rng = plan.probe, plan.levels, plan.rng("units")
     n = max(1, round(probe.n_channels / levels.channels_per_unit))
-    table = _locations(probe, n, rng)
+    table = _locations(probe, n, rng, minimum_z=5.0, maximum_z=30.0, minimum_distance=15.0)
     table["amplitude_uv"] = split_lognormal(even_quantiles(rng, n), *levels.amplitude_uv)
     table["rate_hz"] = _rates(rng, n, levels)
     rank = table["rate_hz"].rank().to_numpy()
@@ -82,14 +85,38 @@ def make_units(plan: ProbePlan) -> pd.DataFrame:
     table["theta_depth"] = rng.uniform(0.3, 0.8, n)
     table["ripple_gain"] = np.where(rng.random(n) < 0.5, rng.uniform(4, 10, n), 0.0)
     table["burst_gain"] = np.where(rng.random(n) < 0.6, rng.uniform(4, 8, n), 0.0)
+    return _with_small_units(table, plan) if levels.recording else table
+
+
+def _with_small_units(units: pd.DataFrame, plan: ProbePlan) -> pd.DataFrame:
+    """Add the units behind the multi-unit background: small, farther away, without fields."""
+    levels, rng = plan.levels.recording, plan.rng("small units")
+    assert levels is not None
+    n = max(1, round(levels.small_units_per_channel * plan.probe.n_channels))
+    small = _locations(plan.probe, n, rng, minimum_z=20.0, maximum_z=60.0, minimum_distance=None)
+    small["unit"] += len(units)
+    small["amplitude_uv"] = split_lognormal(even_quantiles(rng, n), *levels.small_amplitude_uv)
+    small["rate_hz"] = _rates(rng, n, plan.levels, levels.small_rate_hz)
+    small["bursty"] = small["place_cell"] = False
+    small["place_center_cm"] = small["place_width_cm"] = np.nan
+    small["theta_phase"] = rng.uniform(-np.pi, np.pi, n)
+    small["theta_depth"] = rng.uniform(0.1, 0.5, n)
+    small["ripple_gain"] = np.where(rng.random(n) < 0.5, rng.uniform(2, 5, n), 0.0)
+    small["burst_gain"] = np.where(rng.random(n) < 0.6, rng.uniform(2, 5, n), 0.0)
+    table = pd.concat([units, small], ignore_index=True)
+    table["label"] = np.repeat(["single unit", "multi-unit"], [len(units), n])
+    table["amplitude_sd"] = plan.rng("amplitude sd").uniform(*levels.amplitude_sd, len(table))
     return table
 
 
-def _rates(rng: np.random.Generator, n: int, levels: Levels) -> FloatArray:
+def _rates(
+    rng: np.random.Generator, n: int, levels: Levels, median_hz: float | None = None
+) -> FloatArray:
     from scipy.stats import norm
 
     z = norm.ppf(even_quantiles(rng, n))
-    return np.minimum(levels.rate_median_hz * np.exp(levels.rate_sigma * z), levels.rate_max_hz)
+    median_hz = median_hz or levels.rate_median_hz
+    return np.minimum(median_hz * np.exp(levels.rate_sigma * z), levels.rate_max_hz)
 
 
 def _chosen(rng: np.random.Generator, candidates: IntArray, wanted: int, n: int) -> np.ndarray:
@@ -98,7 +125,9 @@ def _chosen(rng: np.random.Generator, candidates: IntArray, wanted: int, n: int)
     return mask
 
 
-def _locations(probe: SimulatedProbe, n: int, rng: np.random.Generator) -> pd.DataFrame:
+def _locations(
+    probe: SimulatedProbe, n: int, rng: np.random.Generator, **limits: Any
+) -> pd.DataFrame:
     """Positions near the contacts, shank by shank, kept apart where there is room."""
     from spikeinterface.core.generate import generate_unit_locations
 
@@ -112,11 +141,9 @@ def _locations(probe: SimulatedProbe, n: int, rng: np.random.Generator) -> pd.Da
             len(members),
             probe.positions[probe.shanks == shank],
             margin_um=8.0,
-            minimum_z=5.0,
-            maximum_z=30.0,
-            minimum_distance=15.0,
             max_iteration=300,
             seed=int(rng.integers(2**31)),
+            **limits,
         )
         rows.append(pd.DataFrame(places, columns=["x_um", "y_um", "z_um"]).assign(shank=shank))
     table = pd.concat(rows, ignore_index=True).astype({"x_um": float, "y_um": float})
@@ -158,10 +185,12 @@ def make_footprints(units: pd.DataFrame, plan: ProbePlan) -> list[Footprint]:
     weights = _time_at(grid, plan.drift)
     good = np.setdiff1d(np.arange(probe.n_channels), plan.bad)
     places = units[["x_um", "y_um", "z_um"]].to_numpy(dtype=float)
+    n_large = len(units) if "label" not in units else int((units["label"] == "single unit").sum())
     footprints = []
     for row, place in enumerate(places):
         away = np.linalg.norm(probe.positions - place[:2], axis=1)
-        near = np.flatnonzero(away < REACH_UM + np.abs(grid).max())
+        reach = REACH_UM if row < n_large else SMALL_REACH_UM
+        near = np.flatnonzero(away < reach + np.abs(grid).max())
         moved = np.repeat(place[None, :], len(grid), axis=0)
         moved[:, 1] += grid
         templates = generate_templates(
