@@ -31,7 +31,7 @@ def nwb_inputs(step: Step) -> NwbInputs:
     """
     from neuro_assets.formats.timeline import timeline_of
     from neuro_assets.science.compression.run import open_compressed
-    from neuro_assets.science.nwb.inputs import NwbInputs, channels_of
+    from neuro_assets.science.nwb.inputs import NwbInputs, channels_of, templates_of
 
     raw = step.raw
     record, session = raw.record, raw.record.session
@@ -43,7 +43,7 @@ def nwb_inputs(step: Step) -> NwbInputs:
         else next(iter(raw.open(streams=[recording.main.name]).values())).neural
     )
     labels = _table(step, names.BAD_CHANNELS, "channels")
-    units, spikes, templates = _units(step)
+    units, spikes, analyzer = _units(step)
     return NwbInputs(
         key=step.key,
         lab=session.lab,
@@ -60,7 +60,8 @@ def nwb_inputs(step: Step) -> NwbInputs:
         timeline=timeline_of(traces),
         units=units,
         spikes=spikes,
-        templates=templates,
+        templates=None if analyzer is None else templates_of(analyzer),
+        masked=_masked(step, analyzer, recording.main.n_samples),
         lfp=_lfp(step),
         raw=traces if step.parameters.raw_traces else None,
         **_said_by_database(step, session.date),
@@ -98,9 +99,9 @@ def _table(step: Step, asset: str, table: str) -> pd.DataFrame | None:
 
 
 def _units(step: Step) -> tuple[pd.DataFrame | None, dict[Any, Any] | None, Any]:
-    """Units with their spikes, as chosen; templates of the sorter set they came from."""
+    """Units with their spikes, as chosen; the analyzer of the sorter set they came from."""
     from neuro_assets.science.analyzer import open_analyzer
-    from neuro_assets.science.nwb.inputs import templates_of, trains_from_tables
+    from neuro_assets.science.nwb.inputs import trains_from_tables
 
     stored = step.optional(names.UNITS)
     if stored is None:
@@ -108,8 +109,18 @@ def _units(step: Step) -> tuple[pd.DataFrame | None, dict[Any, Any] | None, Any]
     units, spikes = stored.table("units"), stored.table("spikes")
     trains = trains_from_tables(units, spikes)
     source = str(stored.manifest.metrics["source"])
-    analyzer = step.stored(names.analyzer(source))
-    return units, trains, templates_of(open_analyzer(analyzer.local()))
+    return units, trains, open_analyzer(step.stored(names.analyzer(source)).local())
+
+
+def _masked(step: Step, analyzer: Any, n_samples: int) -> pd.DataFrame:
+    """List what the units' spikes were taken without; saturated periods alone without units."""
+    from neuro_assets.science.masking import masked_periods, masked_table
+    from neuro_assets.science.valid_time import masked_of
+
+    saturation = _table(step, names.RECORDING_QUALITY, "saturation")
+    if analyzer is not None:
+        return masked_table(masked_of(analyzer), saturation)
+    return masked_table(masked_periods(saturation, n_samples, 0), saturation)
 
 
 def _lfp(step: Step) -> Any:

@@ -137,3 +137,25 @@ def masked_periods(
         else:
             merged.append([int(start), int(stop)])
     return np.asarray(merged, dtype=np.int64).reshape(-1, 2)
+
+
+def masked_table(masked: np.ndarray, saturation: pd.DataFrame | None) -> pd.DataFrame:
+    """Say of each masked period why it is masked.
+
+    Parameters
+    ----------
+    masked : ndarray of int64, shape (n_periods, 2)
+        As `masked_periods` gives them.
+    saturation : DataFrame or None
+        The saturated periods that went into them.
+
+    Returns
+    -------
+    DataFrame
+        `start_sample`, `stop_sample`, and `reason`: `saturation`, or `edge of a gap`.
+    """
+    table = pd.DataFrame(masked, columns=["start_sample", "stop_sample"], dtype=np.int64)
+    starts = np.zeros(0) if saturation is None else np.sort(saturation["start_sample"].to_numpy())
+    first, last = (np.searchsorted(starts, masked[:, side]) for side in (0, 1))
+    table["reason"] = np.where(last > first, "saturation", "edge of a gap")
+    return table

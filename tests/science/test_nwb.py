@@ -14,10 +14,12 @@ import pytest
 import spikeinterface as si
 from probeinterface import generate_multi_shank
 
+from neuro_assets.formats.timeline import Timeline
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.lfp import LfpParameters
 from neuro_assets.parameters.nwb import NwbParameters
 from neuro_assets.science.lfp.extract import extract_lfp, open_lfp
+from neuro_assets.science.masking import masked_table
 from neuro_assets.science.nwb.check import inspect_nwb, open_nwb
 from neuro_assets.science.nwb.inputs import (
     NwbInputs,
@@ -386,6 +388,35 @@ def test_mean_waveforms_are_volts_on_the_strongest_channels(tmp_path):
         assert table["electrode_group"][0].name == "probe00_shank1"
         assert table.waveform_rate == RATE
         assert table.waveform_time_before_peak_in_ms == pytest.approx(8000 / RATE)
+
+
+def test_masked_stretches_and_gaps_are_invalid_times_and_no_observed_ones(tmp_path):
+    masked = masked_table(
+        np.array([[3_000, 6_000], [44_970, 45_030], [60_000, 60_300]]),
+        pd.DataFrame({"start_sample": [3_030, 60_030], "stop_sample": [5_970, 60_270]}),
+    )
+    assert masked["reason"].tolist() == ["saturation", "edge of a gap", "saturation"]
+    n = 90_001
+    trains = {u: t[~np.isin(t, np.arange(3_000, 6_000))] for u, t in spikes().items()}
+    timeline = Timeline((0, 45_000), (0, 60_000), (0, 0))
+    write_nwb(inputs(masked=masked, timeline=timeline, n_samples=n, spikes=trains), tmp_path)
+    with Opened(nwb_path(KEY, tmp_path, NwbParameters())) as nwbfile:
+        valid = np.array([[0, 3_000], [6_000, 44_970], [60_030, 75_000], [75_300, 105_001]])
+        for unit in range(3):
+            seen = np.array(nwbfile.units["obs_intervals"][unit])
+            np.testing.assert_allclose(seen, valid / RATE, rtol=0, atol=1e-9)
+        table = nwbfile.invalid_times.to_dataframe()
+        bounds = [(3_000, 6_000), (44_970, 45_000), (45_000, 60_000), (60_000, 60_030)]
+        bounds.append((75_000, 75_300))
+        got = table[["start_time", "stop_time"]].to_numpy() * RATE
+        np.testing.assert_allclose(got, bounds, rtol=0, atol=1e-4)
+        assert [list(tags) for tags in table["tags"]] == [
+            ["masked", "saturation"],
+            ["masked", "edge of a gap"],
+            ["gap", "lost samples"],
+            ["masked", "edge of a gap"],
+            ["masked", "saturation"],
+        ]
 
 
 def test_main_channels_serve_where_there_are_no_templates(tmp_path):

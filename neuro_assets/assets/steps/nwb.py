@@ -56,6 +56,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
             Need(names.RECORDING_METADATA, optional=True),
             Need(names.COMPRESSED_RECORDING, optional=True),
             Need(names.BAD_CHANNELS, optional=True),
+            Need(names.RECORDING_QUALITY, optional=True),
             *(Need(names.analyzer(source), optional=True) for source in unit_sources(config)),
             Need(names.UNITS, optional=True),
             Need(names.LFP_ASSET, optional=True),

@@ -125,6 +125,8 @@ class NwbInputs:
         that is guessed), written as notes.
     timeline : Timeline
         Gaps of the sorted recording.
+    masked : DataFrame or None
+        Stretches that are no signal: `start_sample`, `stop_sample` (one past the last), `reason`.
     missing : list of str
         What the file had to do without, each with its reason.
     """
@@ -153,12 +155,20 @@ class NwbInputs:
     experiment_description: str | None = None
     session_aliases: Mapping[str, str] = field(default_factory=dict)
     timeline: Timeline = Timeline()
+    masked: pd.DataFrame | None = None
     missing: list[str] = field(default_factory=list)
 
     @property
     def duration_s(self) -> float:
         """Length of the sorted recording, seconds."""
         return self.n_samples / self.sampling_frequency
+
+    @property
+    def masked_samples(self) -> NDArray[np.int64]:
+        """First sample of each masked stretch, and one past its last; shape (n, 2)."""
+        if self.masked is None:
+            return np.zeros((0, 2), dtype=np.int64)
+        return self.masked[["start_sample", "stop_sample"]].to_numpy(dtype=np.int64)
 
 
 def trains_from_tables(units: pd.DataFrame, spikes: pd.DataFrame) -> dict[Any, NDArray[np.int64]]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.nwb import NwbParameters
 from neuro_assets.science.nwb.inputs import CLOCK, NwbInputs, Templates
+from neuro_assets.science.valid_time import valid_periods
 
 Wrap = Callable[[Any], Any]
 
@@ -164,12 +165,13 @@ def _ends(pieces: list[Any]) -> list[int]:
 def _observed(inputs: NwbInputs, n_units: int) -> list[Any]:
     from hdmf.common import VectorData, VectorIndex
 
-    spans = np.asarray(inputs.timeline.spans(inputs.n_samples), dtype=np.int64)
+    spans = valid_periods(inputs.masked_samples, inputs.timeline, inputs.n_samples)
     begin = inputs.timeline.seconds(spans[:, 0], inputs.sampling_frequency)
     lengths = np.diff(spans, axis=1) / inputs.sampling_frequency
     values = VectorData(
         name="obs_intervals",
-        description="the recording without its gaps, seconds on the clock `probe`",
+        description="valid time: the recording without its gaps and masked stretches (their "
+        "reasons are in invalid_times), seconds on the clock `probe`",
         data=np.tile(np.column_stack([begin, begin + lengths[:, 0]]), (n_units, 1)),
     )
     index = [len(spans) * (unit + 1) for unit in range(n_units)]

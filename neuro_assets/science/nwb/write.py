@@ -24,6 +24,7 @@ from neuro_assets.science.nwb.check import inspect_nwb
 from neuro_assets.science.nwb.electrodes import add_electrodes, electrode_region
 from neuro_assets.science.nwb.inputs import CLOCK, NwbInputs
 from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
+from neuro_assets.science.valid_time import split_at
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "neuro_assets.nwb")
 """Identifiers are UUIDv5 in here: the same recording and version give the same one anywhere."""
@@ -135,7 +136,7 @@ def build_nwb(
         wrap = _compressor(parameters)
         nwbfile = _session(inputs, parameters, missing or [])
         nwbfile.subject = _subject(inputs, parameters)
-        _add_gaps(inputs, nwbfile)
+        _add_invalid_times(inputs, nwbfile)
         add_electrodes(inputs, nwbfile)
         if _has_units(inputs):
             nwbfile.units = units_table(inputs, nwbfile, parameters, wrap)
@@ -181,14 +182,21 @@ def _session(inputs: NwbInputs, parameters: NwbParameters, missing: list[str]) -
     )
 
 
-def _add_gaps(inputs: NwbInputs, nwbfile: Any) -> None:
-    """List the times between the pieces of a recording: nothing was recorded then."""
+def _add_invalid_times(inputs: NwbInputs, nwbfile: Any) -> None:
+    """List the gaps, in which nothing was recorded, and what is masked, each with its reason."""
     gaps, rate = inputs.timeline, inputs.sampling_frequency
-    files = np.diff(gaps.files)
-    for start, length, between in zip(gaps.bounds, gaps.missing, files, strict=True):
+    rows = []
+    for start, length, between in zip(gaps.bounds, gaps.missing, np.diff(gaps.files), strict=True):
         stop = float(gaps.seconds(start, rate))
         reason = "pause between files" if between else "lost samples"
-        nwbfile.add_invalid_time_interval(stop - int(length) / rate, stop, tags=["gap", reason])
+        rows.append((stop - int(length) / rate, stop, ["gap", reason]))
+    reasons = () if inputs.masked is None else inputs.masked["reason"].tolist()
+    for period, reason in zip(inputs.masked_samples, reasons, strict=True):
+        for start, stop in split_at(period[np.newaxis], gaps.bounds):
+            begin = float(gaps.seconds(start, rate))
+            rows.append((begin, begin + int(stop - start) / rate, ["masked", reason]))
+    for begin, end, tags in sorted(rows):
+        nwbfile.add_invalid_time_interval(begin, end, tags=tags)
 
 
 def _holds(inputs: NwbInputs) -> dict[str, bool]:
