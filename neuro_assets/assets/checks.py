@@ -157,7 +157,7 @@ def _limits(criterion: Criterion) -> str:
         ("CRITICAL", criterion.critical),
     )
     limits = ", ".join(f"{n} {sign} {v:g}" for n, v in named if v is not None)
-    return f"{limits} {_unit(criterion)}".strip()
+    return f"{limits} {_unit(criterion)}".strip() if limits else ""
 
 
 def _unit(criterion: Criterion) -> str:
@@ -175,4 +175,4 @@ def _words(judged: Judged) -> str:
     if judged.value is None:
         return f"{metric} not computed"
     value = f"{judged.value:.4g} {_unit(judged.criterion)}".strip()
-    return f"{metric} {value}: {judged.verdict.name}"
+    return f"{metric} {value}" + (f": {judged.verdict.name}" if _limits(judged.criterion) else "")

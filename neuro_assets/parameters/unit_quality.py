@@ -16,7 +16,9 @@ AIND_DEFAULT_QC: dict[str, Limits] = {
     "presence_ratio": (0.8, None),
     "amplitude_cutoff": (None, 0.1),
 }
-"""aind-ephys-pipeline e85fb1f (1.3.1), curation.qc_thresholds; limits inclusive, NaN fails."""
+"""aind-ephys-pipeline e85fb1f (1.3.1), curation.qc_thresholds; limits inclusive.
+
+A value that cannot be computed fails there; here the unit is unknown."""
 
 
 class UnitQualityParameters(StepParameters):

@@ -17,6 +17,7 @@ class UnitsParameters(StepParameters):
     """
 
     step: ClassVar[str] = "units"
+    algorithm_version: ClassVar[str] = "2"
     sets: ClassVar[dict[str, NamedSet]] = {
         "default": NamedSet(source="neuro_assets: the first configured sorter set with units"),
         "most_good": NamedSet(
@@ -30,4 +31,4 @@ class UnitsParameters(StepParameters):
     rule: Literal["first", "most_good"] = "first"
     """The first candidate with units, or the one with most good units"""
     only_good: bool = False
-    """Leave out units that are not good"""
+    """Leave out units that are bad, or could not be judged"""

@@ -18,6 +18,9 @@ MAX_RP_S = 0.010
 MIN_RP_S = 0.0005
 """Refractory periods that are tested, seconds; the lower end is excluded."""
 
+CLEAN_RP_S = 0.0015
+"""Refractory period that every neuron is granted, seconds (brainbox.metrics.single_units)."""
+
 CONTAMINATIONS = np.arange(0.5, 35, 0.5)
 """Contaminations that are tested, percent."""
 
@@ -33,10 +36,15 @@ class SlidingRP:
         period that suits the unit best.
     min_contamination : float
         Least contamination, percent, of which one is 90 % confident; NaN where there is none.
+    reachable_confidence : float
+        What `max_confidence` is at least for a clean unit with as many spikes at that rate and a
+        refractory period of `CLEAN_RP_S`. Where it is too low, the recording is too short (or the
+        unit too silent) to tell a contaminated unit from a clean one.
     """
 
     max_confidence: float
     min_contamination: float
+    reachable_confidence: float
 
 
 def short_intervals(ticks: np.ndarray, n_bins: int) -> np.ndarray:
@@ -91,13 +99,13 @@ def sliding_rp(
     Returns
     -------
     SlidingRP
-        NaN for both without spikes.
+        NaN for all without spikes.
     """
     from scipy.stats import poisson
 
     n_spikes = len(samples)
     if n_spikes == 0:
-        return SlidingRP(np.nan, np.nan)
+        return SlidingRP(np.nan, np.nan, np.nan)
     ticks = np.round(np.asarray(samples, dtype=np.float64) * (GRID_HZ / sampling_frequency))
     ticks = ticks.astype(np.int64)
     # The rate is that of the autocorrelogram between 1 and 2 s: what a spike's surroundings hold.
@@ -114,6 +122,9 @@ def sliding_rp(
     return SlidingRP(
         max_confidence=float(confidence[allowed].max()),
         min_contamination=float(CONTAMINATIONS[sure[0]]) if len(sure) else float("nan"),
+        reachable_confidence=float(
+            100 * poisson.sf(0, expected[allowed, round(CLEAN_RP_S * GRID_HZ) - 1])
+        ),
     )
 
 

@@ -51,11 +51,12 @@ def unit_quality(
     Returns
     -------
     StepResult
-        Table `unit_quality`, one row a unit. Metrics: `n_units`, `n_units_good`, `good_fraction`,
-        `n_units_ibl_pass`, `ibl_yield`, `n_units_aind_pass`, `median_snr`,
-        `median_firing_rate_hz`, `max_firing_rate_hz`, `median_amplitude_uv`,
-        `median_presence_ratio`, `median_rp_contamination`, `valid_s`, `units_per_channel`. A
-        picture of depth, amplitude and label.
+        Table `unit_quality`, one row a unit; `good` is NA where `good_reason` says why the unit
+        could not be judged. Metrics: `n_units`, those of `count_verdicts`, `n_units_ibl_pass`,
+        `ibl_yield`, `n_units_aind_pass`, `median_snr`, `median_firing_rate_hz`,
+        `max_firing_rate_hz`, `median_amplitude_uv`, `median_presence_ratio`,
+        `median_rp_contamination`, `valid_s`, `units_per_channel`. A picture of depth, amplitude
+        and label.
 
     Raises
     ------
@@ -69,10 +70,11 @@ def unit_quality(
     ours = _spike_rows(analyzer, masked, valid_samples, parameters, progress)
     theirs = _spikeinterface_metrics(analyzer)
     table = _identity(analyzer).join([ours, theirs[theirs.columns.difference(ours.columns)]])
-    table["presence_ratio_reason"] = _presence_reason(valid_samples / fs, parameters)
     add_ibl_label(table, parameters)
-    table["aind_default_qc"] = fulfils(table, AIND_DEFAULT_QC)
-    table["good"] = fulfils(table, parameters.good)
+    reasons = unknown_reasons(table, valid_samples / fs, parameters)
+    table["presence_ratio_reason"] = reasons["presence_ratio"]
+    table["aind_default_qc"], _ = fulfils(table, AIND_DEFAULT_QC, reasons)
+    table["good"], table["good_reason"] = fulfils(table, parameters.good, reasons)
     table = _ordered(table.reset_index())
     return StepResult(
         metrics=_metrics(table, analyzer, valid_samples / fs),
@@ -178,6 +180,7 @@ def _spike_rows(
                 ),
                 "ibl_max_confidence": test.max_confidence,
                 "ibl_min_contamination": test.min_contamination,
+                "ibl_reachable_confidence": test.reachable_confidence,
                 "ibl_noise_cutoff": spike_metrics.noise_cutoff(
                     heights, parameters.noise_cutoff_quantile, parameters.noise_cutoff_bins
                 ),
@@ -188,11 +191,61 @@ def _spike_rows(
     return pd.DataFrame(rows, index=pd.Index(np.asarray(analyzer.unit_ids), name="unit_id"))
 
 
-def _presence_reason(valid_s: float, parameters: UnitQualityParameters) -> str:
-    """Why presence is unknown; empty where it is known."""
-    if valid_s >= parameters.presence_bin_s:
-        return ""
-    return f"{valid_s:.1f} s of valid time hold no bin of {parameters.presence_bin_s:g} s"
+def unknown_reasons(
+    table: pd.DataFrame, valid_s: float, parameters: UnitQualityParameters
+) -> pd.DataFrame:
+    """Say which values of which units are no ground for a verdict, and why.
+
+    A presence ratio needs one bin of valid time: SpikeInterface gives NaN (and warns) on shorter
+    recordings, and so do we. The sliding refractory period test can be confident only of units
+    with many spikes: where a clean unit need not pass it, none is called bad for failing it.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Metrics and IBL's label, one row a unit.
+    valid_s : float
+        Valid time, seconds.
+    parameters : UnitQualityParameters
+        Bins and least confidence.
+
+    Returns
+    -------
+    DataFrame of str
+        Same rows and number columns; empty where the value is a ground.
+    """
+    spikes = table["num_spikes"] if "num_spikes" in table else pd.Series(0, index=table.index)
+    few = pd.Series(
+        [f"cannot be computed of {n:.0f} spikes in {valid_s:.1f} s" for n in spikes], table.index
+    )
+    numbers = table.select_dtypes("number")
+    reasons = pd.DataFrame("", index=table.index, columns=numbers.columns, dtype=object)
+    for column in numbers.columns:
+        reasons[column] = few.where(numbers[column].isna(), "")
+    if valid_s < parameters.presence_bin_s:
+        reasons["presence_ratio"] = (
+            f"{valid_s:.1f} s of valid time hold no bin of {parameters.presence_bin_s:g} s"
+        )
+    least = parameters.ibl_min_confidence
+    unsure = table["ibl_max_confidence"].lt(least) & ~table["ibl_reachable_confidence"].ge(least)
+    words = [
+        f"{n:.0f} spikes in {valid_s:.1f} s give a clean unit {sure:.0f} % "
+        f"confidence, not {least:g}"
+        for n, sure in zip(spikes, table["ibl_reachable_confidence"], strict=True)
+    ]
+    reasons["ibl_max_confidence"] = reasons["ibl_max_confidence"].mask(
+        unsure, pd.Series(words, table.index)
+    )
+    # IBL's label counts what is unknown as failed; it is no ground unless something else failed.
+    unknown = (reasons[list(IBL_CRITERIA)] != "").to_numpy() @ np.array([1, 2, 4])
+    only = (table["ibl_bitwise_fail"] > 0) & (table["ibl_bitwise_fail"].to_numpy() & ~unknown == 0)
+    joined = reasons[list(IBL_CRITERIA)].apply(_joined, axis=1)
+    reasons["ibl_label"] = joined.where(only, "")
+    return reasons
+
+
+def _joined(reasons: pd.Series) -> str:
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason)
 
 
 def add_ibl_label(table: pd.DataFrame, parameters: UnitQualityParameters) -> None:
@@ -219,21 +272,26 @@ def add_ibl_label(table: pd.DataFrame, parameters: UnitQualityParameters) -> Non
     table["ibl_bitwise_fail"] = ((~passed) @ np.array([1, 2, 4])).astype(np.uint8)
 
 
-def fulfils(table: pd.DataFrame, limits: Mapping[str, Limits]) -> pd.Series:
+def fulfils(
+    table: pd.DataFrame, limits: Mapping[str, Limits], reasons: pd.DataFrame
+) -> tuple[pd.Series, pd.Series]:
     """Say which units are within all limits.
 
     Parameters
     ----------
     table : DataFrame
-        Metrics, and `presence_ratio_reason`.
+        Metrics.
     limits : mapping of str to (float or None, float or None)
         Least and greatest allowed value of each column, inclusive.
+    reasons : DataFrame of str
+        Of `unknown_reasons`.
 
     Returns
     -------
-    Series of boolean
-        NaN fails, except where presence is unknown because the recording is short: such a unit
-        is not bad for it. It is NA when it fulfils everything else.
+    verdict : Series of boolean
+        False where a value is out of its limits; else NA where one is no ground for a verdict.
+    reason : Series of str
+        Why it is NA; empty where it is not.
     """
     verdict = pd.Series(True, index=table.index, dtype="boolean")
     for column, (least, greatest) in limits.items():
@@ -242,19 +300,42 @@ def fulfils(table: pd.DataFrame, limits: Mapping[str, Limits]) -> pd.Series:
                 f"There is no metric {column!r} to judge units by; compute it in the analyzer or "
                 "take it out of unit_quality.good"
             )
-        values = table[column].astype(float)
-        within = values.between(
-            -np.inf if least is None else least, np.inf if greatest is None else greatest
-        ).astype("boolean")
-        if column == "presence_ratio":
-            unknown = values.isna() & (table["presence_ratio_reason"] != "")
-            within = within.mask(unknown)
-        verdict &= within
-    return verdict
+        low, high = -np.inf if least is None else least, np.inf if greatest is None else greatest
+        within = table[column].astype(float).between(low, high).astype("boolean")
+        verdict &= within.mask(reasons[column] != "")
+    why = reasons[list(limits)].apply(_joined, axis=1) if limits else ""
+    return verdict, pd.Series(why, index=table.index, dtype=object).where(verdict.isna(), "")
+
+
+def count_verdicts(table: pd.DataFrame) -> dict[str, Any]:
+    """Count good, bad and unknown units.
+
+    Parameters
+    ----------
+    table : DataFrame
+        `good` (boolean, NA: unknown), and `good_reason`.
+
+    Returns
+    -------
+    dict
+        `n_units_good`, `n_units_bad`, `n_units_unknown`, `good_fraction_judged` (of those that
+        could be judged; NaN where none could), and `unknown_because`, the reason of most.
+    """
+    good = table["good"].astype("boolean")
+    n_good, n_unknown = int(good.sum()), int(good.isna().sum())
+    judged = len(table) - n_unknown
+    said = table.loc[good.isna(), "good_reason"] if "good_reason" in table else pd.Series(dtype=str)
+    return {
+        "n_units_good": n_good,
+        "n_units_bad": judged - n_good,
+        "n_units_unknown": n_unknown,
+        "good_fraction_judged": n_good / judged if judged else float("nan"),
+        "unknown_because": str(said.mode().iloc[0]) if len(said) else "",
+    }
 
 
 def _ordered(table: pd.DataFrame) -> pd.DataFrame:
-    first = ["unit_id", "good", "ibl_label", "ibl_bitwise_fail", "aind_default_qc"]
+    first = ["unit_id", "good", "good_reason", "ibl_label", "ibl_bitwise_fail", "aind_default_qc"]
     first += ["main_channel_id", "shank", "x_um", "y_um", "num_spikes", "firing_rate"]
     first += [name for name in ("presence_ratio", "presence_ratio_reason") if name in table]
     first = [name for name in first if name in table]
@@ -266,12 +347,10 @@ def _metrics(table: pd.DataFrame, analyzer: SortingAnalyzer, valid_s: float) -> 
         return float(table[column].median()) if column in table else float("nan")
 
     n_units = len(table)
-    good = int(table["good"].fillna(False).sum())
     passed = int((table["ibl_label"] == 1).sum())
     return {
         "n_units": n_units,
-        "n_units_good": good,
-        "good_fraction": good / n_units,
+        **count_verdicts(table),
         "n_units_ibl_pass": passed,
         "ibl_yield": passed / n_units,
         "n_units_aind_pass": int(table["aind_default_qc"].fillna(False).sum()),

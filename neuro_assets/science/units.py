@@ -18,6 +18,7 @@ from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.units import UnitsParameters
 from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
+from neuro_assets.science.unit_quality import count_verdicts
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "units.neuro-assets")
 """Namespace of the units' UUIDs. It must never change."""
@@ -73,7 +74,7 @@ def choose_units(
         Table `units`: `uuid`, `unit_index`, `source`, and the columns of the quality table. Table
         `spikes`, in time order: `sample_index` (int64), `probe_time_s` (seconds on the clock
         `probe`, gaps included), `unit_index` (row of `units`), `amplitude_uv` and `depth_um`
-        where the analyzer has them. Metrics `n_units`, `n_units_good`, `n_spikes`,
+        where the analyzer has them. Metrics `n_units`, those of `count_verdicts`, `n_spikes`,
         `n_candidates`, `source`, `sorting_digest`.
 
     Raises
@@ -100,7 +101,7 @@ def choose_units(
         tables["spikes"] = spikes_table(open_source(source), units)
     metrics: dict[str, Any] = {
         "n_units": len(units),
-        "n_units_good": int(units["good"].fillna(False).sum()),
+        **count_verdicts(units),
         "n_candidates": len(candidates),
         "source": source,
         "sorting_digest": digest,

@@ -18,9 +18,11 @@ from neuro_assets.parameters.unit_quality import AIND_DEFAULT_QC, UnitQualityPar
 from neuro_assets.science import spike_metrics
 from neuro_assets.science.unit_quality import (
     add_ibl_label,
+    count_verdicts,
     fulfils,
     peak_to_peak_scale,
     unit_quality,
+    unknown_reasons,
 )
 
 FS = 30_000.0
@@ -190,27 +192,93 @@ def test_ibls_label_is_the_mean_of_three_criteria_and_nan_fails(
 
 def metrics_row(**values: Any) -> pd.DataFrame:
     row = {"rp_contamination": 0.5, "presence_ratio": 0.8, "amplitude_cutoff": 0.1}
-    return pd.DataFrame([row | {"presence_ratio_reason": ""} | values])
+    row |= {"ibl_max_confidence": 95.0, "ibl_reachable_confidence": 99.0, "num_spikes": 200}
+    row |= {"ibl_noise_cutoff": 1.0, "ibl_amp_median_uv": 80.0}
+    table = pd.DataFrame([row | values])
+    add_ibl_label(table, UnitQualityParameters())
+    return table
 
 
-def test_ainds_limits_are_inclusive_and_nan_fails() -> None:
-    assert fulfils(metrics_row(), AIND_DEFAULT_QC)[0]
+def verdict(
+    limits: dict[str, Any] = AIND_DEFAULT_QC, valid_s: float = 600.0, **values: Any
+) -> tuple[Any, str]:
+    table = metrics_row(**values)
+    good, reason = fulfils(table, limits, unknown_reasons(table, valid_s, UnitQualityParameters()))
+    return good[0], reason[0]
+
+
+def test_ainds_limits_are_inclusive() -> None:
+    assert verdict() == (True, "")
     for name, bad in (("rp_contamination", 0.51), ("presence_ratio", 0.79)):
-        assert not fulfils(metrics_row(**{name: bad}), AIND_DEFAULT_QC)[0]
-    assert not fulfils(metrics_row(amplitude_cutoff=np.nan), AIND_DEFAULT_QC)[0]
-    assert not fulfils(metrics_row(presence_ratio=np.nan), AIND_DEFAULT_QC)[0]
+        assert verdict(**{name: bad}) == (False, "")
 
 
-def test_a_presence_that_a_short_recording_cannot_have_makes_no_bad_unit() -> None:
-    short = {"presence_ratio": np.nan, "presence_ratio_reason": "40 s hold no bin of 60 s"}
-    assert fulfils(metrics_row(**short), AIND_DEFAULT_QC)[0] is pd.NA
-    bad = fulfils(metrics_row(**short, rp_contamination=0.9), AIND_DEFAULT_QC)[0]
-    assert bad is not pd.NA and not bad
+def test_what_could_not_be_judged_is_unknown_with_its_reason_and_never_bad() -> None:
+    good, reason = verdict(amplitude_cutoff=np.nan)
+    assert good is pd.NA
+    assert reason == "amplitude_cutoff: cannot be computed of 200 spikes in 600.0 s"
+    good, reason = verdict(valid_s=40.0, presence_ratio=np.nan)
+    assert good is pd.NA
+    assert reason == "presence_ratio: 40.0 s of valid time hold no bin of 60 s"
+    assert verdict(valid_s=40.0, presence_ratio=np.nan, rp_contamination=0.9) == (False, "")
+
+
+def test_ibls_label_is_no_ground_where_nobody_could_be_confident() -> None:
+    label: dict[str, Any] = {"ibl_label": (1.0, None)}
+    good, reason = verdict(label, ibl_max_confidence=70.0, ibl_reachable_confidence=70.0)
+    assert good is pd.NA
+    assert reason == (
+        "ibl_label: ibl_max_confidence: 200 spikes in 600.0 s give a clean unit 70 % confidence, "
+        "not 90"
+    )
+    assert verdict(label, ibl_max_confidence=70.0) == (False, "")  # 99 % were possible
+    silent = {"ibl_max_confidence": 70.0, "ibl_reachable_confidence": 70.0}
+    assert verdict(label, **silent, ibl_amp_median_uv=20.0) == (False, "")
+    assert verdict(label) == (True, "")
+
+
+def of_sliding_test(train_s: np.ndarray, seconds: float) -> Any:
+    samples = np.unique((train_s[train_s < seconds] * FS).astype(np.int64))
+    test = spike_metrics.sliding_rp(samples, FS)
+    found = {"ibl_max_confidence": test.max_confidence}
+    found["ibl_reachable_confidence"] = test.reachable_confidence
+    return verdict({"ibl_label": (1.0, None)}, seconds, **found)[0]
+
+
+def test_perfect_units_are_never_bad_and_contaminated_ones_never_good() -> None:
+    rng = np.random.default_rng(0)
+    short, long, dirty = [], [], []
+    for rate in np.geomspace(0.5, 40, 20):
+        train = np.cumsum(0.002 + rng.exponential(1 / rate, 80_000))
+        short.append(of_sliding_test(train, 60.0))
+        long.append(of_sliding_test(train, 1800.0))
+        other = rng.uniform(0, 1800, int(rate * 1800 / 2))
+        dirty.append(of_sliding_test(np.sort(np.r_[train, other]), 1800.0))
+    unknown = [v is pd.NA for v in short]
+    assert 10 <= sum(unknown) < 20
+    assert all(v for v in short if v is not pd.NA)
+    assert sum(v is not pd.NA and bool(v) for v in long) >= 14
+    assert all(v is pd.NA or v for v in long)
+    assert not any(v for v in dirty if v is not pd.NA)
+    assert sum(v is not pd.NA for v in dirty) >= 14
+
+
+def test_verdicts_are_counted() -> None:
+    good = pd.array([True, False, None, None, None], dtype="boolean")
+    table = pd.DataFrame({"good": good, "good_reason": ["", "", "b", "a", "b"]})
+    assert count_verdicts(table) == {
+        "n_units_good": 1,
+        "n_units_bad": 1,
+        "n_units_unknown": 3,
+        "good_fraction_judged": 0.5,
+        "unknown_because": "b",
+    }
+    assert np.isnan(count_verdicts(table[2:])["good_fraction_judged"])
 
 
 def test_a_limit_on_a_metric_that_is_not_there_is_named() -> None:
     with pytest.raises(PermanentFailure, match="'isolation_distance'"):
-        fulfils(metrics_row(), {"isolation_distance": (20.0, None)})
+        verdict({"isolation_distance": (20.0, None)})
 
 
 # --- the table of a real analyzer -----------------------------------------------------------

@@ -10,11 +10,19 @@ from neuro_assets.parameters.unit_quality import UnitQualityParameters
 from neuro_assets.resources.io_managers import PARQUET
 from neuro_assets.science.result import StepResult
 
-CRITERIA = (
+JUDGED = (
     Criterion(
-        "n_units_ibl_pass", "yield", "units", warning=1, above=False,
-        source="neuro_assets: at least one unit passes IBL's three criteria",
+        "good_fraction_judged", "verdicts", "1", warning=0.001, above=False,
+        source="neuro_assets: not one of the units that could be judged is good",
     ),
+    Criterion("n_units_good", "verdicts", "units"),
+    Criterion("n_units_bad", "verdicts", "units"),
+    Criterion("n_units_unknown", "verdicts", "units"),
+)  # fmt: skip
+"""Good, bad and unknown units, and why most are unknown (`unknown_because`)."""
+
+CRITERIA = (
+    *JUDGED,
     Criterion(
         "median_snr", "isolation", "1", warning=3, above=False,
         source="neuro_assets: peaks of fewer than three SD of the noise are hardly units",

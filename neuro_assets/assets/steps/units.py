@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from neuro_assets import names
 from neuro_assets.assets.step import Need, Step, StepSpec, step
+from neuro_assets.assets.steps.unit_quality import JUDGED
 from neuro_assets.checks.criteria import Criterion
 from neuro_assets.config import ConfigError, LabConfig, nearest
 from neuro_assets.parameters.units import UnitsParameters
@@ -11,6 +12,7 @@ from neuro_assets.resources.io_managers import PARQUET
 from neuro_assets.science.result import StepResult
 
 CRITERIA = (
+    *JUDGED,
     Criterion(
         "n_units", "yield", "units", warning=5, above=False,
         source="neuro_assets: fewer are hardly enough for any analysis of a population",
