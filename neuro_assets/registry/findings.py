@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 
 from neuro_assets.formats.model import Frozen, Problem
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.recording_key import safe_name
 from neuro_assets.registry.actions import Action
+from neuro_assets.registry.records import RecordingRecord
 from neuro_assets.store import Store
 
 T = TypeVar("T")
@@ -26,13 +27,45 @@ class Findings(Frozen):
         Folders that are no session, paths below the source's root.
     sessions : dict of str to tuple of Problem
         By session id, files that are in no recording; paths below the session.
-    copies : dict of str to tuple of str
-        By session id, the recordings elsewhere of which it holds a copy.
+    copies : dict of str to dict of str to str
+        By session id, the recordings elsewhere of which it holds a copy, each with what it held
+        when the two were compared.
     """
 
     places: tuple[Problem, ...] = ()
     sessions: dict[str, tuple[Problem, ...]] = {}
-    copies: dict[str, tuple[str, ...]] = {}
+    copies: dict[str, dict[str, str]] = {}
+
+    @field_validator("copies", mode="before")
+    @classmethod
+    def _compared(cls, value: Any) -> Any:
+        """Take over keys alone, as they were kept first: these are compared once more."""
+        if not isinstance(value, dict):
+            return value
+        return {n: dict.fromkeys(k, "") if isinstance(k, list) else k for n, k in value.items()}
+
+    def to_compare(self, records: Mapping[str, RecordingRecord]) -> list[str]:
+        """Name the sessions that may hold a copy no more.
+
+        Parameters
+        ----------
+        records : mapping of str to RecordingRecord
+            The registry, by key.
+
+        Returns
+        -------
+        list of str
+            Those whose original is gone from where it was registered, or holds something else
+            than when the two were compared: it may have waited for its samples then.
+        """
+        return [
+            session
+            for session, originals in self.copies.items()
+            if any(
+                key in records and (records[key].state == "vanished" or _held(records[key]) != held)
+                for key, held in originals.items()
+            )
+        ]
 
     def rows(self) -> list[Problem]:
         """List all of it, with paths as people see them."""
@@ -42,6 +75,10 @@ class Findings(Frozen):
             for problem in problems
         ]
         return [*self.places, *below]
+
+
+def _held(record: RecordingRecord) -> str:
+    return f"{record.raw_version} {record.content}"
 
 
 def read_findings(store: Store, source: str) -> Findings:
@@ -107,15 +144,17 @@ def update_findings(
     """
     before = read_findings(store, source)
     found = {name: list(problems) for name, problems in sessions.items()}
-    copies: dict[str, list[str]] = {name: [] for name in found}
+    copies: dict[str, dict[str, str]] = {name: {} for name in found}
     for action in actions:
         if action.copy_in in found:
             problem = Problem(kind="copy", path="", detail=action.message)
             found[action.copy_in].append(problem)
-            copies[action.copy_in].append(action.record.key)
+            copies[action.copy_in][action.record.key] = _held(action.record)
     after = Findings(
         places=before.places if places is None else tuple(places),
-        sessions=_merged(before.sessions, found, gone := frozenset(gone)),
+        sessions=_merged(
+            before.sessions, {n: tuple(each) for n, each in found.items()}, gone := frozenset(gone)
+        ),
         copies=_merged(before.copies, copies, gone),
     )
     if after == before:
@@ -124,11 +163,9 @@ def update_findings(
     return after
 
 
-def _merged(
-    before: Mapping[str, Sequence[T]], new: Mapping[str, Sequence[T]], gone: Collection[str]
-) -> dict[str, tuple[T, ...]]:
+def _merged(before: Mapping[str, T], new: Mapping[str, T], gone: Collection[str]) -> dict[str, T]:
     merged = {**before, **new}
-    return {n: tuple(merged[n]) for n in sorted(merged) if merged[n] and n not in gone}
+    return {n: merged[n] for n in sorted(merged) if merged[n] and n not in gone}
 
 
 def all_findings(store: Store) -> dict[str, Findings]:

@@ -158,7 +158,7 @@ class _Tick:
         changes = source.changes(
             self.cursor.sources.get(name),
             limit=SESSIONS_PER_TICK,
-            again=[*recheck, *self._orphans(name)],
+            again=[*recheck, *self._copies(name)],
             known=_Registered(self.registry, name),
         )
         for problem in changes.problems:
@@ -176,15 +176,10 @@ class _Tick:
         if not changes.complete:
             self.cursor.behind.append(name)
 
-    def _orphans(self, name: str) -> list[str]:
-        """Name the sessions that hold copies of what is gone where it was registered."""
-        copies = read_findings(self.registry.store, name).copies
-        records = self.registry.refresh().records if copies else {}
-        return [
-            session
-            for session, keys in copies.items()
-            if any(key in records and records[key].state == "vanished" for key in keys)
-        ]
+    def _copies(self, name: str) -> list[str]:
+        """Name the sessions of which a copy has to be compared again."""
+        found = read_findings(self.registry.store, name)
+        return found.to_compare(self.registry.refresh().records) if found.copies else []
 
     def _keep_findings(self, name: str, changes: Changes, actions: Sequence[Action]) -> None:
         """Keep what is no recording, for `status` and for the page of the raw recordings."""

@@ -18,6 +18,7 @@ from neuro_assets.sensors.discovery import look
 from neuro_assets.service.session_registration import register_folder
 from neuro_assets.sources.folders.source import LocalSessionSource
 
+BIN = "_g0_t0.imec0.ap.bin"
 TEXT = """
 sources: [{name: rig, path: data, settle_minutes: 0}]
 store: {url: store}
@@ -89,6 +90,35 @@ def test_everything_that_looks_like_data_has_a_line_until_it_is_mended(lab, caps
         shutil.rmtree(data / name.replace(".", "_"))
     tick()
     assert lines(lab).keys() & expected.keys() == {"Subjects/s/ephys_old"}
+
+
+@pytest.mark.parametrize(("seed", "n_keys"), [(1, 2), (2, 1)])
+@pytest.mark.parametrize("old_form", [False, True])
+def test_a_copy_of_what_waits_is_compared_again_when_that_is_there(lab, seed, n_keys, old_form):
+    names = [lab.folder / f"data/Subjects/{m}/2024-05-12/001/a{BIN}" for m in ("M1", "M2")]
+    write(names[0], 3000, seed=1, sha1="0").write_bytes(bytes(names[0].stat().st_size))
+    write(names[1], 3000, seed=2, sha1="0")
+    tick = Ticks(lab)
+    tick()
+    (waits,) = lab.registry.all().values()
+    assert (waits.session.subject, waits.state) == ("M1", "not_ready")
+    held = read_findings(lab.store, "rig").copies
+    assert held.keys() == {"Subjects/M2/2024-05-12/001"}
+    if old_form:
+        found = lab.store.read_json("findings/rig.json")
+        found["copies"] = {name: list(keys) for name, keys in found["copies"].items()}
+        lab.store.write_json_atomic("findings/rig.json", found)
+    write(names[0], 3000, seed=seed, sha1="0")
+    for _ in range(3):
+        tick()
+    records = lab.registry.all()
+    assert len(records) == n_keys
+    assert records[waits.key].state == "ready"
+    others = [r for key, r in records.items() if key != waits.key]
+    assert all(r.state == "held" and "samples differ" in r.reason for r in others)
+    after = read_findings(lab.store, "rig")
+    assert bool(after.copies) == (n_keys == 1)
+    assert after.to_compare(records) == []
 
 
 def test_a_damaged_file_says_what_to_do(lab):
