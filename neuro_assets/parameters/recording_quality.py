@@ -13,6 +13,7 @@ class RecordingQualityParameters(StepParameters):
     """How `recording_quality` samples, destripes and judges a recording."""
 
     step: ClassVar[str] = "recording_quality"
+    algorithm_version: ClassVar[str] = "2"
     sets: ClassVar[dict[str, NamedSet]] = {
         "default": NamedSet(
             source="int-brain-lab/ibllib 0ca9305 ephysqc.py (1 s every 300 s from 40 s, Welch "

@@ -74,6 +74,34 @@ def test_rms_and_spectrum_are_those_of_white_noise(tmp_path):
     assert len(result.picture.png) < 100_000
 
 
+def test_what_was_applied_to_which_number_is_in_their_order(tmp_path):
+    t = np.arange(int(10 * FS)) / FS
+    slow = (300 * np.sin(2 * np.pi * 5 * t))[:, None]  # below the high-pass
+    recording = make(noise(10.0) + slow)
+    parameters = RecordingQualityParameters()
+    result = recording_quality(
+        {"wideband": recording}, tmp_path, parameters, channels=good(recording)
+    )
+    table = result.tables["channel_quality"]
+    after = {}
+    for i, step in enumerate(result.applied):
+        for number in step.parameters.get("numbers", []):
+            after[number] = [s.name for s in result.applied[:i] if "measure" not in s.name]
+    assert after["rms_raw_uv"] == after["spectrum"] == []
+    assert after["spike_band_power_uv2"] == ["highpass_filter"]
+    assert after["rms_destriped_uv"][0] == "highpass_filter" and len(after["rms_destriped_uv"]) > 1
+    # The numbers are of what it says, each computed here from the pieces that it names.
+    raw_step = result.applied[0].parameters
+    assert raw_step["length_s"] == parameters.piece_s and len(raw_step["start_s"]) == 5
+    traces = recording.get_traces(return_in_uV=True)
+    firsts = [round(start * FS) for start in raw_step["start_s"]]
+    pieces = [traces[first : first + int(FS)] for first in firsts]
+    expected = np.median([piece.std(axis=0) for piece in pieces], axis=0)
+    np.testing.assert_allclose(table["rms_raw_uv"], expected, rtol=1e-5)
+    assert (table["rms_raw_uv"] > 200).all()
+    assert (np.sqrt(table["spike_band_power_uv2"]) < 25).all()
+
+
 def test_what_all_channels_share_is_gone_after_destriping(tmp_path):
     shared = np.random.default_rng(1).normal(scale=100, size=(round(2 * FS), 1))
     recording = make(noise(2, 10.0) + shared, shifts=False)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MAIN_STREAMS = ("ap", "wideband")
 LINES_HZ = (50, 60)
 LINE_RESOLUTION_HZ = 1.0
+_LINE_COLUMNS = [f"line_noise_{line}hz_db" for line in LINES_HZ]
 
 
 def recording_quality(
@@ -45,6 +46,8 @@ def recording_quality(
     Definitions are IBL's (ibllib ephysqc.py, ibldsp voltage.py): RMS of raw and of destriped
     traces, Welch spectra, spikes below -50 uV after destriping, saturation on raw data. One
     piece every 300 s from 40 s; short recordings are sampled evenly, half a second included.
+    What was applied is in order: `measure_raw_pieces` (with the start of each piece, s) and
+    `measure` name the numbers that were taken after the steps before them.
 
     Parameters
     ----------
@@ -158,7 +161,14 @@ def _measure_main(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure the pieces of the spike band; medians over pieces, as IBL."""
     destriper = Destriper(main, table, parameters)
-    result.applied += destriper.applied
+    highpass, *destripe = destriper.applied
+    result.applied += [
+        _measured("main", main, pieces, ["rms_raw_uv", "spectrum", *_LINE_COLUMNS]),
+        highpass,
+        Applied("measure", {"numbers": ["spike_band_power_uv2"]}),
+        *destripe,
+        Applied("measure", {"numbers": ["rms_destriped_uv", "spike_rate_hz"]}),
+    ]
     fs = main.sampling_frequency
     rows, powers, lines = [], [], []
     for number, (start, stop) in enumerate(pieces):
@@ -188,6 +198,23 @@ def _measure_main(
         **_mean_lines(lines, parameters),
     )
     return quality, _spectrum_table(main, powers)
+
+
+def _measured(
+    stream: str, recording: BaseRecording, pieces: list[tuple[int, int]], numbers: list[str]
+) -> Applied:
+    """Say which numbers are of the raw traces, and when their pieces begin on the clock `probe`."""
+    fs = recording.sampling_frequency
+    starts = timeline_of(recording).seconds([start for start, _ in pieces], fs)
+    return Applied(
+        "measure_raw_pieces",
+        {
+            "stream": stream,
+            "numbers": numbers,
+            "start_s": [round(float(start), 6) for start in starts],
+            "length_s": (pieces[0][1] - pieces[0][0]) / fs,
+        },
+    )
 
 
 def spike_counts(clean: np.ndarray, threshold_uv: float) -> np.ndarray:
@@ -253,7 +280,10 @@ def _add_lf(
     """Measure the LF band; columns join the main stream's where the channels are the same."""
     fs = lf.sampling_frequency
     rms, powers, lines = [], [], []
-    for start, stop in _pieces(lf, parameters):
+    pieces = _pieces(lf, parameters)
+    numbers = ["rms_lf_uv", "spectrum", *(f"lf_{name}" for name in _LINE_COLUMNS)]
+    result.applied.append(_measured("lf", lf, pieces, numbers))
+    for start, stop in pieces:
         raw = lf.get_traces(start_frame=start, end_frame=stop, return_in_uV=True)
         raw = np.asarray(raw, dtype=np.float32)
         rms.append(raw.std(axis=0))
