@@ -176,7 +176,7 @@ class Made:
         parameters = NwbParameters(raw_traces=len(channels) < 100)  # gzip of 110 MB takes long
         result = write_nwb(inputs, self.folder["nwb"], parameters)
         assert result.metrics["n_validation_errors"] == 0
-        assert result.metrics["n_critical"] == 0
+        assert result.metrics["n_critical_file"] == 0
         return self.folder["nwb"] / "M1_20240512_1_probe00.nwb"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import spikeinterface as si
+from nwbinspector import Importance, inspect_nwbfile, load_config
 from probeinterface import generate_multi_shank
 
 from neuro_assets.formats.timeline import Timeline
@@ -175,7 +176,7 @@ def test_spikes_metrics_and_traces_come_back_as_they_were(tmp_path, lfp, backend
         np.testing.assert_array_equal(table["n_maybe"][:], [1, np.nan, 3])
         assert list(table["reason"][:]) == ["", "", "no spikes"]
         np.testing.assert_array_equal(table["metric_electrodes"][:], [1.0, 2.0, 3.0])
-        assert table["firing_rate"].description == "spikes per second over the recording (Hz)"
+        assert table["firing_rate"].description == "spikes per second of valid time (Hz)"
         assert "`probe`" in table.description
 
         series = nwbfile.processing["ecephys"]["LFP"]["ElectricalSeriesLFP"]
@@ -278,14 +279,19 @@ def test_a_start_time_without_zone_or_no_start_time_is_named(
         assert words in nwbfile.session_description
 
 
-def test_an_animal_that_nobody_described_is_counted_apart(tmp_path):
+def test_all_that_dandi_refuses_is_counted_by_its_cause(tmp_path):
     path, result = write(tmp_path, inputs(subject_info=SubjectInfo(), units=None))
-    assert result.metrics["n_critical"] == 0
+    counts = ("n_critical", "n_critical_metadata", "n_critical_file")
+    assert [result.metrics[name] for name in counts] == [2, 2, 0]
     assert result.metrics["n_best_practice_violations"] == 0
     assert result.metrics["n_missing_metadata"] == 2
+    # nwbinspector itself, as `nwbinspector --config dandi` finds them.
+    theirs = inspect_nwbfile(nwbfile_path=path, config=load_config("dandi"))
+    critical = [m.check_function_name for m in theirs if m.importance is Importance.CRITICAL]
+    assert sorted(critical) == ["check_subject_age", "check_subject_species_exists"]
     # The same file, judged as if the lab had known better.
     metrics, _ = inspect_nwb(path, MOUSE)
-    assert (metrics["n_critical"], metrics["n_best_practice_violations"]) == (1, 1)
+    assert [metrics[name] for name in counts] == [2, 0, 2]
 
 
 def test_the_schema_is_really_checked(tmp_path, lfp):

@@ -21,7 +21,16 @@ CRITERIA = (
         "n_validation_errors", "validity", "errors", fail=0, source="pynwb.validate",
     ),
     Criterion(
-        "n_critical", "validity", "messages", fail=0, source="nwbinspector, CRITICAL",
+        "n_critical_file", "validity", "messages", fail=0,
+        source="nwbinspector with DANDI's configuration, CRITICAL, that the data can satisfy",
+    ),
+    Criterion(
+        "n_critical_metadata", "validity", "messages",
+        source="nwbinspector with DANDI's configuration: only the lab can say it",
+    ),
+    Criterion(
+        "n_critical", "validity", "messages",
+        source="nwbinspector with DANDI's configuration: DANDI refuses such a file",
     ),
     Criterion(
         "n_best_practice_violations", "validity", "messages", warning=0,

@@ -52,7 +52,7 @@ def open_nwb(path: Path) -> tuple[Any, Any]:
 def inspect_nwb(
     path: Path, subject_info: SubjectInfo | None = None
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Validate a file against the NWB schema and run nwbinspector's checks.
+    """Validate a file against the NWB schema and run nwbinspector's checks as DANDI does.
 
     Parameters
     ----------
@@ -64,20 +64,24 @@ def inspect_nwb(
     Returns
     -------
     metrics : dict
-        `n_validation_errors`, `n_critical`, `n_best_practice_violations`,
+        `n_validation_errors`; `n_critical`, all that DANDI refuses a file for, of which
+        `n_critical_metadata` ask for what nobody gave (the animal's species, sex or age) and
+        `n_critical_file` are the file's own; of the file's own `n_best_practice_violations`,
         `n_best_practice_suggestions`, `n_failed_checks` (nwbinspector's own errors, as on the
         spike times of a Zarr file), `n_missing_metadata`.
     messages : DataFrame
         `importance`, `check`, `object_type`, `object_name`, `location`, `message`,
         `missing_metadata`.
     """
-    from nwbinspector import Importance, inspect_nwbfile_object
+    from nwbinspector import Importance, inspect_nwbfile_object, load_config
 
     rows = _validation_errors(path)
     io, nwbfile = open_nwb(path)
     try:
         found = inspect_nwbfile_object(
-            nwbfile, importance_threshold=Importance.BEST_PRACTICE_SUGGESTION
+            nwbfile,
+            config=load_config("dandi"),
+            importance_threshold=Importance.BEST_PRACTICE_SUGGESTION,
         )
         rows += [
             (
@@ -129,12 +133,15 @@ def _validation_errors(path: Path) -> list[tuple[Any, ...]]:
 
 
 def _count(table: pd.DataFrame) -> dict[str, Any]:
-    ours = table[~table["missing_metadata"].astype(bool)]["importance"]
+    missing, critical = table["missing_metadata"].astype(bool), table["importance"] == "CRITICAL"
+    ours = table[~missing]["importance"]
     return {
         "n_validation_errors": int((ours == "PYNWB_VALIDATION").sum()),
-        "n_critical": int((ours == "CRITICAL").sum()),
+        "n_critical": int(critical.sum()),
+        "n_critical_file": int((critical & ~missing).sum()),
+        "n_critical_metadata": int((critical & missing).sum()),
         "n_best_practice_violations": int((ours == "BEST_PRACTICE_VIOLATION").sum()),
         "n_best_practice_suggestions": int((ours == "BEST_PRACTICE_SUGGESTION").sum()),
         "n_failed_checks": int((ours == "ERROR").sum()),
-        "n_missing_metadata": int(table["missing_metadata"].sum()),
+        "n_missing_metadata": int(missing.sum()),
     }

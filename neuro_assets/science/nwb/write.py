@@ -53,9 +53,7 @@ def write_nwb(
     Returns
     -------
     StepResult
-        Metrics `n_validation_errors`, `n_critical`, `n_best_practice_violations` (those that the
-        data could satisfy), `n_missing_metadata` (those that only the lab can), ...; table
-        `inspector`, one row a message.
+        Metrics of `inspect_nwb` and of what the file holds; table `inspector`, one row a message.
 
     Raises
     ------
