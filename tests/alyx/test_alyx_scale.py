@@ -8,6 +8,8 @@ import pytest
 from alyx_lab import AlyxLab
 from fake_alyx.server import AlyxServer
 
+from neuro_assets.sources.alyx.full_reconciliation import AUDIT_ANIMALS
+
 N_SESSIONS = 16_000
 
 
@@ -40,13 +42,11 @@ def test_fifty_changed_sessions_are_planned_in_one_tick(lab):
     assert set(lab.states.values()) == {"held"}
 
 
-def n_comparison(lab):
-    """Sessions and insertions by 1,000; animals, CRITICAL, without insertion, and datasets."""
-    return (N_SESSIONS + len(lab.server.tables.insertions.rows)) / 1000 + 7
+N_COMPARISON = N_SESSIONS / 1000 + 8 + AUDIT_ANIMALS
 
 
-def test_a_full_comparison_needs_one_request_for_a_thousand_rows_and_seven_more(lab):
-    assert lab.n_requests(lab.reconcile) <= n_comparison(lab)
+def test_a_full_comparison_needs_one_request_for_a_thousand_sessions_and_few_more(lab):
+    assert lab.n_requests(lab.reconcile) <= N_COMPARISON
 
 
 def test_a_comparison_with_many_registered_sessions_keeps_its_requests_short(lab):
@@ -57,5 +57,5 @@ def test_a_comparison_with_many_registered_sessions_keeps_its_requests_short(lab
     n = len(lab.server.log)
     lab.reconcile()
     asked = [path for _, path in lab.server.log[n:]]
-    assert len(asked) <= n_comparison(lab)
+    assert len(asked) <= N_COMPARISON
     assert max(map(len, asked)) < 4000, "gunicorn refuses longer lines"

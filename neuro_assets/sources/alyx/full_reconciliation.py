@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from neuro_assets.alyx.client import Alyx
     from neuro_assets.config import AlyxConfig
 
-_MOST_ROWS = 200_000
-"""Of insertions or animals; more is no database of one lab."""
+AUDIT_ANIMALS = 40
+"""Animals that one reconciliation reads, one request each."""
 
 AUDIT_REQUESTS = 3
-"""Requests of one reconciliation that look at datasets; the next one goes on from there."""
+"""Groups of sessions of which one reconciliation compares datasets and insertions; the next one
+goes on from there."""
 
 AUDIT_SESSIONS = 80
-"""Sessions of one such request: their ids fill the 4,094 characters that gunicorn takes as a
+"""Sessions of one group: their ids fill the 4,094 characters that gunicorn takes as a
 request line, and their raw datasets (two probes of four files) two thirds of a page."""
 
 MAX_WAITING = 50
@@ -52,13 +53,14 @@ def reconcile(
     known : mapping of str to Known
         Registered sessions, by id.
     cursor : str or None
-        How far the sessions' datasets were compared, and whose turn it is among those that wait.
+        How far the sessions' datasets and animals were compared, and whose turn it is among those
+        that wait.
 
     Returns
     -------
     Reconciliation
-        After one request for each 1,000 sessions, insertions, animals, and sessions that are
-        CRITICAL, and four more.
+        After one request for each 1,000 sessions with insertions, one for each 1,000 sessions
+        that are CRITICAL, seven more, and one for each of up to 40 animals.
     """
     done = json.loads(cursor or "{}")
     rows = _listed(client, config)
@@ -66,12 +68,12 @@ def reconcile(
         str(row["id"]) for row in client.rows("sessions", most=config.most_sessions, qc="CRITICAL")
     }
     again = _unregistered(rows, config, known, client) | _different(rows, known, critical)
-    again = _edited_parts(client, known) | again
     waits = [name for name, each in known.items() if each.waits]
     waiting, done["waiting"] = _turn(waits, done.get("waiting", ""), MAX_WAITING)
     there = [_checked(name) for name in known if name in rows]
     edited, done["audited"] = _edited(client, there, known, done.get("audited", ""))
-    again = {**dict.fromkeys(waiting, "it waits, or is held"), **edited, **again}
+    animals, done["animals"] = _edited_animals(client, rows, known, done.get("animals", ""))
+    again = {**dict.fromkeys(waiting, "it waits, or is held"), **animals, **edited, **again}
     return Reconciliation(recheck=again, n_listed=len(rows), cursor=json.dumps(done))
 
 
@@ -117,28 +119,29 @@ def _different(
     return again
 
 
-def _edited_parts(client: Alyx, known: Mapping[str, Known]) -> dict[str, str]:
-    """Compare what hangs on sessions and moves no time of theirs: insertions and animals."""
-    pids = {str(row["id"]) for row in client.rows("insertions", most=_MOST_ROWS)}
-    animals = {}
-    for row in client.rows("subjects", most=_MOST_ROWS):
-        with suppress(PermanentFailure):  # an odd row of one animal is reported with its sessions
-            animal = subject_metadata(SubjectRow.of(row), "", None)
-            animals[animal.nickname] = animal
-    again = {}
+def _edited_animals(
+    client: Alyx, rows: Mapping[str, SessionRow], known: Mapping[str, Known], after: str
+) -> tuple[dict[str, str], str]:
+    """Compare the animals of some sessions, an edit of which moves no time of theirs."""
+    sessions: dict[str, list[str]] = defaultdict(list)
     for name, each in known.items():
-        then = each.subject and each.subject.model_copy(update={"weight_g": None, "weighed": None})
-        if not each.gone and each.pids - pids:
-            again[name] = "an insertion of it was deleted"
-        elif then and not each.gone and animals.get(then.nickname, then) != then:
-            again[name] = "its animal was edited"
-    return again
+        if name in rows and each.subject is not None:
+            sessions[rows[name].subject].append(name)
+    again: dict[str, str] = {}
+    some, after = _turn(list(sessions), after, AUDIT_ANIMALS)
+    for nickname in some:
+        with suppress(PermanentFailure):  # refused or odd: reported with its sessions
+            animal = SubjectRow.of(client.read("subjects", nickname))
+            for name in sessions[nickname]:
+                if subject_metadata(animal, nickname, rows[name].date) != known[name].subject:
+                    again[name] = "its animal was edited"
+    return again, after
 
 
 def _edited(
     client: Alyx, names: Sequence[str], known: Mapping[str, Known], after: str
 ) -> tuple[dict[str, str], str]:
-    """Compare the datasets of some sessions, which scripts edit without moving any time."""
+    """Compare datasets and insertions of some sessions: scripts and deletions move no time."""
     again: dict[str, str] = {}
     size = AUDIT_SESSIONS
     for _ in range(AUDIT_REQUESTS):
@@ -156,9 +159,13 @@ def _edited(
         rows: dict[str, list[DatasetRow]] = defaultdict(list)
         for row in parse(DatasetRow, page.rows):
             rows[row.session or ""].append(row)
+        inserted = client.page("insertions", django=f"session__id__in,[{quoted}]")
+        pids = {str(row["id"]) for row in inserted.rows}
         for name in some:
             if settle_token(rows[name]) != known[name].source_token:
                 again[name] = "its datasets differ"
+            elif known[name].pids - pids:
+                again[name] = "an insertion of it was deleted"
         after = last
     return again, after
 

@@ -116,7 +116,7 @@ class AlyxSessionSource:
     def reconcile(self, known: Mapping[str, Known], cursor: str | None = None) -> Reconciliation:
         """Compare everything with what is registered; see `SessionSource.reconcile`.
 
-        One request for each 1,000 sessions, insertions and animals, and some five more.
+        One request for each 1,000 sessions, at most eight more, and one for each of 40 animals.
         """
         return reconcile(self.client, self.config, known, cursor)
 
