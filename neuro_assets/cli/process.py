@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from neuro_assets.service.worker_process import WorkerProcess
 
 
-Difficulty = Literal["standard", "hard", "realistic"]
+Difficulty = Literal["standard", "hard", "realistic", "clocks"]
 ProbeModel = Literal["NP1", "NP2", "NP2.4"]
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from neuro_assets.outcomes import PermanentFailure
 
-Difficulty = Literal["standard", "hard", "realistic"]
+Difficulty = Literal["standard", "hard", "realistic", "clocks"]
 ProbeModel = Literal["NP1", "NP2", "NP2.4"]
 
 
@@ -69,6 +69,33 @@ class RecordingLevels:
     movement_uv: tuple[float, float] = (150.0, 600.0)
     electrical_hz: float = 0.1
     electrical_uv: tuple[float, float] = (100.0, 400.0)
+
+
+@dataclass(frozen=True)
+class ClockLevels:
+    """How the clocks of devices differ from the session's, and how position is blurred.
+
+    Parameters
+    ----------
+    ppm : tuple of float
+        Range of the absolute rate error of each device's clock, parts per million.
+    jitter_s : tuple of float
+        Range of the standard deviation of its times, s.
+    wheel_slip : float
+        Standard deviation of what the wheel turns too much or too little, as a part.
+    tracking_noise_cm : float
+        Standard deviation of a tracked point along each axis, cm.
+    lost_fraction, swapped_fraction : float
+        Parts of the tracker's samples in which a point is lost, and in which the points are taken
+        for one another.
+    """
+
+    ppm: tuple[float, float] = (10.0, 80.0)
+    jitter_s: tuple[float, float] = (0.00002, 0.0002)
+    wheel_slip: float = 0.02
+    tracking_noise_cm: float = 0.4
+    lost_fraction: float = 0.05
+    swapped_fraction: float = 0.03
 
 
 @dataclass(frozen=True)
@@ -133,6 +160,8 @@ class Levels:
         identity of another level's; none for the two first levels.
     recording : RecordingLevels, optional
         A recording as in life.
+    clocks : ClockLevels, optional
+        Devices with clocks of their own, a slipping wheel and a tracker.
     """
 
     noise_uv: float = 10.0
@@ -166,6 +195,7 @@ class Levels:
     occluded_fraction: float = 0.05
     number: int | None = None
     recording: RecordingLevels | None = None
+    clocks: ClockLevels | None = None
 
 
 STANDARD = Levels()
@@ -189,6 +219,7 @@ NAMED = {
     "standard": STANDARD,
     "hard": HARD,
     "realistic": replace(STANDARD, number=1, noise_uv=15.0, recording=RecordingLevels()),
+    "clocks": replace(STANDARD, number=2, clocks=ClockLevels()),
 }
 
 

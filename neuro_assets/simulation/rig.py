@@ -1,7 +1,7 @@
 """Everything of a rig that is not a probe: digital lines, trials, wheel, and their raw files.
 
 The raw files follow IBL's names and columns where those are simple. Times in files are on the
-session clock, except where a name says otherwise.
+session clock where the levels have no `clocks`, else on the clock of the device that wrote them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from neuro_assets.simulation.clocks import NIDQ_HZ, PULSE_HIGH_S, Timeline, levels_at
+from neuro_assets.simulation.device_clocks import DeviceClock
 from neuro_assets.simulation.rng import FloatArray, IntArray, rows, stream
 from neuro_assets.simulation.spikeglx_files import RANGE_NI_V
 from neuro_assets.simulation.world import World
@@ -196,7 +197,12 @@ class NidqMaker:
 
 
 def write_behavior(
-    folder: Path, trials: pd.DataFrame, world: World, about: dict[str, Any], created: datetime
+    folder: Path,
+    trials: pd.DataFrame,
+    world: World,
+    about: dict[str, Any],
+    created: datetime,
+    clocks: dict[str, DeviceClock],
 ) -> None:
     """Write `raw_behavior_data` as a rig does.
 
@@ -212,27 +218,35 @@ def write_behavior(
         Subject, lab, date and number, for the settings.
     created : datetime
         Start of the session, rig's local time.
+    clocks : dict
+        Clocks of `bpod` and `encoder`.
     """
     folder.mkdir(parents=True)
+    bpod, encoder = clocks["bpod"], clocks["encoder"]
+    unit, per_second = ("us", 1e6) if encoder.device else ("ms", 1e3)
     settings = about | {
         "PYBPOD_PROTOCOL": "_simlab_tasks_linearTrack",
         "IBLRIG_VERSION_TAG": "6.4.2",
         "SESSION_DATETIME": created.isoformat(),
         "WHEEL_RADIUS_CM": WHEEL_RADIUS_CM,
         "ENCODER_CYCLES_PER_TURN": WHEEL_CYCLES,
-        "ENCODER_TIME_UNIT": "ms",
+        "ENCODER_TIME_UNIT": unit,
     }
     text = json.dumps(settings, indent=1, sort_keys=True)
     (folder / "_iblrig_taskSettings.raw.json").write_text(text + "\n", encoding="utf-8")
-    lines = [json.dumps(_trial_record(n, row)) for n, row in enumerate(rows(trials), 1)]
+    timed = trials.assign(**{c: bpod.running(trials[c].to_numpy(float), c) for c in _BPOD_TIMES})
+    lines = [json.dumps(_trial_record(n, row, bpod)) for n, row in enumerate(rows(timed), 1)]
     (folder / "_iblrig_taskData.raw.jsable").write_text("".join(f"{x}\n" for x in lines))
     times, counts = wheel_edges(world)
     # The encoder module streams whole cycles, in ms, as IBL's rigs of that version do.
     every = np.flatnonzero(counts % 4 == 0)
-    moves = [f"{times[i] * 1000:.0f} {counts[i] // 4} " for i in every]
+    shown = encoder.shown(times[every], "positions") * per_second
+    moves = [f"{t:.0f} {c} " for t, c in zip(shown, counts[every] // 4, strict=True)]
     positions = folder / "_iblrig_encoderPositions.raw.ssv"
     positions.write_text("".join(f"{row}\n" for row in moves), encoding="utf-8")
-    events = [f"{t * 1000:.0f} {code} " for t, code in _events(trials)]
+    pairs = _events(trials)
+    shown = encoder.shown(np.array([t for t, _ in pairs]), "events") * per_second
+    events = [f"{t:.0f} {code} " for t, (_, code) in zip(shown, pairs, strict=True)]
     path = folder / "_iblrig_encoderEvents.raw.ssv"
     path.write_text("".join(f"{row}\n" for row in events), encoding="utf-8")
 
@@ -244,7 +258,18 @@ def _events(trials: pd.DataFrame) -> list[tuple[float, int]]:
     return sorted(pairs)
 
 
-def _trial_record(number: int, trial: Any) -> dict[str, Any]:
+_BPOD_TIMES = [
+    "intervals_0",
+    "stimOn_times",
+    "goCue_times",
+    "response_times",
+    "feedback_times",
+    "stimOff_times",
+    "intervals_1",
+]
+
+
+def _trial_record(number: int, trial: Any, bpod: DeviceClock) -> dict[str, Any]:
     """One line of the task data; state times count from the trial's start, as Bpod's do."""
     start = float(trial.intervals_0)
 
@@ -265,8 +290,8 @@ def _trial_record(number: int, trial: Any) -> dict[str, Any]:
         "reward_amount": float(trial.rewardVolume),
         "behavior_data": {
             "Bpod start timestamp": 0.0,
-            "Trial start timestamp": round(start, 4),
-            "Trial end timestamp": round(float(trial.intervals_1), 4),
+            "Trial start timestamp": round(start % bpod.wrap_s, 4),
+            "Trial end timestamp": round(float(trial.intervals_1) % bpod.wrap_s, 4),
             "States timestamps": states,
         },
     }

@@ -27,6 +27,7 @@ from neuro_assets.simulation.clocks import (
     toggles,
     true_pulses,
 )
+from neuro_assets.simulation.device_clocks import clock_table, make_device_clocks
 from neuro_assets.simulation.levels import Difficulty, Levels, ProbeModel, levels_of
 from neuro_assets.simulation.plan import ProbePlan, plan_probe
 from neuro_assets.simulation.rng import FloatArray, IntArray
@@ -38,6 +39,7 @@ from neuro_assets.simulation.spikeglx_files import (
     write_meta,
 )
 from neuro_assets.simulation.traces import ProbeSimulation
+from neuro_assets.simulation.tracking import make_tracking, tracking_file, with_slip
 from neuro_assets.simulation.video import plan_video, write_video
 from neuro_assets.simulation.world import make_world
 
@@ -223,6 +225,8 @@ def _write_all(
     pulses = true_pulses(timeline, seed)
     trials = rig.make_trials(world, seed)
     film = plan_video(world, levels, seed) if video else None
+    clocks = make_device_clocks(levels, timeline.stop, seed)
+    wheel = with_slip(world, levels.clocks, seed)
     truth.write_session(beside, about, levels, timeline, world, trials, film)
     tables: list[dict[str, pd.DataFrame]] = []
     for plan in plans:
@@ -232,11 +236,19 @@ def _write_all(
         tables.append(truth.probe_tables(simulation, seen))
     truth.write_probes(beside, tables)
     frames = film.times if film is not None else np.zeros(0)
-    _write_nidq(setup, rig.line_edges(trials, world, pulses, frames))
+    _write_nidq(setup, rig.line_edges(trials, wheel, pulses, frames))
     settings = {key.upper(): value for key, value in about.items() if key != "seed"}
-    rig.write_behavior(setup.folder / "raw_behavior_data", trials, world, settings, setup.created)
+    behavior = setup.folder / "raw_behavior_data"
+    rig.write_behavior(behavior, trials, wheel, settings, setup.created, clocks)
+    if levels.clocks is not None:
+        tracking = make_tracking(world, levels.clocks, seed)
+        shown = clocks["tracker"].shown(tracking["session_s"].to_numpy(), "samples")
+        file = tracking_file(tracking, shown)
+        file.to_csv(behavior / "_simlab_tracking.raw.csv", index=False, na_rep="NaN")
+        truth.write_devices(beside, clock_table(clocks), tracking, wheel)
     if film is not None:
-        write_video(setup.folder / "raw_video_data", film, setup.created, seed, setup.progress)
+        folder = setup.folder / "raw_video_data"
+        write_video(folder, film, setup.created, seed, setup.progress, clocks["left_camera"])
 
 
 def _write_probe(setup: _Setup, simulation: ProbeSimulation, edges: IntArray) -> None:

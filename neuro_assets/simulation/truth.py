@@ -81,6 +81,26 @@ def write_session(
         _write(folder, name, table)
 
 
+def write_devices(folder: Path, clocks: pd.DataFrame, tracking: pd.DataFrame, wheel: World) -> None:
+    """Write what the devices' clocks, the tracker and the wheel truly did.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the truth.
+    clocks : DataFrame
+        From `device_clocks.clock_table`.
+    tracking : DataFrame
+        From `tracking.make_tracking`.
+    wheel : World
+        From `tracking.with_slip`.
+    """
+    times = np.arange(0, wheel.times[-1], 1 / SAMPLE_HZ)
+    turned = pd.DataFrame({"session_s": times, "wheel_cm": wheel.position(times)})
+    for name, table in {"device_clocks": clocks, "tracking": tracking, "wheel": turned}.items():
+        _write(folder, name, table)
+
+
 def probe_tables(simulation: ProbeSimulation, pulses: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Tables of one probe.
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from neuro_assets.science.result import Progress
+from neuro_assets.simulation.device_clocks import DeviceClock
 from neuro_assets.simulation.levels import Levels
 from neuro_assets.simulation.rng import FloatArray, IntArray, stream
 from neuro_assets.simulation.world import World
@@ -162,7 +163,14 @@ def _occluders(
     return occluders
 
 
-def write_video(folder: Path, film: Film, created: datetime, seed: int, progress: Progress) -> None:
+def write_video(
+    folder: Path,
+    film: Film,
+    created: datetime,
+    seed: int,
+    progress: Progress,
+    clock: DeviceClock,
+) -> None:
     """Draw and encode the film, and write the camera's frame counts and times.
 
     Parameters
@@ -177,15 +185,18 @@ def write_video(folder: Path, film: Film, created: datetime, seed: int, progress
         Seed of the session.
     progress : callable
         Called every few seconds.
+    clock : DeviceClock
+        Clock of the camera.
     """
     folder.mkdir(parents=True)
     rows = np.flatnonzero(film.saved)
     _encode(folder / "_iblrig_leftCamera.raw.mp4", film, rows, seed, progress)
     rows.astype(np.float64).tofile(folder / "_iblrig_leftCamera.frame_counter.bin")
     lines = []
-    for time in film.times[rows]:
+    shown = clock.shown(film.times[rows], "frames")
+    for time, own in zip(film.times[rows], shown, strict=True):
         stamp = (created + timedelta(seconds=float(time))).isoformat(timespec="microseconds")
-        lines.append(f"{stamp}0+00:00 {camera_time(float(time))} \n")
+        lines.append(f"{stamp}0+00:00 {camera_time(float(own))} \n")
     text = "".join(lines)
     (folder / "_iblrig_leftCamera.timestamps.ssv").write_text(text, encoding="utf-8")
 
