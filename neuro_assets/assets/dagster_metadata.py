@@ -35,6 +35,8 @@ def stored_metadata(stored: Stored, *, reused: bool, partition: bool) -> dict[st
         "path": dg.MetadataValue.path(str(stored.store.backend.locate(stored.path))),
         **{f"rows_{name}": count for name, count in rows.items()},
     }
+    if manifest.skip is not None:
+        shown["reason"] = f"{manifest.skip['reason']}: {manifest.skip['detail']}"
     if manifest.peak_memory_bytes is not None:
         shown["peak_memory_mb"] = round(manifest.peak_memory_bytes / 1e6, 1)
     if rows:

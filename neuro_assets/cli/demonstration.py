@@ -16,6 +16,7 @@ from neuro_assets import names
 from neuro_assets.cli.app import app
 from neuro_assets.cli.lab import Lab, console, size_words, time_words
 from neuro_assets.cli.process import process_keys, registered_keys
+from neuro_assets.cli.progress import progress_of
 from neuro_assets.cli.status import output_states, states_table
 from neuro_assets.config import CONFIG_NAME, CONFIG_VARIABLE, read_config
 from neuro_assets.outcomes import Outcome
@@ -113,11 +114,23 @@ def demonstrate(folder: Path, *, duration: float, channels: int, seed: int) -> b
 def _session(folder: Path, duration: float, channels: int, seed: int) -> tuple[Path, Path]:
     from neuro_assets.simulation import simulate_session
 
+    sessions = folder / "sessions"
+    flag = next(sessions.glob("*/Subjects/*/*/*/raw_session.flag"), None)
+    truth = next(sessions.glob("truth/*"), None)
+    if flag is not None and truth is not None:
+        console.print(f"{flag.parent} is there already; remove {folder} for another one")
+        return flag.parent, truth
     began = time.monotonic()
     console.print(f"Simulating {duration:g} s of two probes with {channels} channels ...")
-    simulated = simulate_session(
-        folder / "sessions", duration_s=duration, n_channels=channels, n_probes=2, seed=seed
-    )
+    with progress_of("simulating") as progress:
+        simulated = simulate_session(
+            sessions,
+            duration_s=duration,
+            n_channels=channels,
+            n_probes=2,
+            seed=seed,
+            progress=progress,
+        )
     size = sum(file.stat().st_size for file in simulated.session.rglob("*") if file.is_file())
     console.print(f"  {size_words(size)} in {time_words(time.monotonic() - began)}")
     return simulated.session, simulated.truth

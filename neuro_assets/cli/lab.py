@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from neuro_assets.config import LabConfig, config_path, read_config
+from neuro_assets.outcomes import NeuroAssetsError
 
 if TYPE_CHECKING:
     from neuro_assets.assets.step import StepSpec
@@ -22,6 +23,10 @@ if not console.is_terminal:
     console = Console(highlight=False, width=160)
 
 _PLACE = {errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class Interrupted(NeuroAssetsError):
+    """Somebody pressed Ctrl-C; the message says what is left of the work."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,12 +13,12 @@ import typer
 
 from neuro_assets import names
 from neuro_assets.cli.app import app
-from neuro_assets.cli.lab import Lab, console, open_lab
+from neuro_assets.cli.lab import Interrupted, Lab, console, open_lab
+from neuro_assets.cli.progress import Bars, progress_of
+from neuro_assets.cli.run_display import RunDisplay
 from neuro_assets.outcomes import Outcome, PermanentFailure
 
 if TYPE_CHECKING:
-    from dagster import DagsterEvent
-
     from neuro_assets.registry.registry import RecordingRecord, Registry
     from neuro_assets.service.worker_process import WorkerProcess
 
@@ -88,7 +89,10 @@ def registered_keys(lab: Lab, targets: Iterable[str], *, use_hash: bool = False)
     for target in targets:
         folder = Path(target).expanduser()
         if folder.is_dir():
-            found = register_folder(lab.folder, lab.config, registry, folder, use_hash=use_hash)
+            with progress_of("registering") as progress:
+                found = register_folder(
+                    lab.folder, lab.config, registry, folder, use_hash=use_hash, progress=progress
+                )
             for line in found.lines:
                 console.print(line)
             keys += found.keys
@@ -114,6 +118,16 @@ def _known_key(registry: Registry, target: str) -> str:
     return target
 
 
+@contextmanager
+def _outputs_kept() -> Iterator[None]:
+    """Say on Ctrl-C what is left of the work."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; finished outputs are kept; run again to go on") from None
+
+
+@_outputs_kept()
 def process_keys(
     lab: Lab,
     keys: list[str],
@@ -130,19 +144,24 @@ def process_keys(
     registry, ok = lab.registry(), True
     by_job = _selection(lab, only)
     for key in keys:
-        tags = run_tags(_record(registry.get(key), key)) | ({FORCE_TAG: "true"} if force else {})
+        record = _record(registry.get(key), key)
+        tags = run_tags(record) | ({FORCE_TAG: "true"} if force else {})
         for job in (names.PROCESS_JOB, names.PUBLISH_JOB):
             if only and not by_job[job]:
                 continue
-            result = execute(
-                job, key, tags, by_job[job] or None, workdir=lab.folder, worker=worker,
-                on_event=printer(key), log=console.print,
-            )  # fmt: skip
+            with Bars() as bars:
+                display = RunDisplay(key, len(by_job[job]), bars)
+                result = execute(
+                    job, key, tags, by_job[job] if only else None, workdir=lab.folder,
+                    worker=worker, on_event=display, log=console.print,
+                )  # fmt: skip
             if result.status == "CANCELED":
                 raise KeyboardInterrupt
             ok = ok and result.ok
     if not only:
         tables = execute(names.TABLES_JOB, workdir=lab.folder, worker=worker, log=console.print)
+        if tables.status == "CANCELED":
+            raise KeyboardInterrupt
         ok = tables.ok and ok
     return ok
 
@@ -161,28 +180,9 @@ def _selection(lab: Lab, only: list[str]) -> dict[str, list[str]]:
         if name not in jobs:
             raise PermanentFailure(f"there is no asset {name!r}{nearest(name, jobs)}")
     return {
-        job: [name for name in only if jobs[name] == job]
+        job: [name for name in only or jobs if jobs[name] == job]
         for job in (names.PROCESS_JOB, names.PUBLISH_JOB)
     }
-
-
-def printer(key: str) -> Callable[[DagsterEvent], None]:
-    """Print a line when a step starts, ends or fails."""
-    from dagster import DagsterEventType
-
-    words = {
-        DagsterEventType.STEP_START: "[dim]started[/]",
-        DagsterEventType.STEP_SUCCESS: "[green]done[/]",
-        DagsterEventType.STEP_FAILURE: "[bold red]failed[/]",
-        DagsterEventType.STEP_SKIPPED: "[yellow]not started: what it needs failed[/]",
-        DagsterEventType.STEP_UP_FOR_RETRY: "[yellow]failed, will be tried again[/]",
-    }
-
-    def show(event: DagsterEvent) -> None:
-        if event.event_type in words and event.step_key:
-            console.print(f"{key}  {event.step_key:<28} {words[event.event_type]}")
-
-    return show
 
 
 @app.command()
@@ -208,19 +208,21 @@ def simulate(
     """Write a whole recording session as a rig does, with the truth beside it."""
     from neuro_assets.simulation import simulate_session
 
-    session = simulate_session(
-        out,
-        duration_s=duration,
-        n_channels=channels,
-        n_probes=probes,
-        seed=seed,
-        difficulty=difficulty,
-        probe_model=probe_model,
-        subject=subject,
-        date=date.date(),
-        number=number,
-        video=video,
-    )
+    with progress_of("simulating") as progress:
+        session = simulate_session(
+            out,
+            duration_s=duration,
+            n_channels=channels,
+            n_probes=probes,
+            seed=seed,
+            difficulty=difficulty,
+            probe_model=probe_model,
+            subject=subject,
+            date=date.date(),
+            number=number,
+            video=video,
+            progress=progress,
+        )
     console.print(f"session  {session.session}\ntruth    {session.truth}")
 
 
@@ -250,4 +252,8 @@ def up(
             # a disk from which every session is gone.
             Path(source.path).mkdir(parents=True, exist_ok=True)
         console.print(f"watching {source.path}")
-    serve(port, workdir=lab.folder, read_only=read_only, config=lab.path, log=console.print)
+    with progress_of("starting") as progress:
+        serve(
+            port, workdir=lab.folder, read_only=read_only, config=lab.path, log=console.print,
+            progress=progress,
+        )  # fmt: skip

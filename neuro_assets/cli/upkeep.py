@@ -13,6 +13,7 @@ from neuro_assets import names
 from neuro_assets.cli.app import app
 from neuro_assets.cli.lab import Lab, console, open_lab, size_words
 from neuro_assets.cli.process import process_keys
+from neuro_assets.cli.progress import progress_of
 from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def verify(
     """Read everything stored again: files, manifests, pointers, registry, what cites what."""
     lab = open_lab()
     store = lab.store()
-    defects = store.verify(asset, key)
+    with progress_of("verifying") as progress:
+        defects = store.verify(asset, key, progress=progress)
     records = [] if asset or key else lab.registry().verify(repair=mend)
     if not defects and not records:
         console.print("Everything stored is as it was committed.")

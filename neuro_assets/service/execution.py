@@ -112,7 +112,7 @@ def execute(
     worker : WorkerProcess, optional
         Executes the run where no daemon does, and is left open; one for this run when None.
     on_event : callable
-        Gets each Dagster event of the run; it must not raise.
+        Gets each entry of the run's log; it must not raise.
     log : callable
         Gets a line now and then: waiting, taken over, interrupted.
 

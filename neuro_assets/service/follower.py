@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from neuro_assets.outcomes import PermanentFailure
 
 if TYPE_CHECKING:
-    from dagster import DagsterEvent, DagsterInstance, DagsterRun
+    from dagster import DagsterInstance, DagsterRun, EventLogEntry
 
-OnEvent = Callable[["DagsterEvent"], None]
+OnEvent = Callable[["EventLogEntry"], None]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class RunFollower:
     run_id : str
         The run.
     on_event : callable
-        Gets each Dagster event once.
+        Gets each entry of the run's log once: Dagster's events, and what the steps log.
 
     Raises
     ------
@@ -83,8 +83,7 @@ class RunFollower:
         while more:
             page = self._instance.get_records_for_run(self.run.run_id, self._cursor)
             for record in page.records:
-                if record.event_log_entry.dagster_event is not None:
-                    self._on_event(record.event_log_entry.dagster_event)
+                self._on_event(record.event_log_entry)
             self._cursor, more = page.cursor, page.has_more
         return self.run.is_finished
 

@@ -25,6 +25,7 @@ from neuro_assets.registry.descriptions import SessionDescription
 from neuro_assets.registry.findings import update_findings
 from neuro_assets.registry.planning import EVERY_RUN, plan
 from neuro_assets.registry.registry import RecordIndex, Registry
+from neuro_assets.science.result import Progress, no_progress
 from neuro_assets.service.events import raw_events
 from neuro_assets.sources.folders.source import LocalSessionSource
 from neuro_assets.sources.folders.tree import tree_around
@@ -114,6 +115,7 @@ def register_sessions(
     reprocess_changed: bool = False,
     now: datetime | None = None,
     requests: Requests = EVERY_RUN,
+    progress: Progress = no_progress,
 ) -> list[Action]:
     """Plan and write the registry; Dagster's part is the caller's.
 
@@ -135,13 +137,18 @@ def register_sessions(
         Time of the records, UTC; this machine's clock by default.
     requests : Requests
         Which runs to request.
+    progress : callable
+        Takes the fraction of the sessions whose files were looked at.
 
     Returns
     -------
     list of Action
         What was done.
     """
-    found = [seen(description, use_hash=use_hash) for description in descriptions]
+    found = []
+    for number, description in enumerate(descriptions):
+        progress(number / len(descriptions), f"{description.folder}")
+        found.append(seen(description, use_hash=use_hash))
     gone, at = list(vanished), now or datetime.now(UTC)
 
     def planned(index: RecordIndex) -> list[Action]:
@@ -170,7 +177,13 @@ def _is_unfinished(store: Store, key: str) -> bool:
 
 
 def register_folder(
-    lab_folder: Path, config: LabConfig, registry: Registry, folder: Path, *, use_hash: bool
+    lab_folder: Path,
+    config: LabConfig,
+    registry: Registry,
+    folder: Path,
+    *,
+    use_hash: bool,
+    progress: Progress = no_progress,
 ) -> Found:
     """Register what a folder holds, for the command line; a person's word replaces settling.
 
@@ -186,6 +199,8 @@ def register_folder(
         A ONE tree, a session folder, or a bare run folder.
     use_hash : bool
         As in `register_sessions`.
+    progress : callable
+        Takes the fraction done and a few words.
 
     Returns
     -------
@@ -195,6 +210,7 @@ def register_folder(
     from neuro_assets.service import prepare_home
 
     folder = _in_source(config, folder)
+    progress(0.0, f"looking for sessions in {folder}")
     sessions, places = describe_folder(config, folder)
     hashed = {source.name for source in config.sources if source.use_file_hash}
     use_hash = use_hash or any(session.source in hashed for session in sessions)
@@ -204,7 +220,9 @@ def register_folder(
         use_hash=use_hash,
         reprocess_changed=True,
         requests=Requests(by=COMMAND_LINE),
+        progress=lambda share, doing: progress(0.3 + 0.6 * share, doing),
     )
+    progress(0.9, f"{len(actions)} changes: telling Dagster")
     by_source: dict[str, dict[str, tuple[Problem, ...]]] = defaultdict(dict)
     for session in sessions:
         by_source[session.source][session.session_id] = session.problems

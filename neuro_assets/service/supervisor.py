@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -24,6 +25,7 @@ import psutil
 from neuro_assets.executors.frozen_config import LOADED_VARIABLE
 from neuro_assets.executors.process_identity import ProcessIdentity
 from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.science.result import Progress, no_progress
 from neuro_assets.service.child_process import (
     CODE_SERVER,
     DAEMON,
@@ -72,6 +74,7 @@ def up(
     read_only: bool = False,
     config: Path | None = None,
     log: Log = print,
+    progress: Progress = no_progress,
 ) -> None:
     """Run the web server, the daemon and the code server until a signal ends it.
 
@@ -94,6 +97,8 @@ def up(
         The configuration file of the definitions; `lab.yaml` in `workdir` when None.
     log : callable
         Gets one line at a time.
+    progress : callable
+        Takes the fraction of the start that is done, and a few words; 1 when it is up.
 
     Raises
     ------
@@ -113,7 +118,7 @@ def up(
         end_leftovers(read_state(path).get("children", {}), log)
         _require_free(port)
         location, config = location or CodeLocation(), config or workdir / "lab.yaml"
-        _Supervisor(home, lock, port, location, config, read_only, log).run()
+        _Supervisor(home, lock, port, location, config, read_only, log).run(progress)
 
 
 class _Supervisor:
@@ -156,13 +161,13 @@ class _Supervisor:
         known = (self._code, self._web, self._daemon)
         return tuple(child for child in known if child is not None)
 
-    def run(self) -> None:
+    def run(self, progress: Progress) -> None:
         """Start, watch, stop."""
         # Explicitly: a shell starts its background jobs with SIGINT ignored, and ignoring is
         # inherited by whatever they start.
         previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
-            self._start_all()
+            self._start_all(progress)
             while True:
                 self._pause()
                 self._watch_on()
@@ -182,13 +187,16 @@ class _Supervisor:
         if self._wake.wait(_POLL_S):
             raise _Stopped
 
-    def _start_all(self) -> None:
+    def _start_all(self, progress: Progress) -> None:
         self._start(self._code)
-        self._await(self._code, self._code_answers)
+        loading = partial(progress, 0.0, "loading the definitions")
+        self._await(self._code, self._code_answers, loading)
         self._start(self._web)
         if self._daemon is not None:
             self._start(self._daemon)
-        self._await(self._web, self._web_answers)
+        starting = partial(progress, 0.5, "starting the user interface")
+        self._await(self._web, self._web_answers, starting)
+        progress(1.0, "up")
         self._report(f"neuro-assets is up: {self._url}   (logs: {self._code.log.parent})")
 
     def _start(self, child: ChildProcess) -> None:
@@ -202,8 +210,11 @@ class _Supervisor:
         }
         write_state(self._lock, {"pid": os.getpid(), "url": self._url, "children": identities})
 
-    def _await(self, child: ChildProcess, answers: Callable[[], bool]) -> None:
+    def _await(
+        self, child: ChildProcess, answers: Callable[[], bool], show: Callable[[], None]
+    ) -> None:
         while not answers():
+            show()
             if child.pid is None:
                 raise PermanentFailure(
                     f"the {child.name} ended at its start; the end of {child.log}:\n"

@@ -99,7 +99,7 @@ class WorkerProcess:
         request : Request
             What to run.
         on_event : callable
-            Gets each Dagster event of the run.
+            Gets each entry of the run's log.
         log : callable
             Gets a line when the run is cancelled.
 
@@ -161,13 +161,16 @@ class WorkerProcess:
             self._process.wait()
 
     def _settle(self, instance: DagsterInstance, run_id: str) -> None:
-        """End the record of a run whose process is gone."""
+        """End the record of a run whose process is gone, and free what its steps held."""
         run = instance.get_run_by_id(run_id)
-        if run is None or run.is_finished:
+        if run is None:
             return
-        self._process.wait()
-        if run.status.value == "CANCELING":
-            instance.report_run_canceled(run)
-        else:
-            instance.report_run_failed(run, f"Its process ended; see {self._log}.")
+        if not run.is_finished:
+            self._process.wait()
+            if run.status.value == "CANCELING":
+                instance.report_run_canceled(run)
+            else:
+                instance.report_run_failed(run, f"Its process ended; see {self._log}.")
+        # Also of a run that was cancelled in order: a step that was ended keeps its slot, and the
+        # next run would wait for it for ever.
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date as Date  # noqa: N812 - `date` is the argument's name
@@ -187,7 +188,12 @@ def simulate_session(
     }
     folder.mkdir(parents=True)
     beside.mkdir(parents=True)
-    _write_all(setup, plans, beside, about, video)
+    try:
+        _write_all(setup, plans, beside, about, video)
+    except BaseException:  # an interrupt too: half a session keeps the next try from its place
+        for path in (folder, beside):
+            shutil.rmtree(path, ignore_errors=True)
+        raise
     # Last: whoever sees the flag may take everything else for complete.
     (folder / "raw_session.flag").touch()
     progress(1.0, "session written")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -101,14 +98,3 @@ def test_doctor_knows_the_parameters_of_the_sorter(tmp_path: Path) -> None:
     done = call("doctor", folder=tmp_path)
     assert done.returncode == 1
     assert "tridesclous2 has no parameter 'detect_treshold'" in " ".join(done.stdout.split())
-
-
-def test_a_pipe_that_is_closed_is_no_error(tmp_path: Path) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    done = subprocess.run(
-        [sys.executable, "-c", "from neuro_assets.cli import main; main()", "status"],
-        cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
-    )  # fmt: skip
-    os.close(writer)
-    assert done.stderr == ""

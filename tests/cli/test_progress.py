@@ -1,0 +1,182 @@
+"""What a person sees while something takes long, and after Ctrl-C."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+
+import dagster as dg
+import pytest
+from commands import call
+from labs import SmallLab
+from rich.console import Console
+
+from neuro_assets import service
+from neuro_assets.assets.dagster_metadata import stored_metadata
+from neuro_assets.cli import demonstration, process, progress, run_display, status
+from neuro_assets.cli.lab import Interrupted
+from neuro_assets.cli.progress import Bars, progress_of
+from neuro_assets.cli.run_display import RunDisplay
+from neuro_assets.outcomes import Outcome
+from neuro_assets.service.session_registration import register_folder
+from neuro_assets.service.supervisor import _Supervisor
+from neuro_assets.service.worker_process import WorkerProcess
+from neuro_assets.simulation import simulate_session
+from neuro_assets.store import Manifest
+
+
+def screen(*, terminal: bool) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=80, highlight=False)
+
+
+def shown(console: Console) -> str:
+    return console.file.getvalue()
+
+
+def test_a_terminal_gets_a_bar_with_percent_and_what_is_done_within_80_columns():
+    console = screen(terminal=True)
+    with Bars(console) as bars:
+        bars.update("M1_20260101_1_probe00", 0.4, "12 of 30 steps")
+        bars.update("  unit_quality_tridesclous2", 0.25, "waveforms and templates of " * 5)
+        bars._bars.refresh()
+        lines = console.render_lines(bars._bars.get_renderable(), pad=False)
+    text = ["".join(segment.text for segment in line) for line in lines]
+    assert "40%" in text[0] and "12 of 30 steps" in text[0]
+    assert "25%" in text[1] and "waveforms" in text[1]
+    assert len(text) == 2 and max(map(len, text)) <= 80
+
+
+def test_a_pipe_gets_a_plain_line_now_and_then_with_the_time_left(monkeypatch):
+    console, now = screen(terminal=False), [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with Bars(console) as bars:
+        for now[0] in range(1, 25):  # noqa: B020
+            bars.update("simulating", now[0] / 25, f"sample {now[0]}")
+        bars.update("simulating", 1.0, "done")
+    assert shown(console).splitlines() == [
+        "simulating: 16%, 15.8 s left: sample 4",
+        "simulating: 56%, 10.2 s left: sample 14",
+        "simulating: 96%, 1.0 s left: sample 24",
+    ]
+
+
+def entry(step: str, kind: str = "", message: str = "", **metadata: object) -> SimpleNamespace:
+    values = {name: SimpleNamespace(value=value) for name, value in metadata.items()}
+    made = SimpleNamespace(materialization=SimpleNamespace(metadata=values))
+    event = SimpleNamespace(event_type_value=kind, step_materialization_data=made)
+    return SimpleNamespace(step_key=step, dagster_event=event if kind else None,
+                           user_message=message)  # fmt: skip
+
+
+def test_a_run_shows_percent_and_says_skipped_with_the_reason_and_not_done(monkeypatch):
+    console, updates = screen(terminal=False), []
+    monkeypatch.setattr(run_display, "console", console)
+    bars = SimpleNamespace(update=lambda *what: updates.append(what), remove=lambda name: None)
+    display = RunDisplay("K", 4, bars)
+    for each in (
+        entry("lfp", "STEP_START"), entry("lfp", message="40% filtering the LFP"),
+        entry("lfp", message="no percent"),
+        entry("lfp", "ASSET_MATERIALIZATION", reused=False), entry("lfp", "STEP_SUCCESS"),
+        entry("bad", "ASSET_MATERIALIZATION", reused=False, reason="recording_too_short: 1 s"),
+        entry("bad", "STEP_SUCCESS"),
+        entry("old", "ASSET_MATERIALIZATION", reused=True), entry("old", "STEP_SUCCESS"),
+        entry("ill", "STEP_FAILURE"),
+    ):  # fmt: skip
+        display(each)
+    ends = [line.split(maxsplit=2)[2] for line in shown(console).splitlines()]
+    assert ends == ["started", "done", "skipped: recording_too_short: 1 s",
+                    "done (stored already)", "failed"]  # fmt: skip
+    assert ("  lfp", 0.4, "filtering the LFP") in updates
+    assert ("K", 0.5, "2 of 4 steps") in updates
+
+
+def test_what_dagster_shows_of_a_skip_has_its_reason(tmp_path: Path) -> None:
+    skip = {"reason": "recording_too_short", "detail": "9 s", "origin": None}
+    made = Manifest(asset="lfp", key="K", version="aa", outcome=Outcome.SKIPPED, skip=skip)
+    with SmallLab(tmp_path).store.attempt("lfp", "K", "aa") as attempt:
+        stored = attempt.commit(made)
+    shown = stored_metadata(stored, reused=False, partition=True)
+    assert shown["reason"] == "recording_too_short: 9 s"
+
+
+def test_ctrl_c_says_what_is_left(tmp_path: Path, monkeypatch) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(status, "open_lab", interrupt)
+    done = call("status", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+    canceled = SimpleNamespace(status="CANCELED", ok=False)
+    monkeypatch.setattr(service, "execute", lambda *args, **options: canceled)
+    monkeypatch.setattr(process, "_record", lambda record, key: None)
+    monkeypatch.setattr("neuro_assets.service.events.run_tags", lambda record: {})
+    lab = SimpleNamespace(registry=lambda: {}, steps=list, folder=tmp_path)
+    with pytest.raises(Interrupted, match="finished outputs are kept; run again to go on"):
+        process.process_keys(lab, ["K"], [])
+
+
+@dg.job
+def nothing() -> None:
+    pass
+
+
+def test_a_cancelled_run_leaves_no_pool_to_wait_for(tmp_path: Path) -> None:
+    """The executor reports the end of the run; the step that it ended keeps its slot."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        instance.event_log_storage.set_concurrency_slots("heavy", 1)
+        run = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.CANCELED)
+        instance.event_log_storage.claim_concurrency_slot("heavy", run.run_id, "step")
+        taken = instance.event_log_storage.get_concurrency_info("heavy").active_slot_count
+        assert taken == 1
+        object.__new__(WorkerProcess)._settle(instance, run.run_id)
+        left = instance.event_log_storage.get_concurrency_info("heavy").active_slot_count
+        assert left == 0
+
+
+def test_half_a_simulated_session_is_removed(tmp_path: Path) -> None:
+    def stop(fraction: float, doing: str) -> None:
+        raise KeyboardInterrupt
+
+    small = {"duration_s": 1, "n_channels": 4, "video": False}
+    with pytest.raises(KeyboardInterrupt):
+        simulate_session(tmp_path, **small, progress=stop)
+    session = simulate_session(tmp_path, **small).session
+    assert (session / "raw_session.flag").is_file()
+
+
+def test_the_demonstration_goes_on_with_the_session_that_is_there(tmp_path: Path) -> None:
+    made = simulate_session(tmp_path / "sessions", duration_s=1, n_channels=4, video=False)
+    assert demonstration._session(tmp_path, 60, 64, 0) == (made.session, made.truth)
+
+
+def test_registration_reports_its_progress(tmp_path: Path) -> None:
+    session = simulate_session(tmp_path / "in", duration_s=1, n_channels=4, video=False).session
+    lab, seen = SmallLab(tmp_path), []
+    register_folder(
+        tmp_path, lab.config, lab.registry, session, use_hash=False,
+        progress=lambda fraction, doing: seen.append((fraction, doing)),
+    )  # fmt: skip
+    assert [fraction for fraction, _ in seen] == [0.0, 0.3, 0.9]
+    assert str(session) in seen[0][1]
+
+
+def test_the_start_of_up_reports_its_progress(monkeypatch) -> None:
+    up, seen, polls = object.__new__(_Supervisor), [], iter([False, False, True, False, True])
+    up._code = up._web = SimpleNamespace(pid=1, log=Path("log/x"))
+    up._daemon, up._url, up._report = None, "", lambda line: None
+    for name in ("_start", "_pause"):
+        monkeypatch.setattr(up, name, lambda *args: None)
+    for name in ("_code_answers", "_web_answers"):
+        monkeypatch.setattr(up, name, lambda: next(polls))
+    up._start_all(lambda fraction, doing: seen.append(fraction))
+    assert seen == [0.0, 0.0, 0.5, 1.0]
+
+
+def test_the_progress_of_one_thing_ends_with_it(monkeypatch) -> None:
+    console = screen(terminal=True)
+    monkeypatch.setattr(progress, "Bars", lambda: Bars(console))
+    with progress_of("starting") as report:
+        report(0.5, "the user interface")
+        report(1.0, "up")
+        assert "\x1b[?25h" in shown(console)  # the cursor is there again
