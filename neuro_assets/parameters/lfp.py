@@ -16,7 +16,7 @@ class LfpParameters(StepParameters):
     """Parameters of step `lfp`."""
 
     step: ClassVar[str] = "lfp"
-    algorithm_version: ClassVar[str] = "1"
+    algorithm_version: ClassVar[str] = "2"
     sets: ClassVar[dict[str, NamedSet]] = {
         "default": NamedSet(
             source="neuro_assets: IBL's band (ibl-neuropixel destripe_lfp, 0.5-300 Hz) at "

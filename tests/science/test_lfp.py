@@ -139,6 +139,21 @@ def test_chunks_and_pieces_leave_no_trace(tmp_path, monkeypatch):
     assert not np.allclose(microvolts(whole), 0)
 
 
+def test_only_the_marked_edges_differ_from_the_lfp_of_a_longer_recording(tmp_path):
+    rng = np.random.default_rng(0)
+    traces = rng.normal(0, 100, (90_000, 2)).astype(np.float32)
+    whole, _ = run(tmp_path, make(traces), name="whole", highpass_hz=None, **FLOAT)
+    part, result = run(
+        tmp_path, make(traces[30_000:60_000]), name="part", highpass_hz=None, **FLOAT
+    )
+    edge = result.metrics["filter_edge_s"]
+    assert edge == part.get_annotation("filter_edge_s") == pytest.approx(0.0167, abs=1e-3)
+    apart = np.abs(microvolts(part) - microvolts(whole)[1_000:2_000]).max(axis=1)
+    marked = np.minimum(np.arange(1_000), np.arange(1_000)[::-1]) / 1_000 < edge
+    assert apart[~marked].max() < 0.05
+    assert apart[:3].max() > 1 and apart[-3:].max() > 1
+
+
 def test_int16_is_within_one_step_whatever_the_chunks(tmp_path):
     noise = np.random.default_rng(2).normal(0, 50, (6 * 2500, 4)).astype(np.float32)
     lf = make(noise, rate=2500.0)

@@ -425,6 +425,17 @@ def test_masked_stretches_and_gaps_are_invalid_times_and_no_observed_ones(tmp_pa
         ]
 
 
+def test_the_edges_of_the_lfps_filter_are_invalid_times(tmp_path, lfp):
+    write_nwb(inputs(lfp=lfp, units=None), tmp_path)
+    with Opened(nwb_path(KEY, tmp_path, NwbParameters())) as nwbfile:
+        table = nwbfile.invalid_times.to_dataframe()
+    edge, end = lfp.get_annotation("filter_edge_s"), lfp.get_num_samples() / lfp.sampling_frequency
+    assert edge > 0.01
+    got = table[["start_time", "stop_time"]].to_numpy()
+    np.testing.assert_allclose(got, [[0, edge], [end - edge, end]], rtol=0, atol=1e-9)
+    assert [list(tags) for tags in table["tags"]] == [["LFP", "edge of its filter"]] * 2
+
+
 def test_main_channels_serve_where_there_are_no_templates(tmp_path):
     frame = units().assign(main_channel_id=["AP1", "AP6", "AP0"])
     path = save(tmp_path, inputs(units=frame))

@@ -50,8 +50,10 @@ def extract_lfp(
 
     Samples lie at multiples of 1 / rate after the AP stream's first sample, where rate = source
     rate x up / down (both in `applied`): sample k exactly at k / rate, or where `timeline_of` the
-    result says if the source has gaps, each piece of which is filtered by itself. Memory does not
-    grow with the recording.
+    result says if the source has gaps, each piece of which is filtered by itself. Within
+    `filter_edge_s` (annotation and metric: half the low-pass's length) of both ends of a piece the
+    filter reaches beyond the data and what is left of it is renormalised: the level is right, the
+    phase and the stop band are not. Memory does not grow with the recording.
 
     Parameters
     ----------
@@ -182,15 +184,21 @@ def _timeline(pieces: list[_Piece]) -> Timeline:
 def _resampler(
     source: Source, piece: _Piece, filtering: dict[str, Any], parameters: LfpParameters
 ) -> Resampler:
-    lowpass = Lowpass(
-        source.rate, parameters.lowpass_hz, parameters.stop_hz, parameters.stopband_db
-    )
     recording = source.recording
     if timeline_of(recording).has_gaps:
         recording = recording.frame_slice(piece.start, piece.stop)
     return Resampler(
-        recording, lowpass, filtering["up"], filtering["down"], source.shifts, piece.delay
+        recording,
+        _lowpass(source, parameters),
+        filtering["up"],
+        filtering["down"],
+        source.shifts,
+        piece.delay,
     )
+
+
+def _lowpass(source: Source, parameters: LfpParameters) -> Lowpass:
+    return Lowpass(source.rate, parameters.lowpass_hz, parameters.stop_hz, parameters.stopband_db)
 
 
 def _highpass(rate: float, n_samples: int, parameters: LfpParameters) -> GaussianHighpass | None:
@@ -206,6 +214,7 @@ def _annotations(source: Source, parameters: LfpParameters) -> dict[str, Any]:
         "source_sampling_frequency": source.rate,
         "is_filtered": True,
         "pass_band_hz": [parameters.highpass_hz, parameters.lowpass_hz],
+        "filter_edge_s": _lowpass(source, parameters).half_length / source.rate,
     }
 
 
@@ -332,6 +341,7 @@ def _describe(
         "n_samples": int(n),
         "duration_s": float(n / rate),
         "sampling_frequency_hz": float(rate),
+        "filter_edge_s": float(stored.get_annotation("filter_edge_s")),
         "source_stream": source.name,
         "size_bytes": writer.size_bytes,
     }

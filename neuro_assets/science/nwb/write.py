@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from neuro_assets import __version__
+from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.nwb import NwbParameters
 from neuro_assets.science.checksums import add_checksums
@@ -193,8 +194,24 @@ def _add_invalid_times(inputs: NwbInputs, nwbfile: Any) -> None:
         for start, stop in split_at(period[np.newaxis], gaps.bounds):
             begin = float(gaps.seconds(start, rate))
             rows.append((begin, begin + int(stop - start) / rate, ["masked", reason]))
+    rows += _filter_edges(inputs.lfp)
     for begin, end, tags in sorted(rows):
         nwbfile.add_invalid_time_interval(begin, end, tags=tags)
+
+
+def _filter_edges(lfp: Any | None) -> list[tuple[float, float, list[str]]]:
+    """Give the ends of each piece of the LFP, where its filter reached beyond the data."""
+    edge = None if lfp is None else lfp.get_annotation("filter_edge_s")
+    if lfp is None or edge is None:
+        return []
+    timeline, rate, rows = timeline_of(lfp), lfp.sampling_frequency, []
+    for start, stop in timeline.spans(lfp.get_num_samples()):
+        begin = float(timeline.seconds(start, rate))
+        end = begin + (stop - start) / rate
+        middle = (begin + end) / 2
+        rows.append((begin, min(begin + edge, middle), ["LFP", "edge of its filter"]))
+        rows.append((max(end - edge, middle), end, ["LFP", "edge of its filter"]))
+    return rows
 
 
 def _holds(inputs: NwbInputs) -> dict[str, bool]:
