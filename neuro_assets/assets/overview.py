@@ -85,6 +85,8 @@ class Line:
 
 def line_of(record: RecordingRecord, states: Sequence[OutputState]) -> Line:
     """Summarise the outputs of one recording."""
+    from neuro_assets.registry.keys import present_name
+
     if damage := [each.detail for each in states if each.damaged]:
         return Line(record.key, RecordingState.DAMAGED, "; ".join(damage))
     by_outcome: dict[Outcome, list[str]] = {}
@@ -99,8 +101,8 @@ def line_of(record: RecordingRecord, states: Sequence[OutputState]) -> Line:
         parts.append(f"{len(skipped)} skipped")
     if old:
         parts.append(f"{len(old)} out of date")
-    if record.present_name:
-        parts.append(record.present_name)
+    if name := present_name(record):
+        parts.append(name)
     if record.reason:
         parts.append(f"raw data {record.state.replace('_', ' ')}: {record.reason}")
     if record.problems:

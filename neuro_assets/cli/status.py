@@ -192,6 +192,8 @@ def print_findings(lab: Lab) -> None:
 def _print_states(
     lab: Lab, records: Mapping[str, RecordingRecord], states: list[OutputState]
 ) -> None:
+    from neuro_assets.registry.keys import present_name
+
     if not states:
         _print_nothing(lab)
         return
@@ -200,8 +202,8 @@ def _print_states(
         title = name
         if record is not None and record.reason:
             title = f"{name}: raw data {record.state.replace('_', ' ')}: {escape(record.reason)}"
-        if record is not None and record.present_name:
-            title += f"\n  {escape(record.present_name)}"
+        if record is not None and (now := present_name(record)):
+            title += f"\n  {escape(now)}"
         if record is not None and record.session.date_guessed:
             title += "\n  the date is guessed from a file's time"
         for modality, data in record.modalities.items() if record is not None else ():

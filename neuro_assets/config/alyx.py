@@ -59,7 +59,7 @@ class AlyxConfig(Strict):
     write: bool = False
     """Register results in Alyx; when false the difference is only shown"""
     write_repository: str | None = None
-    """Data repository that results are copied to and registered on"""
+    """Data repository that results are copied to and registered on, not a personal one in Alyx"""
     dagster_url: str | None = None
     """Address of this platform's interface, for the links in Alyx's tasks"""
 

@@ -5,6 +5,7 @@ Identity goes before names: what a recording says of itself decides, wherever it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -289,3 +290,25 @@ def _may_follow(record: RecordingRecord, recording: RawRecording) -> bool:
         return True
     files = set(record.raw.main.files)
     return record.request == 0 and files < set(recording.main.files)
+
+
+def present_name(record: RecordingRecord) -> str:
+    """Name the session of a recording as it is now, where its key says another.
+
+    Parameters
+    ----------
+    record : RecordingRecord
+        As registered.
+
+    Returns
+    -------
+    str
+        `now M1, 2026-01-15, session 2`; empty where the key says the same.
+    """
+    session, key = record.session, RecordingKey.parse(record.key)
+    named = RecordingKey.make(session.subject, session.date, session.number, key.probe)
+    same = (key.subject, key.date, key.number) == (named.subject, named.date, named.number)
+    # A suffix is there because a recording that had the name before kept its key.
+    if same and re.search(r"x\d+$", key.qualifier) is None:
+        return ""
+    return f"now {session.subject}, {session.date}, session {session.number}"

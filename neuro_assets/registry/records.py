@@ -255,15 +255,6 @@ class RecordingRecord(_Record):
         return f"{key.probe}-{key.qualifier}" if key.qualifier else key.probe
 
     @property
-    def present_name(self) -> str:
-        """The session as it is named now; empty where the key says the same."""
-        session, (probe, _, qualifier) = self.session, self.label.partition("-")
-        named = RecordingKey.make(session.subject, session.date, session.number, probe, qualifier)
-        if str(named) == self.key:
-            return ""
-        return f"now {session.subject}, {session.date}, session {session.number}"
-
-    @property
     def raw(self) -> RawRecording:
         """How to open the raw data.
 

@@ -11,6 +11,7 @@ from neuro_assets import names
 from neuro_assets.formats.modalities import MODALITIES, RECORDING
 from neuro_assets.registry.actions import Action
 from neuro_assets.registry.findings import Findings
+from neuro_assets.registry.keys import present_name
 from neuro_assets.registry.registry import RecordingRecord
 
 RawEvent = dg.AssetMaterialization | dg.AssetObservation
@@ -141,8 +142,8 @@ def shown(record: RecordingRecord) -> dict[str, Any]:
         values["reason"] = record.reason
     values.update(_shown_of_database(record))
     values.update(lab=session.lab, subject=session.subject, source=session.source)
-    if record.present_name:
-        values["named"] = record.present_name
+    if name := present_name(record):
+        values["named"] = name
     if session.date_guessed:
         values["date"] = f"{session.date}, guessed from a file's time"
     if session.place:

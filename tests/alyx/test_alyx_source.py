@@ -22,6 +22,7 @@ from spikeglx_files import write_cbin
 from neuro_assets.alyx.files.paths import with_uuid
 from neuro_assets.assets.overview import line_of
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
+from neuro_assets.registry.keys import present_name
 from neuro_assets.service.events import shown
 from neuro_assets.sources.alyx.cursor import AlyxCursor, local_bound
 from neuro_assets.sources.alyx.incremental_scan import ScanResult
@@ -497,18 +498,18 @@ def test_a_renamed_subject_and_number_keep_the_key_and_the_path_of_the_files(lab
 def test_after_renumbering_the_present_number_stands_beside_the_key(lab):
     eid, _, _ = lab.recorded()
     lab.ticks(2)
-    assert lab.record().present_name == ""
+    assert present_name(lab.record()) == ""
     lab.wait(hours=5)
     lab.server.patch_session(eid, number=2)
     lab.insertion(lab.session())
     lab.ticks(3)
-    names = {key: record.present_name for key, record in lab.records.items()}
+    names = {key: present_name(record) for key, record in lab.records.items()}
     assert names == {
         KEY: "now M1, 2026-01-15, session 2",
         f"{KEY}-x2": "now M1, 2026-01-15, session 1",
     }
     for record in lab.records.values():
-        assert shown(record)["named"] == record.present_name in line_of(record, []).detail
+        assert shown(record)["named"] == present_name(record) in line_of(record, []).detail
 
 
 def test_files_that_follow_a_renumbering_are_followed(lab):
