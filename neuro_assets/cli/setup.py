@@ -183,7 +183,9 @@ def _sorters(lab: Lab) -> Iterator[Finding]:
 
 def _sorter(parameters: SortingParameters) -> str:
     from neuro_assets.science.sorting import effective_parameters
+    from neuro_assets.science.sorting.process import require_programs
 
+    require_programs(parameters.sorter)
     effective_parameters(parameters, parameters.drift_min_channels)
     return f"{parameters.sorter} is installed and knows its parameters"
 

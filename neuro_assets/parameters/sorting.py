@@ -76,6 +76,10 @@ too, but what it is said to do by itself cannot be checked."""
 GPU_SORTERS = {"kilosort4"}
 """Sorters that take hours to days without a GPU."""
 
+PROGRAMS = {"kilosort4": {"ps": "procps"}}
+"""Programs that a sorter calls on Linux, and the package of Debian that has them (Kilosort 4.1.7
+counts its threads with `ps`, and fails without it; a bare Debian has none)."""
+
 REPEATABLE = frozenset({"lupin", "spykingcircus2", "tridesclous2"})
 """Sorters that found the same spikes again in the same traces with as many workers (measured with
 SpikeInterface 0.105.3: every generator seeded as `neuro_assets.science.sorting.child` does)."""

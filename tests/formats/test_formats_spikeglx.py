@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
@@ -11,8 +12,10 @@ from spikeglx_files import N_NEURAL, imro_np1, meta_text, samples, write, write_
 
 from neuro_assets.formats import scan_session
 from neuro_assets.formats.broken import Broken
+from neuro_assets.formats.completeness import FLAG
 from neuro_assets.formats.neuropixels import describe_probe, shifts_from_mux
 from neuro_assets.formats.spikeglx.meta import SpikeGLXMeta
+from neuro_assets.parameters.compression import CompressionParameters
 
 METAS = sorted((REAL / "spikeglx_meta").rglob("*.meta"))
 UUID = "01234567-89ab-cdef-0123-456789abcdef"
@@ -567,6 +570,25 @@ def test_a_meta_without_size_is_reported_as_still_growing_and_a_short_file_as_mi
     assert kinds(scan) == ["still_growing"]
     path.with_suffix(".meta").write_text(meta_text(path.stat().st_size * 2))
     assert kinds(scan_session(tmp_path)) == ["size_mismatch"]
+
+
+def test_a_short_file_says_what_is_missing_and_what_each_choice_does(tmp_path):
+    """With the flag alone the copy would fail on its SHA-1."""
+    path = broken_session(tmp_path)
+    size = path.stat().st_size
+    for extra in ({}, {"fileSHA1": "AB" * 20}):
+        path.with_suffix(".meta").write_text(meta_text(size * 3 // 2, extra=extra))
+        (problem,) = scan_session(tmp_path).problems
+        assert problem.kind == "size_mismatch"
+        assert "the last 33% are missing" in problem.detail and FLAG in problem.detail
+        named = re.findall(r"compressed_recording\.parameters\.(\w+): (\w+)", problem.detail)
+        assert bool(named) == bool(extra)
+        if extra:
+            ((field, value),) = named
+            assert getattr(CompressionParameters(**{field: value}), field) == value
+    path.with_suffix(".meta").write_text(meta_text(size // 2))
+    (problem,) = scan_session(tmp_path).problems
+    assert "it is 100% longer" in problem.detail
 
 
 def test_a_meta_without_data_is_reported(tmp_path):

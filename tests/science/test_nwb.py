@@ -15,6 +15,8 @@ import spikeinterface as si
 from nwbinspector import Importance, inspect_nwbfile, load_config
 from probeinterface import generate_multi_shank
 
+from neuro_assets.assets.steps.nwb import CRITERIA
+from neuro_assets.checks.criteria import Verdict, judge
 from neuro_assets.formats.timeline import Timeline
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.lfp import LfpParameters
@@ -236,6 +238,15 @@ def test_the_identifier_depends_on_recording_and_version_only(tmp_path):
     assert identifiers[0] == identifiers[1] != identifiers[2]
 
 
+def test_a_file_without_units_because_sorting_failed_is_amber_and_says_so(tmp_path):
+    missing = ["units: it was never made", "sorting_x: it failed: out of memory"]
+    _path, result = write(tmp_path, inputs(units=None, spikes=None, missing=missing))
+    (judged,) = [each for each in judge(CRITERIA, result.metrics)
+                 if each.criterion.family == "contents"]  # fmt: skip
+    assert (judged.value, judged.verdict) == (2, Verdict.WARNING)
+    assert "it failed: out of memory" in result.metrics["made_without"]
+
+
 def test_without_units_and_lfp_there_is_still_a_file_that_says_so(tmp_path):
     given = inputs(units=None, spikes=None, missing=["units: skipped, no_units_found"])
     path, result = write(tmp_path, given)
@@ -243,6 +254,7 @@ def test_without_units_and_lfp_there_is_still_a_file_that_says_so(tmp_path):
     assert result.metrics["n_best_practice_violations"] == 0
     assert result.metrics["n_units"] == result.metrics["has_lfp"] == 0
     assert result.metrics["n_missing_inputs"] == 2
+    assert result.metrics["n_unmade_inputs"] == 0
     assert result.applied[0].parameters["without"] == ["units: skipped, no_units_found", "lfp"]
     with Opened(path) as nwbfile:
         assert nwbfile.units is None

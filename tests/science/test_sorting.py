@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -181,6 +182,13 @@ def test_kilosort_without_a_gpu_refuses_a_long_recording(tmp_path: Path) -> None
     own = {"torch_device": "cpu"}
     with pytest.raises(PermanentFailure, match="GPU.*force_cpu"):
         refuse(tmp_path, "kilosort4", max_cpu_duration_s=0.5, sorter_parameters=own)
+
+
+def test_kilosort_without_ps_is_refused_before_it_starts(tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("kilosort")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(PermanentFailure, match="calls the program ps.*apt-get install procps"):
+        refuse(tmp_path, "kilosort4", sorter_parameters={"torch_device": "cpu"})
 
 
 def test_an_unknown_sorter_or_parameter_is_named(tmp_path: Path) -> None:
@@ -506,6 +514,7 @@ def test_a_moved_sorting_opens_with_plain_spikeinterface(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("ps"), reason="kilosort4 calls ps: apt-get install procps")
 def test_kilosort4_runs_on_the_cpu_for_a_very_short_recording(tmp_path: Path) -> None:
     pytest.importorskip("kilosort")
     raw, truth = si.generate_ground_truth_recording(
@@ -527,6 +536,7 @@ def test_kilosort4_runs_on_the_cpu_for_a_very_short_recording(tmp_path: Path) ->
 
 @pytest.mark.gpu
 @pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("ps"), reason="kilosort4 calls ps: apt-get install procps")
 def test_kilosort4_finds_true_units_on_a_gpu(tmp_path: Path) -> None:
     pytest.importorskip("kilosort")
     torch = pytest.importorskip("torch")

@@ -36,6 +36,10 @@ CRITERIA = (
         "n_best_practice_violations", "validity", "messages", warning=0,
         source="nwbinspector, BEST_PRACTICE_VIOLATION that the data can satisfy",
     ),
+    Criterion(
+        "n_unmade_inputs", "contents", "outputs", warning=0,
+        source="neuro_assets: what failed or was not made is not in the file (`made_without`)",
+    ),
 )  # fmt: skip
 
 

@@ -360,8 +360,21 @@ def _compare_with_meta(file: DataFile, size: int, problems: list[Problem]) -> No
         )
         problems.append(Problem(kind="still_growing", path=file.path, detail=detail))
     elif meta.file_size != size:
-        detail = (
-            f"the meta says {meta.file_size} bytes, the file has {size}: the copy is not finished "
-            "or was cut; copy it again, or create raw_session.flag to use it so"
-        )
+        detail = _other_size(size, meta.file_size, meta.sha1 is not None)
         problems.append(Problem(kind="size_mismatch", path=file.path, detail=detail))
+
+
+def _other_size(size: int, said: int, has_hash: bool) -> str:
+    """Say what is missing, or too much, and what each choice does."""
+    differs = f"{abs(said - size) / max(said, 1):.0%}"
+    what = f"the last {differs} are missing" if size < said else f"it is {differs} longer"
+    hashed = (
+        "; as its SHA-1 cannot agree then, say steps.compressed_recording.parameters."
+        "on_sha1_mismatch: report in lab.yaml as well"
+        if has_hash
+        else ""
+    )
+    return (
+        f"the meta says {said} bytes, the file has {size}: {what}. Copy it again, which gives the "
+        f"whole recording; or create raw_session.flag, which takes what is there{hashed}"
+    )

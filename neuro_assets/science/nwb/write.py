@@ -68,10 +68,19 @@ def write_nwb(
     save_nwb(nwbfile, path, parameters)
     progress(0.85, "checking the NWB file")
     metrics, messages = inspect_nwb(path, inputs.subject_info)
-    metrics |= _contents(inputs, nwbfile, path, parameters) | {"n_missing_inputs": len(missing)}
+    metrics |= _contents(inputs, nwbfile, path, parameters) | {
+        "n_missing_inputs": len(missing),
+        "n_unmade_inputs": sum(not _is_skip(line) for line in inputs.missing),
+        **({"made_without": "; ".join(missing)} if missing else {}),
+    }
     progress(1.0, "NWB written")
     applied = [Applied("write_nwb", {"file": path.name, "without": missing})]
     return StepResult(metrics=metrics, tables={"inspector": messages}, applied=applied)
+
+
+def _is_skip(missing: str) -> bool:
+    """Tell what was rightly left out from what failed or was never made."""
+    return missing.partition(": ")[2].startswith("skipped,")
 
 
 def nwb_path(key: str, folder: Path, parameters: NwbParameters) -> Path:

@@ -30,7 +30,7 @@ from neuro_assets.science.preprocessing import (
 )
 from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
 from neuro_assets.science.sorting.clean import clean_sorting
-from neuro_assets.science.sorting.process import LOG_NAME, Job, run_job
+from neuro_assets.science.sorting.process import LOG_NAME, Job, require_programs, run_job
 
 SORTING_NAME = "sorting.zarr"
 SI_LOG_NAME = "spikeinterface_log.json"
@@ -152,6 +152,7 @@ def _check_can_run(recording: BaseRecording, parameters: SortingParameters) -> N
             f"The sorter {parameters.sorter} is not installed; install it (kilosort4: "
             "`pip install neuro-assets[kilosort]`) or choose another sorter in lab.yaml"
         )
+    require_programs(parameters.sorter)
     duration = recording.get_total_duration()
     if duration < parameters.min_duration_s:
         raise Skipped(

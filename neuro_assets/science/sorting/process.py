@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 from spikeinterface.core import BaseRecording
 
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason, TransientFailure
+from neuro_assets.parameters.sorting import PROGRAMS
 from neuro_assets.science.result import Progress
 
 HEARTBEAT_S = 15.0
@@ -47,6 +49,27 @@ class Job:
     parameters: dict[str, Any]
     recording: BaseRecording
     n_jobs: int
+
+
+def require_programs(sorter: str) -> None:
+    """Refuse a sorter that would call a program which is not there, before it runs for hours.
+
+    Parameters
+    ----------
+    sorter : str
+        SpikeInterface's name of the sorter.
+
+    Raises
+    ------
+    PermanentFailure
+        Naming the program and how to install it.
+    """
+    for program, package in PROGRAMS.get(sorter, {}).items():
+        if sys.platform == "linux" and shutil.which(program) is None:
+            raise PermanentFailure(
+                f"{sorter} calls the program {program}, which this machine lacks; install it "
+                f"(Debian and Ubuntu: apt-get install {package})"
+            )
 
 
 def run_job(job: Job, folder: Path, progress: Progress) -> dict[str, Any]:
