@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neuro_assets.formats.model import Problem
-from neuro_assets.formats.raw_versions import sampled_hash
+from neuro_assets.formats.model import Problem, RawRecording
+from neuro_assets.formats.raw_versions import content_of, sampled_hash
 from neuro_assets.outcomes import NeuroAssetsError
 
 
@@ -130,3 +130,60 @@ def same_content(folder: Path, one: Candidate, other: Candidate) -> bool | None:
         return None
     n_contents = _hashes(folder, one, other, one.size)
     return None if n_contents is None else n_contents == 1
+
+
+def without_equal(
+    folder: Path,
+    found: Sequence[RawRecording],
+    earlier: Sequence[RawRecording],
+    problems: list[Problem],
+) -> list[RawRecording]:
+    """Leave out recordings with the samples of another, which say too little to have two keys.
+
+    Parameters
+    ----------
+    folder : Path
+        The session folder.
+    found : sequence of RawRecording
+        In the order in which they are numbered.
+    earlier : sequence of RawRecording
+        Others of the session.
+    problems : list of Problem
+        Of kind `copy`, or `matched_twice` where it is the same files.
+
+    Returns
+    -------
+    list of RawRecording
+        Those of `found` that stay: of equal ones that with the shortest path.
+    """
+    groups: dict[Hashable, list[RawRecording]] = defaultdict(list)
+    for one in (*earlier, *sorted(found, key=lambda one: len(one.main.files[0]))):
+        if not one.identity.is_strong:
+            groups[one.format, one.identity.size_bytes, one.main.n_samples, one.segment].append(one)
+    copies: list[RawRecording] = []
+    for group in groups.values():
+        originals: dict[str, RawRecording] = {}
+        for one in group if len(group) > 1 else ():
+            first = originals.setdefault(_content(folder, one), one)
+            if first is not one:
+                copies.append(one)
+                problems.append(_named_twice(one, first))
+    return [one for one in found if not any(one is copy for copy in copies)]
+
+
+def _content(folder: Path, recording: RawRecording) -> str:
+    """Name the samples whichever file the pattern matched; what cannot be read is like no other."""
+    files = tuple(sorted(recording.main.files))
+    stream = recording.main.model_copy(update={"files": files})
+    try:
+        return content_of(recording.model_copy(update={"streams": {stream.name: stream}}), folder)
+    except NeuroAssetsError:
+        return f"{files} {recording.segment}"
+
+
+def _named_twice(one: RawRecording, first: RawRecording) -> Problem:
+    path, used = one.main.files[0], first.main.files[0]
+    if set(one.main.files) == set(first.main.files):
+        detail = f"the same recording as {used}; let only one pattern in lab.yaml match it"
+        return Problem(kind="matched_twice", path=path, detail=detail)
+    return Problem(kind="copy", path=path, detail=f"a copy of {used}, which is used; remove it")

@@ -17,6 +17,7 @@ import numpy as np
 from fsspec.utils import glob_translate
 
 from neuro_assets.formats.broken import Broken, contained
+from neuro_assets.formats.copies import without_equal
 from neuro_assets.formats.generic_open import (
     call_reader,
     check_gains,
@@ -27,10 +28,8 @@ from neuro_assets.formats.model import Identity, Problem, RawRecording, Scan, St
 from neuro_assets.formats.nwb import refuse_links
 from neuro_assets.formats.opened_files import opened_files
 from neuro_assets.formats.options import ReaderEntry
-from neuro_assets.formats.raw_versions import content_of
 from neuro_assets.formats.timeline import refuse_jumps
 from neuro_assets.formats.walk import FoundFile, Listing, natural_key
-from neuro_assets.outcomes import NeuroAssetsError
 
 NWB = ("nwb", "nwbtimeseries")
 
@@ -81,7 +80,7 @@ def scan_readers(
             with contained(match, problems):
                 found += _describe(folder, listing, entry, match)
         used.update(file for one in found for file in one.main.files)
-        recordings += _numbered(_new(folder, found, recordings, problems))
+        recordings += _numbered(without_equal(folder, found, recordings, problems))
     return Scan(recordings=tuple(recordings), problems=tuple(problems)), used
 
 
@@ -101,44 +100,6 @@ def _files_of(matches: list[str], listing: Listing) -> set[str]:
         for match in matches
         if found.path == match or found.path.startswith(match + "/")
     }
-
-
-def _new(
-    folder: Path,
-    found: Sequence[RawRecording],
-    earlier: Sequence[RawRecording],
-    problems: list[Problem],
-) -> list[RawRecording]:
-    """Leave out copies, and what two patterns or two files of one recording name twice."""
-    kept = list(earlier)
-    for one in sorted(found, key=lambda one: len(one.main.files[0])):
-        alike = [other for other in kept if _size_of(other) == _size_of(one)]
-        same = next((other for other in alike if _is_same(folder, one, other)), None)
-        if same is None:
-            kept.append(one)
-            continue
-        path, first = one.main.files[0], same.main.files[0]
-        kind, detail = "copy", f"a copy of {first}, which is used; remove it"
-        if set(one.main.files) == set(same.main.files):
-            detail = f"the same recording as {first}; let only one pattern in lab.yaml match it"
-            kind = "matched_twice"
-        problems.append(Problem(kind=kind, path=path, detail=detail))
-    return [one for one in found if any(one is other for other in kept)]
-
-
-def _size_of(recording: RawRecording) -> tuple[int, int, int]:
-    return recording.identity.size_bytes, recording.main.n_samples, recording.segment
-
-
-def _is_same(folder: Path, one: RawRecording, other: RawRecording) -> bool:
-    """Compare the samples; files that are opened by any one of them are put in one order."""
-    if set(one.main.files) == set(other.main.files):
-        stream = one.main.model_copy(update={"files": other.main.files})
-        one = one.model_copy(update={"streams": {stream.name: stream}})
-    try:
-        return content_of(one, folder) == content_of(other, folder)
-    except NeuroAssetsError:
-        return False  # a file vanished meanwhile: the next look tells
 
 
 def _numbered(recordings: Sequence[RawRecording]) -> list[RawRecording]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from neuro_assets.formats import known_formats
+from neuro_assets.formats.copies import without_equal
 from neuro_assets.formats.model import Problem, RawRecording, Scan
 from neuro_assets.formats.options import ReaderEntry
 from neuro_assets.formats.walk import Listing, list_files, name_when_copied
@@ -81,10 +82,9 @@ def scan_listing(folder: Path, listing: Listing, readers: Sequence[ReaderEntry] 
     for file_format in known_formats.FORMATS:
         scan = file_format.scan(folder, listing)
         problems += scan.problems
+        found = without_equal(folder, scan.recordings, (), problems)
         recordings += (
-            scan.recordings
-            if file_format.acquired
-            else _without_acquired(scan.recordings, recordings, problems)
+            found if file_format.acquired else _without_acquired(found, recordings, problems)
         )
     problems += _apart(recordings)
     problems += _left_over(listing, recordings, problems)

@@ -14,6 +14,9 @@ from neuro_assets.registry.descriptions import SessionDescription
 from neuro_assets.registry.index import RecordIndex
 from neuro_assets.registry.records import RecordingRecord, SessionInfo
 
+UNCOMPRESSED = ("spikeglx",)
+"""Formats whose files are the same wherever they lie: a hash in the metadata may be another's."""
+
 
 def differs(record: RecordingRecord, identity: Identity, content: str) -> bool:
     """Tell whether a record that says the same is known to hold other samples.
@@ -32,11 +35,14 @@ def differs(record: RecordingRecord, identity: Identity, content: str) -> bool:
     bool
         False where nothing is known.
     """
+    known, kind = record.content, content.partition(":")[0]
+    comparable = bool(content) and known.partition(":")[0] == kind
+    if comparable and kind in UNCOMPRESSED:
+        return known != content
     stored = record.identity.hash if record.identity else None
     if stored and identity.hash:
         return stored != identity.hash
-    known, kind = record.content, content.partition(":")[0]
-    return bool(content) and known.partition(":")[0] == kind and known != content
+    return comparable and known != content
 
 
 def counts(other: RecordingRecord, key: str) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from datetime import UTC, datetime
 
 import pytest
-from spikeglx_files import write
+from spikeglx_files import samples, write
 
 from neuro_assets.formats import scan_session
 from neuro_assets.formats.model import Identity
@@ -117,3 +118,30 @@ def test_two_recordings_with_one_run_name_are_both_held_and_none_is_to_be_remove
     for problem in scan.problems:
         assert all(name in problem.detail for name in names)
         assert "remove" not in problem.detail
+
+
+@pytest.mark.parametrize("sha1", ["0", hashlib.sha1(samples(300, 0).tobytes()).hexdigest()])
+def test_one_header_with_other_samples_is_another_recording_whatever_hash_it_has(tmp_path, sha1):
+    names = [tmp_path / f"data/Subjects/{m}/2024-05-12/001/{FILE}.bin" for m in ("M1", "M2")]
+    for seed, name in enumerate(names):
+        write(name, seed=seed, sha1=sha1)
+    registry = Registry(Store(tmp_path / "store"))
+    register_sessions(registry, LocalSessionSource(tmp_path / "data", settle_s=0).survey()[0])
+    first, second = registry.all().values()
+    assert (first.state, second.state) == ("ready", "held")
+    assert "samples differ" in second.reason
+
+
+def test_a_copy_that_says_too_little_of_itself_takes_no_key(tmp_path):
+    root = tmp_path / "data"
+    says = {"created": None, "sha1": None, "serial": "0"}
+    write(root / "M1/a_g0/a_g0_t0.imec0.ap.bin", seed=1, **says)
+    write(root / "M1/bc_g0/bc_g0_t0.imec0.ap.bin", seed=1, **says)
+    write(root / "M1/d_g0/d_g0_t0.imec0.ap.bin", seed=2, **says)
+    (root / "M1/raw_session.flag").touch()
+    registry = Registry(Store(tmp_path / "store"))
+    for _ in range(2):
+        register_sessions(registry, LocalSessionSource(root).survey()[0])
+        assert [r.raw.main.files[0][:2] for r in registry.all().values()] == ["a_", "d_"]
+        (problem,) = {p for r in registry.all().values() for p in r.problems if p.kind == "copy"}
+        assert problem.path == "bc_g0/bc_g0_t0.imec0.ap.bin"
