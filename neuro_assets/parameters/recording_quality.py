@@ -46,6 +46,9 @@ class RecordingQualityParameters(StepParameters):
     spatial_filter: Literal["car", "kfilt"] = "car"
     """Common median of each shank, or IBL's spatial high-pass (`kfilt`: 60 mirrored channels, gain
     control over 0.1 s, order 3, 0.01 of Nyquist). No unit."""
+    min_reference_channels: int = Field(16, ge=2)
+    """Over fewer channels of a shank the median is of all shanks; over fewer of all there is none:
+    it would subtract the spikes themselves."""
     spike_threshold_uv: float = Field(-50.0, lt=0)
     """Threshold of the spike rate after destriping, uV."""
     welch_samples: int = Field(1024, ge=16)

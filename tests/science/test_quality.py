@@ -112,6 +112,19 @@ def test_what_all_channels_share_is_gone_after_destriping(tmp_path):
     assert metrics["rms_destriped_uv_median"] < 12
 
 
+@pytest.mark.parametrize(("n_channels", "left"), [(4, 1.0), (16, 0.0)])
+def test_a_median_is_taken_of_sixteen_channels_or_more(tmp_path, n_channels, left):
+    t = np.arange(int(3 * FS)) / FS
+    shared = np.tile((30 * np.sin(2 * np.pi * 1000 * t))[:, None], (1, n_channels))
+    recording = make(shared, shifts=False)
+    result = recording_quality({"ap": recording}, tmp_path, DEFAULT, channels=good(recording))
+    assert result.metrics["rms_destriped_uv_median"] == pytest.approx(
+        left * 30 / np.sqrt(2), abs=0.5
+    )
+    names = [step.name for step in result.applied]
+    assert ("spatial_filter" in names) == (n_channels >= 16)
+
+
 @pytest.mark.parametrize("spatial_filter", ["car", "kfilt"])
 @pytest.mark.parametrize("with_bad", [False, True])
 def test_destriping_is_that_of_ibl(spatial_filter, with_bad):

@@ -60,9 +60,10 @@ class Destriper:
             replaced = self._channels["label"].isin(["dead", "noise"])
             ids = [str(i) for i in recording.channel_ids[replaced.to_numpy()]]
             self.applied.append(Applied("interpolate_bad_channels", {"channel_ids": ids}))
-        self.applied.append(
-            Applied("spatial_filter", {"method": parameters.spatial_filter, "by": "shank"})
-        )
+        self._groups = self._make_groups()
+        if self._groups:
+            used = {"method": parameters.spatial_filter, "groups": len(self._groups)}
+            self.applied.append(Applied("spatial_filter", used))
 
     def traces(self, start: int, stop: int) -> np.ndarray:
         """Destripe a stretch.
@@ -80,12 +81,20 @@ class Destriper:
         values = np.array(self._shifted.get_traces(start_frame=start, end_frame=stop))
         if self._weights is not None:
             values = values @ self._weights
-        inside = self._channels["label"] != "out"
-        for _, shank in self._channels[inside].groupby("shank"):
-            order = np.lexsort((shank["x_um"], shank["y_um"]))
-            rows = shank.index.to_numpy()[order]
+        for rows in self._groups:
             values[:, rows] = self._reference(values[:, rows])
         return values
+
+    def _make_groups(self) -> list[np.ndarray]:
+        """Channels by depth, shank by shank; all together, or none, where they are too few."""
+        inside = self._channels[self._channels["label"] != "out"]
+        least = self._parameters.min_reference_channels
+        shanks = [shank for _, shank in inside.groupby("shank")]
+        if min(map(len, shanks), default=0) < least:
+            shanks = [inside] if len(inside) >= least else []
+        return [
+            shank.index.to_numpy()[np.lexsort((shank["x_um"], shank["y_um"]))] for shank in shanks
+        ]
 
     def _reference(self, values: np.ndarray) -> np.ndarray:
         """Remove what the channels of one shank (in the order of depth) share."""
