@@ -371,6 +371,31 @@ def test_raw_traces_stay_out_unless_asked_and_are_written_in_compressed_chunks(t
     assert len(seen) > 10
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_a_byte_that_changed_in_any_chunk_of_numbers_is_an_error_for_any_reader(
+    tmp_path, lfp, full
+):
+    given = inputs(lfp=lfp, raw=recording(), templates=templates())
+    if not full:  # no unit ever fired: columns without rows
+        given = replace(given, spikes={unit: np.zeros(0, dtype=np.int64) for unit in spikes()})
+    path = save(tmp_path, given, raw_traces=full)
+    whole, places = path.read_bytes(), {}
+    with h5py.File(path) as file:
+        names = []
+        file.visititems(lambda name, node: names.append(name))
+        for node in (file[name] for name in names):
+            if isinstance(node, h5py.Dataset) and node.chunks and node.dtype.kind in "biuf":
+                assert node.fletcher32, node.name
+                if node.id.get_num_chunks():
+                    places[node.name] = node.id.get_chunk_info(0).byte_offset
+    assert ("/acquisition/ElectricalSeriesAP/data" in places) is full
+    assert {"/units/num_spikes", "/units/id", "/units/firing_rate"} <= places.keys()
+    for name, place in places.items():
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with h5py.File(path) as file, pytest.raises(OSError, match="(filter|inflate)"):
+            file[name][()]
+
+
 def test_the_clock_begins_at_the_first_sample_whatever_the_acquisition_counted(tmp_path):
     raw = recording()
     raw.shift_times(24.4)

@@ -301,6 +301,7 @@ def _compressor(parameters: NwbParameters) -> Any:
             compression="gzip",
             compression_opts=parameters.compression_level,
             shuffle=True,
+            fletcher32=True,
             **_resizable(data),
         )
     from hdmf_zarr import ZarrDataIO
@@ -332,6 +333,7 @@ def save_nwb(nwbfile: Any, path: Path, parameters: NwbParameters) -> None:
     if parameters.backend == "hdf5":
         from pynwb import NWBHDF5IO
 
+        _add_checksums_to_columns(nwbfile)
         with NWBHDF5IO(str(path), mode="w") as io:
             io.write(nwbfile)
         return
@@ -345,6 +347,20 @@ def save_nwb(nwbfile: Any, path: Path, parameters: NwbParameters) -> None:
     ) as io:
         io.write(nwbfile)
     add_checksums(path)
+
+
+def _add_checksums_to_columns(nwbfile: Any) -> None:
+    """Let HDF5 keep a checksum of each chunk of the tables' numbers too; it knows none for text."""
+    from hdmf.backends.hdf5 import H5DataIO
+    from hdmf.container import Data
+    from hdmf.data_utils import DataIO
+
+    for held in nwbfile.objects.values():
+        if not isinstance(held, Data) or isinstance(held.data, DataIO):
+            continue
+        values = np.asarray(held.data)
+        if values.dtype.kind in "biuf":
+            held.set_data_io(H5DataIO, {"fletcher32": True, **_resizable(values)})
 
 
 def _contents(
