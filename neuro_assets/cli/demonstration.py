@@ -14,7 +14,7 @@ from rich.table import Table
 
 from neuro_assets import names
 from neuro_assets.cli.app import app
-from neuro_assets.cli.lab import Lab, console, size_words, time_words
+from neuro_assets.cli.lab import Lab, console, new_table, size_words, time_words
 from neuro_assets.cli.process import process_keys, registered_keys
 from neuro_assets.cli.progress import progress_of
 from neuro_assets.cli.status import output_states, states_table
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 AGREEMENT = 0.8
 """A true unit is found when a sorted one agrees on at least this part of the spikes: the threshold
 of SpikeInterface's `well_detected_score`."""
+
+VERDICTS = {
+    "PASS": "passed", "WARNING": "warning", "FAIL": "failed", "CRITICAL": "critical",
+    "NOT_SET": "not judged",
+}  # fmt: skip
 
 LAB_YAML = """\
 # The demonstration lab, written by `neuro-assets demo`. `neuro-assets init` writes a commented one.
@@ -102,8 +107,10 @@ def demonstrate(folder: Path, *, duration: float, channels: int, seed: int) -> b
         ok = process_keys(lab, keys, [], worker=worker)
     for key in keys:
         console.print(states_table(key, output_states(lab, key)))
-    console.print(_truth_table(lab, keys, truth))
-    console.print(_check_table(lab, keys))
+    for key in keys:
+        console.print(_truth_table(lab, key, truth))
+    for key in keys:
+        console.print(_check_line(lab, key))
     console.print(_how_to_load(lab, keys[0]), soft_wrap=True, markup=False)
     console.print(f"\nTook {time_words(time.monotonic() - began)}. Files are below {folder}")
     console.print("See it in the browser with `make up`.")
@@ -136,18 +143,16 @@ def _session(folder: Path, duration: float, channels: int, seed: int) -> tuple[P
     return simulated.session, simulated.truth
 
 
-def _truth_table(lab: Lab, keys: list[str], truth: Path) -> Table:
-    table = Table(title="Truth recovered", title_justify="left", title_style="bold")
-    for column in ("recording", "sorter", "true units", "found", "sorted units", "mean accuracy"):
-        table.add_column(column, justify="left" if column in ("recording", "sorter") else "right")
-    for key in keys:
-        for sorter in lab.config.sorters:
-            found = recovered(lab, key, sorter.name, truth)
-            if found is not None:
-                table.add_row(
-                    key, sorter.name, str(found.n_true), str(found.n_found),
-                    str(found.n_sorted), f"{found.mean_accuracy:.2f}",
-                )  # fmt: skip
+def _truth_table(lab: Lab, key: str, truth: Path) -> Table:
+    counts = ("true units", "found", "sorted units", "mean accuracy")
+    table = new_table(f"Truth recovered of {key}", "sorter", *counts, right=counts)
+    for sorter in lab.config.sorters:
+        found = recovered(lab, key, sorter.name, truth)
+        if found is not None:
+            table.add_row(
+                sorter.name, str(found.n_true), str(found.n_found), str(found.n_sorted),
+                f"{found.mean_accuracy:.2f}",
+            )  # fmt: skip
     table.caption = f"found: at least {AGREEMENT:g} agreement of the spikes (within 0.4 ms)"
     return table
 
@@ -201,18 +206,13 @@ def true_sorting(truth: Path, probe: str, sampling_frequency: float) -> BaseSort
     return NumpySorting.from_samples_and_labels([samples], [units], sampling_frequency)
 
 
-def _check_table(lab: Lab, keys: list[str]) -> Table:
-    table = Table(title="Quality criteria", title_justify="left", title_style="bold")
-    for column in ("recording", "passed", "warning", "failed", "critical", "not judged"):
-        table.add_column(column, justify="left" if column == "recording" else "right")
-    for key in keys:
-        counts: Counter[str] = Counter()
-        for state in output_states(lab, key):
-            rows = judgement(state.stored) if state.stored else []
-            counts.update(row["verdict"] for row in rows)
-        verdicts = ("PASS", "WARNING", "FAIL", "CRITICAL", "NOT_SET")
-        table.add_row(key, *(str(counts[verdict]) for verdict in verdicts))
-    return table
+def _check_line(lab: Lab, key: str) -> str:
+    counts: Counter[str] = Counter()
+    for state in output_states(lab, key):
+        rows = judgement(state.stored) if state.stored else []
+        counts.update(row["verdict"] for row in rows)
+    shown = ", ".join(f"{counts[verdict]} {name}" for verdict, name in VERDICTS.items())
+    return f"Quality criteria of {key}: {shown}"
 
 
 def _how_to_load(lab: Lab, key: str) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
 
 from neuro_assets.config import LabConfig, config_path, read_config
 from neuro_assets.outcomes import NeuroAssetsError
@@ -87,6 +90,29 @@ def open_lab() -> Lab:
     if path.is_file():
         return Lab(path, read_config(path))
     return Lab(path, parse_config("", base=path.parent))
+
+
+def new_table(title: str, *columns: str, right: Collection[str] = ()) -> Table:
+    """Make a table that folds what is too wide: nothing is cut, so that no two rows look alike.
+
+    Parameters
+    ----------
+    title : str
+        Above it.
+    *columns : str
+        Headings.
+    right : collection of str
+        Columns of numbers.
+
+    Returns
+    -------
+    Table
+        Without rows.
+    """
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
 
 
 def size_words(n_bytes: float | None) -> str:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from neuro_assets.assets.overview import Filter, Line, RecordingState, summary
 from neuro_assets.cli.app import app
-from neuro_assets.cli.lab import Lab, console, open_lab, size_words, time_words
+from neuro_assets.cli.lab import Lab, console, new_table, open_lab, size_words, time_words
 from neuro_assets.outcomes import Outcome, PermanentFailure
 
 if TYPE_CHECKING:
@@ -213,21 +213,22 @@ def _print_states(
 
 
 def states_table(title: str, states: list[OutputState]) -> Table:
-    """Table of the outputs of one recording."""
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for column in ("output", "state", "time", "size", "remarks"):
-        table.add_column(
-            column, justify="right" if column in ("time", "size") else "left",
-            overflow="fold", no_wrap=column in ("output", "state"),
-        )  # fmt: skip
+    """Make the table of the outputs of one recording; a reason stands where it arose, once."""
+    table = new_table(title, "output", "state", "time", "size", "remarks", right=("time", "size"))
+    for column in table.columns[:2]:
+        column.no_wrap = True
+    assets = {state.asset for state in states}
     for state in states:
         manifest = state.stored.manifest if state.stored else None
+        skip = (manifest.skip or {}) if manifest else {}
         remarks = [state.detail] if state.detail else []
+        if state.outcome is Outcome.SKIPPED and skip.get("origin") in assets:
+            remarks = [f"{skip['reason']}: see {skip['origin']}"]
         if state.out_of_date:
             remarks.append("out of date: " + "; ".join(state.out_of_date))
         table.add_row(
             state.asset,
-            f"[{STYLES[state.outcome]}]{state.outcome.value}[/]",
+            f"[{STYLES[state.outcome]}]{state.outcome.value.replace('_', ' ')}[/]",
             time_words(manifest.duration_s if manifest else None),
             size_words(manifest.size_bytes if manifest and manifest.files else None),
             escape("; ".join(remarks)),

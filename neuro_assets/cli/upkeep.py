@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from neuro_assets import names
 from neuro_assets.cli.app import app
@@ -38,14 +37,12 @@ def verify(
     if not defects and not records:
         console.print("Everything stored is as it was committed.")
         return
-    table = Table(
-        "asset", "key", "file", "what", "detail", title=f"{len(defects) + len(records)} defects"
-    )
+    console.print(f"[bold]{len(defects) + len(records)} defects[/]")
     for each in defects:
-        table.add_row(each.asset, each.key, escape(each.path), each.kind, escape(each.detail))
+        where = " ".join(filter(None, (each.asset, each.key, each.path)))
+        console.print(escape(f"{where}: {each.kind}: {each.detail}"), soft_wrap=True)
     for line in records:
-        table.add_row("registry", "", "", "registry", escape(line))
-    console.print(table)
+        console.print(escape(f"registry: {line}"), soft_wrap=True)
     if mend:
         _repair(lab, store.repair(defects))
     else:
@@ -120,12 +117,10 @@ def gc(
     """List, or with --yes remove, leftovers of killed runs. Never a committed output in use."""
     store = open_lab().store()
     garbage = store.gc(older_than_h=older_than_h, snapshots_d=snapshots_d, dry_run=not yes)
-    table = Table("what", "path", "size", "files")
     for item in garbage:
         size = size_words(item.size_bytes)
-        table.add_row(item.kind, escape(item.path), size, str(item.n_files))
-    if garbage:
-        console.print(table)
+        line = f"{item.kind}: {item.path}: {size} in {item.n_files} files"
+        console.print(escape(line), soft_wrap=True)
     verb = "removed" if yes else "can be removed (add --yes)"
     console.print(f"{len(garbage)} leftovers {verb}.")
 

@@ -1,0 +1,73 @@
+"""In 80 columns nothing is cut, so that no two rows look alike; a reason stands once."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from commands import call
+from labs import SmallLab
+from rich.console import Console, RenderableType
+
+from neuro_assets.assets.inventory import OutputState
+from neuro_assets.cli import demonstration
+from neuro_assets.cli.demonstration import Recovered
+from neuro_assets.cli.lab import Lab
+from neuro_assets.cli.status import states_table
+from neuro_assets.outcomes import Outcome
+from neuro_assets.store import Manifest
+
+KEY = "a_long_subject-of_project_20260101_12_probe00-g1"
+
+
+def shown(table: RenderableType) -> list[str]:
+    console = Console(file=io.StringIO(), width=80, force_terminal=False)
+    console.print(table)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    return lines
+
+
+def test_the_demonstration_names_each_recording_whole(tmp_path: Path, monkeypatch) -> None:
+    found = Recovered(20, 19, 33, 0.91)
+    monkeypatch.setattr(demonstration, "recovered", lambda *args: found)
+    lab = Lab(tmp_path / "lab.yaml", SmallLab(tmp_path).config)
+    lines = shown(demonstration._truth_table(lab, KEY, tmp_path))
+    assert not any("…" in line for line in lines)
+    assert KEY in lines[0] and any("tridesclous2 " in line for line in lines)
+    monkeypatch.setattr(demonstration, "output_states", lambda *args: [])
+    assert demonstration._check_line(lab, KEY).startswith(f"Quality criteria of {KEY}: 0 passed")
+
+
+def test_defects_and_leftovers_are_lines_with_whole_paths(tmp_path: Path) -> None:
+    lab = SmallLab(tmp_path)
+    (tmp_path / "lab.yaml").write_text(lab.text)
+    made = Manifest(asset="lfp", key=KEY, version="aa", outcome=Outcome.COMPLETE)
+    with lab.store.attempt("lfp", KEY, "aa") as attempt:
+        stored = attempt.commit(made)
+    (tmp_path / "store" / stored.path / "a_file_that_nobody_committed.bin").write_text("x")
+    done = call("verify", folder=tmp_path)
+    (line,) = [each for each in done.stdout.splitlines() if "nobody_committed" in each]
+    assert line.startswith(f"lfp {KEY} a_file_that_nobody_committed.bin: extra: ")
+
+
+def test_a_reason_stands_where_it_arose_and_an_asset_is_never_cut(tmp_path: Path) -> None:
+    detail = "3 good channels are left of 384, sorting needs 8 of them to tell units apart"
+    store, states = SmallLab(tmp_path).store, []
+    for asset, reason, origin in (
+        ("sorting_tridesclous2", "too_few_good_channels", None),
+        ("analyzer_tridesclous2", "skipped_upstream", "sorting_tridesclous2"),
+        ("unit_quality_tridesclous2", "skipped_upstream", "sorting_tridesclous2"),
+    ):
+        skip = {"reason": reason, "detail": detail, "origin": origin}
+        made = Manifest(asset=asset, key="K", version="a", outcome=Outcome.SKIPPED, skip=skip)
+        with store.attempt(asset, "K", "a") as attempt:
+            stored = attempt.commit(made)
+        state = OutputState("K", asset, Outcome.SKIPPED, f"{reason}: {detail}", (), stored)
+        states.append(state)
+    lines = shown(states_table("K", states))
+    text = " ".join(" ".join(lines).split())
+    assert text.count("good channels are") == 1
+    for asset in ("sorting_tridesclous2", "analyzer_tridesclous2", "unit_quality_tridesclous2"):
+        assert any(line.strip().startswith(asset + " ") for line in lines)
+    assert "skipped_upstream: see" in text
