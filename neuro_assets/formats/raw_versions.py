@@ -67,6 +67,11 @@ def raw_version(recording: RawRecording, folder: Path, *, use_file_hash: bool = 
         _add(digest, str(value))
     if recording.probe_file is not None:
         _add_file(digest, Path(recording.probe_file), folder)
+    for value in (recording.reader_options.get("options") or {}).values():
+        # Such as one header for all sessions of a lab.
+        if isinstance(value, str) and Path(value).is_absolute() and Path(value).is_file():
+            size = Path(value).stat().st_size
+            _add(digest, f"{size} {sampled_hash(Path(value), size, folder)}")
     return digest.hexdigest()[:16]
 
 

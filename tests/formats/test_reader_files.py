@@ -134,6 +134,20 @@ def test_samples_that_cannot_be_found_are_not_taken(tmp_path):
     assert "lab.yaml" in scan.problems[0].detail
 
 
+def test_a_file_that_an_option_names_is_part_of_the_version(tmp_path):
+    header = neuroscope(tmp_path / "lab", data(1), "template")
+    session = tmp_path / "session"
+    session.mkdir()
+    data(1).astype("<i2").tofile(session / "a.dat")
+    entry = ReaderEntry(
+        glob="*.dat", reader="neuroscope", wiring=TETRODE, options={"xml_file_path": str(header)}
+    )
+    (one,) = scan_session(session, [entry]).recordings
+    version = raw_version(one, session)
+    header.write_text(header.read_text().replace(">1000<", ">2000<"))
+    assert raw_version(one, session) != version
+
+
 def test_samples_behind_a_link_are_found(tmp_path):
     neuroscope(tmp_path / "disk", data(1))
     session = tmp_path / "session"
