@@ -10,7 +10,7 @@ from typing import Literal
 
 from neuro_assets.outcomes import PermanentFailure
 
-Difficulty = Literal["standard", "hard", "realistic", "clocks"]
+Difficulty = Literal["standard", "hard", "realistic", "clocks", "network"]
 ProbeModel = Literal["NP1", "NP2", "NP2.4"]
 
 
@@ -99,6 +99,38 @@ class ClockLevels:
 
 
 @dataclass(frozen=True)
+class NetworkLevels:
+    """What a hippocampus tells of the track, and where its currents flow.
+
+    Parameters
+    ----------
+    replay_fraction : float
+        Part of the ripples with replay, half forward and half reverse; half of the others are
+        stationary, half shuffled.
+    replay_m_s : tuple of float
+        Range of the speed of replay on the track, m/s.
+    directional_fraction : float
+        Part of the place cells whose field is active in one running direction only.
+    precession_rad : tuple of float
+        Range of how far the preferred theta phase moves through a field, radians.
+    precession_depth : float
+        How deeply theta modulates place cells, 0 to 1.
+    conductivity_s_m : float
+        Of the tissue, S/m.
+    disc_um : float
+        Radius of the discs in which currents flow, um.
+    """
+
+    replay_fraction: float = 0.5
+    replay_m_s: tuple[float, float] = (5.0, 15.0)
+    directional_fraction: float = 0.7
+    precession_rad: tuple[float, float] = (-5.5, -3.5)
+    precession_depth: float = 0.9
+    conductivity_s_m: float = 0.3
+    disc_um: float = 500.0
+
+
+@dataclass(frozen=True)
 class Levels:
     """Levels of one difficulty.
 
@@ -162,6 +194,8 @@ class Levels:
         A recording as in life.
     clocks : ClockLevels, optional
         Devices with clocks of their own, a slipping wheel and a tracker.
+    network : NetworkLevels, optional
+        Replay, precession, directional fields, and fields from known currents.
     """
 
     noise_uv: float = 10.0
@@ -196,6 +230,7 @@ class Levels:
     number: int | None = None
     recording: RecordingLevels | None = None
     clocks: ClockLevels | None = None
+    network: NetworkLevels | None = None
 
 
 STANDARD = Levels()
@@ -220,6 +255,7 @@ NAMED = {
     "hard": HARD,
     "realistic": replace(STANDARD, number=1, noise_uv=15.0, recording=RecordingLevels()),
     "clocks": replace(STANDARD, number=2, clocks=ClockLevels()),
+    "network": replace(STANDARD, number=3, network=NetworkLevels()),
 }
 
 

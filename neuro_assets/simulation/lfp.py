@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from neuro_assets.simulation.artefacts import Artefacts
 from neuro_assets.simulation.clocks import LF_HZ, LF_STEP
+from neuro_assets.simulation.current_sources import levelled
 from neuro_assets.simulation.plan import ProbePlan
 from neuro_assets.simulation.rng import FloatArray
 from neuro_assets.simulation.tissue_noise import power_law
@@ -44,12 +46,15 @@ class Mixing:
         Standard deviation of the ripple's profile over depth, um.
     layer_channel : int
         Good channel nearest to the layer.
+    currents : DataFrame or None
+        From `current_sources.levelled`, where the levels have a network.
     """
 
     weights: FloatArray
     layer_um: float
     width_um: float
     layer_channel: int
+    currents: pd.DataFrame | None = None
 
 
 def make_mixing(plan: ProbePlan) -> Mixing:
@@ -80,7 +85,14 @@ def make_mixing(plan: ProbePlan) -> Mixing:
     rows.append(ripple / ripple[channel])
     recording = plan.levels.recording
     rows += list(_background_weights(depth, recording.field_uv if recording else BACKGROUND_UV))
-    return Mixing(np.array(rows), layer, width, channel)
+    if plan.levels.network is None:
+        return Mixing(np.array(rows), layer, width, channel)
+    sizes = np.array([THETA_UV, THETA_UV / 2, SHARP_WAVE_UV, 1.0])
+    currents, seen = levelled(layer, width, sizes, depth, plan.levels.network)
+    ripple_uv = seen[3, channel]
+    currents.loc[currents["source"] == "ripple", ["csd_ua_mm3", "potential_uv"]] /= ripple_uv
+    seen[3] /= ripple_uv
+    return Mixing(np.vstack([seen, *rows[N_SHARED:]]), layer, width, channel, currents)
 
 
 def _background_weights(depth: FloatArray, size_uv: float) -> FloatArray:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neuro_assets.simulation.clocks import AP_HZ, ProbeClock
+from neuro_assets.simulation.clocks import AP_HZ
 from neuro_assets.simulation.levels import Levels
+from neuro_assets.simulation.network import Network
 from neuro_assets.simulation.plan import ProbePlan
 from neuro_assets.simulation.rng import FloatArray, rows, stream
 from neuro_assets.simulation.units import PLACE_LEVEL
@@ -46,7 +47,7 @@ def make_spikes(units: pd.DataFrame, world: World, plan: ProbePlan) -> pd.DataFr
         Sorted by sample: sample (running count), unit, factor (of the unit's amplitude).
     """
     times = np.arange(BIN_S / 2, world.times[-1], BIN_S)
-    state = _State(times, world, plan.clock)
+    state = _State(times, world, plan)
     parts = []
     for unit in rows(units):
         rng = stream(plan.seed, f"spikes {plan.number}", int(unit.unit))
@@ -64,8 +65,8 @@ def make_spikes(units: pd.DataFrame, world: World, plan: ProbePlan) -> pd.DataFr
 class _State:
     """What all units' rates depend on, on one grid of session time."""
 
-    def __init__(self, times: FloatArray, world: World, clock: ProbeClock) -> None:
-        self.times = times
+    def __init__(self, times: FloatArray, world: World, plan: ProbePlan) -> None:
+        self.times, self.probe, clock = times, plan.number, plan.clock
         self.position = world.position(times)
         self.running = world.speed(times) > 4.0
         self.theta_phase = np.interp(times, world.times, world.theta_phase)
@@ -76,16 +77,22 @@ class _State:
         self.recorded = np.zeros(len(times), dtype=bool)
         for start, stop in clock.recorded(GATE_MARGIN_S):
             self.recorded |= (times >= start) & (times < stop)
+        self.network = None
+        if plan.levels.network:
+            self.network = Network(times, self.position, world.ripples, world.runs, plan.seed)
 
     def cumulative(self, unit: Any) -> FloatArray:
         """Cumulative probability of a unit's spikes at the right edges of the bins."""
         rate = self._base(unit)
-        rate *= 1 + unit.theta_depth * self.theta_amplitude * np.cos(
-            self.theta_phase - unit.theta_phase
-        )
+        preferred = self.network.preferred_phase(unit) if self.network else unit.theta_phase
+        rate *= 1 + unit.theta_depth * self.theta_amplitude * np.cos(self.theta_phase - preferred)
         rate *= self.recorded
         rate /= max(float(rate[self.recorded].mean()), 1e-12) if self.recorded.any() else 1.0
-        rate += unit.ripple_gain * self.ripple
+        if self.network and unit.place_cell:
+            sigma = field_sigma(unit.place_width_cm)
+            rate += self.network.replay_hz(unit, sigma, self.probe) / unit.rate_hz
+        else:
+            rate += unit.ripple_gain * self.ripple
         rate += unit.burst_gain * self.burst
         total = np.cumsum(rate * self.recorded)
         return total / max(float(total[-1]), 1e-12)
@@ -96,6 +103,8 @@ class _State:
         center, width = unit.place_center_cm, unit.place_width_cm
         sigma = field_sigma(width)
         field = np.exp(-((self.position - center) ** 2) / (2 * sigma**2))
+        if self.network:
+            field = field * self.network.active(unit)
         return (OUT_OF_FIELD + field) * np.where(self.running, 1.0, STILL_LEVEL)
 
 

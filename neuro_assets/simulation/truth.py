@@ -144,6 +144,8 @@ def probe_tables(simulation: ProbeSimulation, pulses: pd.DataFrame) -> dict[str,
     if plan.levels.recording:
         tables["channels"]["noise_uv"] = channel_levels(plan, plan.levels.recording)
         tables["artefacts"] = _artefacts(simulation)
+    if simulation.mixing.currents is not None:
+        tables["currents"] = simulation.mixing.currents.copy()
     return {name: _named(table, probe) for name, table in tables.items()}
 
 

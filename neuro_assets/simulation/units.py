@@ -14,6 +14,7 @@ import pandas as pd
 
 from neuro_assets.simulation.clocks import AP_HZ
 from neuro_assets.simulation.levels import Levels
+from neuro_assets.simulation.network import network_columns
 from neuro_assets.simulation.plan import ProbePlan
 from neuro_assets.simulation.probes import SimulatedProbe
 from neuro_assets.simulation.rng import (
@@ -63,7 +64,7 @@ def make_units(plan: ProbePlan) -> pd.DataFrame:
         One row a unit: unit, x_um, y_um, z_um, shank, amplitude_uv, rate_hz, bursty,
         place_cell, place_center_cm, place_width_cm, theta_phase, theta_depth, ripple_gain,
         burst_gain; with recording levels also label (`single unit`, `multi-unit`) and
-        amplitude_sd.
+        amplitude_sd, and with network levels those of `network.network_columns`.
     """
     probe, levels, rng = plan.probe, plan.levels, plan.rng("units")
     n = max(1, round(probe.n_channels / levels.channels_per_unit))
@@ -85,7 +86,11 @@ def make_units(plan: ProbePlan) -> pd.DataFrame:
     table["theta_depth"] = rng.uniform(0.3, 0.8, n)
     table["ripple_gain"] = np.where(rng.random(n) < 0.5, rng.uniform(4, 10, n), 0.0)
     table["burst_gain"] = np.where(rng.random(n) < 0.6, rng.uniform(4, 8, n), 0.0)
-    return _with_small_units(table, plan) if levels.recording else table
+    if levels.recording:
+        table = _with_small_units(table, plan)
+    if levels.network:
+        table = network_columns(table, levels.network, plan.rng("network"))
+    return table
 
 
 def _with_small_units(units: pd.DataFrame, plan: ProbePlan) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from neuro_assets.simulation.clocks import Timeline
+from neuro_assets.simulation.network import with_content
 from neuro_assets.simulation.plan import ProbePlan
 from neuro_assets.simulation.rng import FloatArray, overlap, rows, spread_events, stream, without
 
@@ -44,7 +45,8 @@ class World:
     still : list of tuple
         Intervals without locomotion, s.
     ripples, bursts : DataFrame
-        start_s, peak_s, stop_s, duration_s; ripples have frequency_hz and peak_sd too.
+        start_s, peak_s, stop_s, duration_s; ripples have frequency_hz and peak_sd too, and with
+        network levels what `network.with_content` adds.
     """
 
     times: FloatArray
@@ -162,6 +164,7 @@ def _events(
     ripples = _event_table(peaks, rng.uniform(*levels.ripple_duration_s, len(peaks)))
     ripples["frequency_hz"] = rng.uniform(170, 225, len(peaks))
     ripples["peak_sd"] = rng.uniform(*levels.ripple_sd, len(peaks))
+    ripples = with_content(ripples, levels, plans[0].seed)
     others = spread_events(rng, round(BURST_RATE_HZ * still_s), usable, EVENT_GAP_S, peaks)
     bursts = _event_table(others, rng.uniform(*BURST_S, len(others)))
     return ripples, bursts
