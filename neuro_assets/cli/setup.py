@@ -89,6 +89,7 @@ def findings(lab: Lab) -> Iterator[Finding]:
         words = f"none at {lab.path}: defaults are used; `neuro-assets init` writes one"
         yield Finding("lab.yaml", False, words, is_needed=False)
     yield _try("store", partial(_store, lab))
+    yield from _locks(lab)
     for source in lab.config.sources:
         yield _try(f"source {source.name}", partial(_source, lab, Path(source.path)))
     yield from _alyx(lab)
@@ -153,6 +154,17 @@ def _raw_files(lab: Lab) -> list[str]:
         for stream in record.recording.streams.values()
     ]
     return [Path(path).name for each in streams for path in (*each.files, *each.metas)]
+
+
+def _locks(lab: Lab) -> Iterator[Finding]:
+    """Say where a lock of one machine is unknown to the others; no lock can tell that itself."""
+    from neuro_assets.store.locks import mount_with_own_locks
+
+    url = lab.config.store.url
+    mount = "" if url.startswith("s3://") else mount_with_own_locks(Path(url))
+    if mount:
+        words = f"hold on this machine only ({mount}): let one machine write to this store"
+        yield Finding("store locks", False, words, is_needed=False)
 
 
 def _scratch(lab: Lab) -> Finding:
