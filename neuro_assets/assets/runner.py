@@ -24,8 +24,9 @@ from neuro_assets.assets.checks import (
     skipped_results,
 )
 from neuro_assets.assets.dagster_metadata import output, picture_markdown, plotted, stored_metadata
+from neuro_assets.assets.failure_reasons import log_reason
 from neuro_assets.assets.step import Input, Step, StepSpec
-from neuro_assets.checks.criteria import criteria_version, judge
+from neuro_assets.checks.criteria import Verdict, criteria_version, judge
 from neuro_assets.config import LabConfig
 from neuro_assets.executors.retries import run_first_tried
 from neuro_assets.outcomes import (
@@ -133,7 +134,7 @@ class _Runner:
                 if done is not None:
                     context.log.info(f"{done.path} is stored; reused")
                     store.adopt(done, context.run_id, manifest.turn, counts_for)
-                    yield from self._emit(done, reused=True)
+                    yield from self._emit(context, done, reused=True)
                     return
                 name, version = manifest.asset, manifest.version
                 with store.attempt(name, home, version, counts_for) as attempt:
@@ -142,7 +143,7 @@ class _Runner:
             raise
         except Exception as error:
             # Everything is recorded and shown, also a bug of ours or of a library.
-            yield from self._fail(store, _with(manifest, key=key), error)
+            yield from self._fail(context, store, _with(manifest, key=key), error)
 
     def _home(self, store: Store, key: str) -> str:
         """Key under which the output stands: the session's, where it is made once a session."""
@@ -179,7 +180,7 @@ class _Runner:
             why = {"reason": skip.reason.value, "detail": skip.detail, "origin": skip.origin}
             manifest = _with(manifest, outcome=Outcome.SKIPPED, skip=why, **_measured(began))
             stored = commit_result(attempt, manifest, required)
-            yield from self._emit(stored, reused=stored.attempt != attempt.id)
+            yield from self._emit(context, stored, reused=stored.attempt != attempt.id)
             return
         manifest = _with(
             manifest,
@@ -192,7 +193,8 @@ class _Runner:
             **_measured(began),
         )
         stored = commit_result(attempt, manifest, required, result.tables, result.digests)
-        yield from self._emit(stored, _picture(result), reused=stored.attempt != attempt.id)
+        picture, reused = _picture(result), stored.attempt != attempt.id
+        yield from self._emit(context, stored, picture, reused=reused)
 
     def _step(
         self,
@@ -221,7 +223,12 @@ class _Runner:
         return compute.n_cores if self.spec.pool else compute.n_jobs
 
     def _emit(
-        self, stored: Stored, picture: Mapping[str, Any] | None = None, *, reused: bool
+        self,
+        context: dg.AssetExecutionContext,
+        stored: Stored,
+        picture: Mapping[str, Any] | None = None,
+        *,
+        reused: bool,
     ) -> Iterator[Any]:
         """Give Dagster the output and all its checks."""
         manifest, criteria = stored.manifest, self.spec.criteria
@@ -235,14 +242,27 @@ class _Runner:
         if reused:
             rows = [row.row() for row in judged]
             keep_judgement(stored.store, stored, criteria_version(criteria), rows)
+        critical = [row.criterion.metric for row in judged if row.verdict is Verdict.CRITICAL]
+        if critical:  # the check `usable` stops what is below
+            log_reason(context, self.spec.name, f"CRITICAL, not usable: {', '.join(critical)}")
         yield from complete_results(criteria, judged)
 
-    def _fail(self, store: Store, manifest: Manifest, error: Exception) -> Iterator[Any]:
+    def _fail(
+        self,
+        context: dg.AssetExecutionContext,
+        store: Store,
+        manifest: Manifest,
+        error: Exception,
+    ) -> Iterator[Any]:
         record_failure(store, manifest, error)
-        yield from failed_results(self.spec.criteria, error)
-        if isinstance(error, TRANSIENT):
-            raise error
         description = str(error) or type(error).__name__
+        is_transient = isinstance(error, TRANSIENT)
+        if not is_transient or context.retry_number >= RETRIES.max_retries:
+            log_reason(context, self.spec.name, description)
+        # Afterwards: Dagster writes what was logged at the next yield, not when a step raises.
+        yield from failed_results(self.spec.criteria, error)
+        if is_transient:
+            raise error
         raise dg.Failure(description=description, allow_retries=False) from error
 
     def _require(self, inputs: Mapping[str, Input]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from neuro_assets.assets.inventory import inventory
 from neuro_assets.assets.runner import step_asset
 from neuro_assets.assets.step import Need, StepSpec
-from neuro_assets.checks.criteria import Criterion
+from neuro_assets.checks.criteria import Criterion, Verdict
 from neuro_assets.config import StoreConfig, parse_config
 from neuro_assets.formats.model import Identity, RawRecording
 from neuro_assets.outcomes import Outcome, PermanentFailure
@@ -125,6 +125,49 @@ def test_a_commit_that_fails(lab, monkeypatch):
     monkeypatch.setattr(Attempt, "commit", full)
     failed_with(lab, lab.run("second", force=True), "second", "no space left")
     assert lab.store.current("second", KEY).outcome is Outcome.COMPLETE
+
+
+def observed(result) -> dict[str, tuple[str, str]]:
+    """Description and next step that the run logged, by asset."""
+    found = {}
+    for event in result.get_asset_observation_events():
+        logged = event.asset_observation_data.asset_observation
+        assert logged.partition == KEY
+        next_step = logged.metadata["next_step"].value
+        found[logged.asset_key.to_user_string()] = (logged.description, next_step)
+    return found
+
+
+def test_a_failure_is_said_on_the_page_of_each_asset_that_waits_for_it(lab, monkeypatch):
+    assert observed(lab.run(force=True)) == {}
+    monkeypatch.setattr(Attempt, "commit", lambda *_, **__: 1 / 0)
+    result = lab.run(force=True)
+    assert not result.success
+    found = observed(result)
+    assert found["first"][0] == "division by zero"
+    assert found["second"][0].startswith("not made: it waits for first, which failed: division")
+    assert set(found) == {"first", "second"}
+    assert f"neuro-assets run {KEY}" in found["second"][1]
+    assert set(observed(lab.run("first", force=True))) == {"first"}, "second is not in the run"
+
+
+def test_a_transient_failure_is_said_when_it_is_not_tried_again(lab, monkeypatch):
+    def busy(*_, **__):
+        raise ConnectionError("the server is busy")
+
+    monkeypatch.setattr(Attempt, "commit", busy)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    result = lab.run("first", force=True)
+    assert not result.success
+    assert len(result.get_asset_observation_events()) == 1
+    assert observed(result)["first"][0] == "the server is busy"
+
+
+def test_what_must_not_be_used_says_so_on_the_pages_below(lab, monkeypatch):
+    monkeypatch.setattr(Criterion, "judge", lambda self, value: Verdict.CRITICAL)
+    found = observed(lab.run(force=True))
+    assert found["first"][0] == "CRITICAL, not usable: n"
+    assert "second" in found
 
 
 def test_a_success_after_a_failure_hides_it(lab, monkeypatch):
