@@ -63,8 +63,11 @@ def estimate_motion(
     StepResult
         Table `motion`: `sample_index` (centre of the temporal bin), `probe_time_s` (on the clock
         `probe`), `depth_um` (centre of the window), `displacement_um` (of the tissue along the
-        probe). Metrics `drift_ptp_um`, `drift_rms_um`, `max_jump_um` (between two bins),
-        `n_peaks`, `peak_rate_hz`, `n_depth_windows`, `n_time_bins`. A picture.
+        probe), `confident`. Table `windows`, of `window_evidence`. Windows that are not
+        confident have the displacement of the nearest ones that are (none at all: 0), and are no
+        drift: metrics `drift_ptp_um`, `drift_rms_um`, `max_jump_um` (between two bins) are of the
+        confident ones, NaN without any; `n_depth_windows`, `n_confident_windows`,
+        `confident_fraction`, `n_time_bins`, `n_peaks`, `peak_rate_hz`. A picture.
 
     Raises
     ------
@@ -77,19 +80,22 @@ def estimate_motion(
     keep_compiled(PEAK_KERNELS)
     chain = spike_band_chain(recording, channels, saturation, parameters.band)
     progress(0.05, f"peaks of {chain.recording.get_num_channels()} channels")
-    motion, n_peaks = _compute(chain, parameters, n_jobs)
+    motion, n_peaks, evidence = _compute(chain, parameters, n_jobs)
     progress(0.9, "writing")
+    sure = evidence["confident"].to_numpy()
+    motion.displacement[0] = supported(motion.displacement[0], motion.spatial_bins_um, sure)
     table = motion_table(motion, recording)
+    table["confident"] = np.tile(sure, len(motion.temporal_bins_s[0]))
     timeline, rate = timeline_of(recording), recording.sampling_frequency
     motion = retimed(motion, timeline, lambda times: timeline.seconds(times * rate, rate))
     motion.save(folder / MOTION_NAME)
     duration = recording.get_total_duration()
     return StepResult(
-        metrics=_metrics(motion)
+        metrics=_metrics(motion, sure)
         | {"n_peaks": n_peaks, "peak_rate_hz": n_peaks / duration, "duration_s": duration},
-        tables={"motion": table},
+        tables={"motion": table, "windows": evidence},
         applied=chain.applied,
-        picture=_picture(motion),
+        picture=_picture(motion, sure),
     )
 
 
@@ -126,7 +132,9 @@ def _check_worth(
         )
 
 
-def _compute(chain: Chain, parameters: MotionParameters, n_jobs: int) -> tuple[Motion, int]:
+def _compute(
+    chain: Chain, parameters: MotionParameters, n_jobs: int
+) -> tuple[Motion, int, pd.DataFrame]:
     """Find and locate peaks, and estimate; adds what was done to the chain."""
     from spikeinterface.core.core_tools import check_json
     from spikeinterface.preprocessing import compute_motion, get_motion_parameters_preset
@@ -172,7 +180,98 @@ def _compute(chain: Chain, parameters: MotionParameters, n_jobs: int) -> tuple[M
             ),
         )
     )
-    return motion, n_peaks
+    estimate = preset["estimate_motion_kwargs"] | options
+    evidence = window_evidence(
+        chain.recording, info["peaks"], info["peak_locations"], motion, estimate, parameters
+    )
+    return motion, n_peaks, evidence
+
+
+def window_evidence(
+    recording: BaseRecording,
+    peaks: np.ndarray,
+    locations: np.ndarray,
+    motion: Motion,
+    options: dict[str, Any],
+    parameters: MotionParameters,
+) -> pd.DataFrame:
+    """Say how far each depth window can be believed.
+
+    The motion is estimated again from either half of the peaks (every second one). What two
+    halves of the evidence say apart is not motion of the tissue; half of their difference is the
+    error of the whole, whose variance is half of theirs.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        Filtered traces.
+    peaks, locations : ndarray, shape (n_peaks,)
+        Of SpikeInterface, in time order.
+    motion : Motion
+        The estimate from all of them.
+    options : dict
+        Of the estimate.
+    parameters : MotionParameters
+        Limits.
+
+    Returns
+    -------
+    DataFrame
+        One row a window: `depth_um`, `peaks_per_bin` (median over time, within half a window's
+        width), `error_um` (RMS over time; NaN where no half could be estimated), `confident`.
+    """
+    from spikeinterface.sortingcomponents.motion import estimate_motion as estimate
+
+    times, depths = motion.temporal_bins_s[0], motion.spatial_bins_um
+    halves = []
+    for first in (0, 1):
+        half = estimate(recording, peaks[first::2], locations[first::2], **options)
+        place = np.interp(times, half.temporal_bins_s[0], np.arange(len(half.temporal_bins_s[0])))
+        moved = half.displacement[0][np.round(place).astype(int)]
+        halves.append(moved - np.median(moved, axis=0))
+    error = np.sqrt(np.mean((halves[0] - halves[1]) ** 2, axis=0)) / 2
+    reach = options.get("win_scale_um", np.inf) / 2
+    bins = np.searchsorted(
+        times[1:] - parameters.bin_s / 2, peaks["sample_index"] / recording.sampling_frequency
+    )
+    counts = [
+        np.bincount(bins[np.abs(locations["y"] - depth) <= reach], minlength=len(times))
+        for depth in depths
+    ]
+    table = pd.DataFrame(
+        {
+            "depth_um": depths.astype(float),
+            "peaks_per_bin": np.median(counts, axis=1).astype(float),
+            "error_um": error.astype(float),
+        }
+    )
+    table["confident"] = (table["error_um"] <= parameters.max_error_um) & (
+        table["peaks_per_bin"] >= parameters.min_peaks_per_bin
+    )
+    return table
+
+
+def supported(displacement: np.ndarray, depths: np.ndarray, confident: np.ndarray) -> np.ndarray:
+    """Replace windows without evidence by what the nearest ones with evidence say.
+
+    Parameters
+    ----------
+    displacement : ndarray, shape (n_bins, n_windows)
+        Micrometres.
+    depths : ndarray, shape (n_windows,)
+        Ascending, micrometres.
+    confident : ndarray of bool, shape (n_windows,)
+        Which have evidence.
+
+    Returns
+    -------
+    ndarray
+        Interpolated over depth; 0 where no window has evidence.
+    """
+    if not confident.any():
+        return np.zeros_like(displacement)
+    rows = [np.interp(depths, depths[confident], row[confident]) for row in displacement]
+    return np.asarray(rows, dtype=displacement.dtype)
 
 
 def _options(recording: BaseRecording, parameters: MotionParameters) -> dict[str, Any]:
@@ -221,31 +320,42 @@ def motion_table(motion: Motion, recording: BaseRecording) -> pd.DataFrame:
     )
 
 
-def _metrics(motion: Motion) -> dict[str, Any]:
-    displacement = motion.displacement[0]
+def _metrics(motion: Motion, confident: np.ndarray) -> dict[str, Any]:
+    displacement = motion.displacement[0][:, confident]
+    counts = {
+        "n_depth_windows": len(confident),
+        "n_confident_windows": int(confident.sum()),
+        "confident_fraction": float(confident.mean()),
+        "n_time_bins": len(displacement),
+    }
+    if not confident.any():
+        unknown = ("drift_ptp_um", "drift_rms_um", "max_jump_um")
+        return dict.fromkeys(unknown, float("nan")) | counts
     centred = displacement - np.median(displacement, axis=0)
     jumps = np.abs(np.diff(displacement, axis=0))
     return {
         "drift_ptp_um": float(np.ptp(displacement, axis=0).max()),
         "drift_rms_um": float(np.sqrt(np.mean(centred**2))),
         "max_jump_um": float(jumps.max()) if jumps.size else 0.0,
-        "n_depth_windows": displacement.shape[1],
-        "n_time_bins": displacement.shape[0],
+        **counts,
     }
 
 
-def _picture(motion: Motion) -> Picture:
-    """Draw the displacement over time, one line a depth window."""
+def _picture(motion: Motion, confident: np.ndarray) -> Picture:
+    """Draw the displacement over time, one line a confident depth window."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3))
     axes = figure.add_subplot()
-    depths = motion.spatial_bins_um
+    depths = motion.spatial_bins_um[confident]
     axes.set_prop_cycle(color=colormaps["viridis"](np.linspace(0, 1, len(depths))))
     labels = [f"{depth:.0f} um" for depth in depths]
-    axes.plot(motion.temporal_bins_s[0], motion.displacement[0], lw=1, label=labels)
-    if len(depths) <= 8:
+    axes.plot(motion.temporal_bins_s[0], motion.displacement[0][:, confident], lw=1, label=labels)
+    if not confident.all():
+        unsure = ", ".join(f"{depth:.0f}" for depth in motion.spatial_bins_um[~confident])
+        axes.set_title(f"not drawn, too little evidence: {unsure} um", fontsize=7)
+    if 0 < len(depths) <= 8:
         axes.legend(fontsize=7, frameon=False)
     axes.set_xlabel("time (s, probe clock)")
     axes.set_ylabel("displacement (um)")

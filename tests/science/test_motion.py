@@ -14,7 +14,13 @@ from spikeinterface.core.motion import Motion
 
 from neuro_assets.outcomes import Skipped, SkipReason
 from neuro_assets.parameters.motion import MotionParameters
-from neuro_assets.science.motion import estimate_motion, load_motion, motion_table
+from neuro_assets.science.motion import (
+    _metrics,
+    estimate_motion,
+    load_motion,
+    motion_table,
+    supported,
+)
 
 FS = 10_000.0
 N_CHANNELS = 100
@@ -26,7 +32,7 @@ def moved_um(times_s: np.ndarray) -> np.ndarray:
     return 20 * times_s / SECONDS + 20 * (times_s > SECONDS / 2)
 
 
-def moving_recording() -> si.BaseRecording:
+def moving_recording(lowest_um: float = 0.0) -> si.BaseRecording:
     """100 contacts over 1 mm, 60 cells whose spikes fade with a Gaussian of 30 um; 10 kHz."""
     rng = np.random.default_rng(0)
     depth = np.repeat(np.arange(N_CHANNELS // 2) * 20.0, 2)
@@ -34,7 +40,7 @@ def moving_recording() -> si.BaseRecording:
     shape = -np.exp(-(((np.arange(20) - 8) / 2.0) ** 2)) + 0.3 * np.exp(
         -(((np.arange(20) - 13) / 3.0) ** 2)
     )
-    for cell_depth in rng.uniform(0, 980, 60):
+    for cell_depth in rng.uniform(lowest_um, 980, 60):
         amplitude = rng.uniform(100, 400)
         samples = rng.integers(20, len(traces) - 40, size=SECONDS * 8)
         where = cell_depth + moved_um(samples / FS)
@@ -77,6 +83,36 @@ def test_a_known_movement_is_found_to_a_few_micrometres(estimated: dict[str, Any
     assert metrics["drift_ptp_um"] == pytest.approx(40, abs=8)
     assert metrics["max_jump_um"] == pytest.approx(20, abs=8)
     assert metrics["n_peaks"] > 5000
+
+
+@pytest.mark.integration
+def test_windows_without_spikes_are_no_drift_and_follow_those_with_evidence(
+    estimated: dict[str, Any], tmp_path: Path
+) -> None:
+    everywhere = estimated["result"].tables["windows"]
+    assert everywhere["confident"].all() and (everywhere["error_um"] < 3).all()
+    recording = moving_recording(lowest_um=600)
+    narrow = MotionParameters(window_step_um=200.0, window_scale_um=200.0)
+    result = estimate_motion(recording, good(recording), tmp_path, narrow)
+    windows, table = result.tables["windows"], result.tables["motion"]
+    assert not windows.loc[windows["depth_um"] < 350, "confident"].any()
+    assert windows.loc[windows["depth_um"].between(700, 900), "confident"].all()
+    assert result.metrics["n_confident_windows"] == windows["confident"].sum() < len(windows)
+    assert result.metrics["max_jump_um"] == pytest.approx(20, abs=8)
+    # Their displacement is that of the tissue where it could be seen, and so near the truth.
+    truth = moved_um(table["sample_index"].to_numpy() / FS)
+    away = np.abs(table["sample_index"] / FS - SECONDS / 2) > 1.5
+    error = (table["displacement_um"] - truth)[away & ~table["confident"]]
+    assert (error - error.median()).abs().max() < 12
+
+
+def test_a_probe_without_any_evidence_has_no_drift_to_report() -> None:
+    depths, none = np.array([100.0, 200.0]), np.array([False, False])
+    assert not supported(np.ones((3, 2)), depths, none).any()
+    motion = Motion([np.zeros((3, 2))], [np.arange(3.0)], depths)
+    assert np.isnan(_metrics(motion, none)["drift_rms_um"])
+    one = supported(np.array([[5.0, 99.0]]), depths, np.array([True, False]))
+    assert one.tolist() == [[5.0, 5.0]]
 
 
 @pytest.mark.integration

@@ -19,6 +19,10 @@ CRITERIA = (
         "max_jump_um", "drift", "um", warning=20,
         source="neuro_assets: jumps beyond one contact pitch break rigid correction",
     ),
+    Criterion(
+        "confident_fraction", "drift", "1", warning=0.5, above=False,
+        source="neuro_assets: most of the probe shows too few spikes to tell its motion",
+    ),
 )  # fmt: skip
 
 
