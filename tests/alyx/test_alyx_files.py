@@ -365,6 +365,16 @@ def test_a_file_is_found_on_disk_with_or_without_the_dataset_id_in_its_name(tmp_
     ]
 
 
+def test_a_file_with_the_id_in_its_name_is_read_and_not_the_stray_one_beside_it(tmp_path):
+    made = row("alf/a.times.npy")
+    put(tmp_path, f"{SESSION}/{made.path}", b"strayed")
+    named = put(tmp_path, with_uuid(f"{SESSION}/{made.path}", made.id))
+    here = Repositories({"lab": str(tmp_path)}, tmp_path / "cache", 1)
+    place = here.session_folder([made])
+    assert place is not None
+    assert [place.folder / file.path for file in here.listing(place).files] == [named]
+
+
 def test_a_wrong_size_in_the_database_is_reported_with_both_sizes(tmp_path):
     put(tmp_path, f"{SESSION}/alf/a.npy", b"x" * 138)
     found = Repositories({"lab": str(tmp_path)}, tmp_path / "cache", 1).check(

@@ -61,11 +61,11 @@ class Located:
 
     @property
     def candidates(self) -> list[Path]:
-        """Where it may be on a folder repository: with or without the id in its name."""
+        """Where it may be on a folder repository: with the id in its name, which is no other's."""
         path = Path(self.place, self.record.relative_path)
         names = [self.path.rpartition("/")[2], path.name]
         named = with_uuid(names[0], self.dataset.id)
-        return [path.with_name(name) for name in dict.fromkeys((*names, named))]
+        return [path.with_name(name) for name in dict.fromkeys((named, *names))]
 
     @property
     def source(self) -> str:
