@@ -70,8 +70,8 @@ def find_file(located: Located) -> tuple[Path, os.stat_result] | Problem:
         return located.problem("not_a_file", f"{path} is no file; copy the file there")
     return located.problem(
         "registered_but_missing",
-        f"{located.candidates[-1]} is not there although dataset {located.dataset.id} is registered "
-        f"as existing on {located.repository}; copy it there, or set `exists` to false in Alyx",
+        f"{path} is not there although dataset {located.dataset.id} is registered as existing on "
+        f"{located.repository}; copy it there, or set `exists` to false in Alyx",
     )
 
 
