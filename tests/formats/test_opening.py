@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from places import REAL
+from places import NO_NP24, NP24, REAL
 from spikeglx_files import N_NEURAL, imro_np1, samples, write, write_board, write_cbin
 
 from neuro_assets.formats import scan_session
@@ -20,7 +20,6 @@ from neuro_assets.formats.opening import open_raw
 from neuro_assets.formats.raw_versions import BLOCK, N_BLOCKS, raw_version, sampled_hash
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 
-NP24 = REAL / "spikeglx_np24_spikewrap"
 METAS = REAL / "spikeglx_meta"
 
 
@@ -357,7 +356,7 @@ def test_the_version_of_missing_data_is_a_named_failure(tmp_path):
 
 
 @pytest.mark.real
-@pytest.mark.skipif(not NP24.is_dir(), reason=f"no real SpikeGLX data in {NP24}")
+@pytest.mark.skipif(not NP24.is_dir(), reason=NO_NP24)
 def test_the_real_recordings_open_as_with_spikeinterfaces_own_reader():
     from spikeinterface.extractors import read_spikeglx
 

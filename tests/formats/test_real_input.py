@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import pytest
 from labs import SHORT, SmallLab
+from places import NO_NP24, NP24
 from places import REAL as DATA
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.integration,
-    pytest.mark.slow,
-    pytest.mark.skipif(not DATA.is_dir(), reason=f"no real recordings in {DATA}"),
-]
+pytestmark = [pytest.mark.real, pytest.mark.integration, pytest.mark.slow]
 
 LOCUST = (
     SHORT
@@ -33,7 +29,9 @@ readers:
 def spikewrap(tmp_path_factory) -> tuple[SmallLab, list[str]]:
     """Two runs of half a second, Neuropixels 2.0 four-shank, as they were published."""
     lab = SmallLab(tmp_path_factory.mktemp("spikewrap"), SHORT)
-    ephys = DATA / "spikeglx_np24_spikewrap" / "rawdata" / "sub-001" / "ses-001" / "ephys"
+    if not NP24.is_dir():
+        pytest.skip(NO_NP24)
+    ephys = NP24 / "rawdata" / "sub-001" / "ses-001" / "ephys"
     # As a source of its own: the runs are of two days, and each is a session.
     keys = lab.register(ephys)
     key = keys[0]
@@ -87,6 +85,8 @@ def test_the_file_names_what_it_was_made_without(spikewrap):
 @pytest.fixture(scope="module")
 def locust(tmp_path_factory) -> tuple[SmallLab, str]:
     """One tetrode in the locust antennal lobe, described by a small entry in lab.yaml."""
+    if not DATA.is_dir():
+        pytest.skip(f"no real recordings in {DATA}")
     lab = SmallLab(tmp_path_factory.mktemp("locust"), LOCUST)
     keys = lab.register(DATA / "tridesclous_locust" / "locust")
     assert len(keys) == 2

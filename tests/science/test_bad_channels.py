@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import spikeinterface.core as si
-from places import REAL
+from places import NO_NP24, NP24
 from probeinterface import generate_multi_columns_probe, generate_multi_shank, generate_tetrode
 
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
@@ -232,9 +232,9 @@ def test_every_named_set_is_valid():
 def test_real_neuropixels_give_labels_by_shank(tmp_path):
     from spikeinterface.extractors import read_spikeglx
 
-    folders = sorted((REAL / "spikeglx_np24_spikewrap").rglob("*imec0"))
+    folders = sorted(NP24.rglob("*imec0"))
     if not folders:
-        pytest.skip(f"no real recordings in {REAL}")
+        pytest.skip(NO_NP24)
     recording = read_spikeglx(folders[0], stream_id="imec0.ap")
     result = detect_bad_channels(recording, tmp_path, BadChannelsParameters(n_chunks=1))
     channels = result.tables["channels"]

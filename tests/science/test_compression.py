@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spikeinterface.core as si
-from places import REAL
+from places import NO_NP24, NP24
 from probeinterface import generate_linear_probe
 
 from neuro_assets.outcomes import PermanentFailure
@@ -406,9 +406,9 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
 
 @pytest.mark.real
 def test_real_neuropixels_are_stored_exactly_and_small(tmp_path):
-    runs = sorted((REAL / "spikeglx_np24_spikewrap").rglob("*.ap.bin"))
+    runs = sorted(NP24.rglob("*.ap.bin"))
     if not runs:
-        pytest.skip(f"no real recordings in {REAL}")
+        pytest.skip(NO_NP24)
     for path in runs:
         meta = path.with_suffix(".meta").read_text()
         sha1 = next(line[9:] for line in meta.splitlines() if line.startswith("fileSHA1="))

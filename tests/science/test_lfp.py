@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import spikeinterface as si
-from places import REAL
+from places import NO_NP24, NP24
 from probeinterface import generate_linear_probe
 from scipy import ndimage, signal
 
@@ -503,12 +503,12 @@ def test_the_picture_is_a_small_png(tmp_path):
 
 @pytest.mark.real
 def test_half_a_second_of_a_real_neuropixels_2_recording_gives_its_lfp(tmp_path):
-    run_folder = "spikeglx_np24_spikewrap/rawdata/sub-001/ses-001/ephys/run-001_g0_imec0"
-    if not (REAL / run_folder).is_dir():
-        pytest.skip(f"no real recording below {REAL}")
+    run_folder = "rawdata/sub-001/ses-001/ephys/run-001_g0_imec0"
+    if not (NP24 / run_folder).is_dir():
+        pytest.skip(NO_NP24)
     from spikeinterface.extractors import read_spikeglx
 
-    ap = read_spikeglx(REAL / run_folder, stream_id="imec0.ap")
+    ap = read_spikeglx(NP24 / run_folder, stream_id="imec0.ap")
     recording, result = run(tmp_path, ap)
     assert recording.get_num_samples() == 500
     assert recording.get_num_channels() == 384

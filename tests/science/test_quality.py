@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import spikeinterface.core as si
-from places import REAL
+from places import NO_NP24, NP24
 from probeinterface import generate_multi_columns_probe
 
 from neuro_assets.outcomes import PermanentFailure
@@ -364,9 +364,9 @@ def test_every_named_set_is_valid():
 def test_real_neuropixels_have_the_noise_they_are_known_for(tmp_path):
     from spikeinterface.extractors import read_spikeglx
 
-    folders = sorted((REAL / "spikeglx_np24_spikewrap").rglob("*imec0"))
+    folders = sorted(NP24.rglob("*imec0"))
     if not folders:
-        pytest.skip(f"no real recordings in {REAL}")
+        pytest.skip(NO_NP24)
     recording = read_spikeglx(folders[0], stream_id="imec0.ap")
     found = detect_bad_channels(recording, tmp_path, BadChannelsParameters(n_chunks=10))
     result = recording_quality(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -10,6 +11,20 @@ _SHARED = REPOSITORY.parent / "shared"
 
 REAL = Path(os.environ.get("NEURO_ASSETS_REAL_DATA", _SHARED / "data"))
 """Real recordings; tests that read them skip where the folder is missing."""
+
+
+def _np24() -> Path:
+    own, package = REAL / "spikeglx_np24_spikewrap", find_spec("spikewrap")
+    if own.is_dir() or package is None or package.origin is None:
+        return own
+    return Path(package.origin).parent / "examples" / "example_tiny_data" / "spikeglx"
+
+
+NP24 = _np24()
+"""Two runs of half a second of a real Neuropixels 2.0 probe with four shanks: of REAL, else those
+that the package spikewrap 0.4.0 carries (BSD-3-Clause; only its files are read)."""
+
+NO_NP24 = f"no real recording in {REAL}, and the package spikewrap is not installed"
 
 SAMPLES = Path(os.environ.get("NEURO_ASSETS_ALYX_SAMPLES", _SHARED / "alyx-samples"))
 """Exchanges recorded from a real Alyx."""
