@@ -92,6 +92,7 @@ def findings(lab: Lab) -> Iterator[Finding]:
     yield from _locks(lab)
     for source in lab.config.sources:
         yield _try(f"source {source.name}", partial(_source, lab, Path(source.path)))
+    yield from _old_keys(lab)
     yield from _alyx(lab)
     yield _scratch(lab)
     yield from _sorters(lab)
@@ -123,6 +124,32 @@ def _source(lab: Lab, path: Path) -> str:
         raise PermanentFailure(f"{path} is not there; mount it, or correct `path` in lab.yaml")
     next(path.iterdir(), None)
     return f"{path} can be read"
+
+
+def _old_keys(lab: Lab) -> Iterator[Finding]:
+    """Count the keys that a source's settings, as they are now, would not give."""
+    from neuro_assets.registry.keys import has_subject, subject_by
+
+    try:
+        records = lab.registry().all()
+    except NeuroAssetsError:
+        return  # said of the store
+    for source in lab.config.sources:
+        is_on, old = source.project_in_subject, {}
+        for key, record in records.items():
+            session = record.session
+            if session.dataset and session.source == source.name and record.state != "vanished":
+                subject = subject_by(session, source.project, in_subject=is_on)
+                if not has_subject(key, subject):
+                    old[key] = subject
+        if old:
+            key, subject = next(iter(old.items()))
+            words = (
+                f"{len(old)} recordings have keys of other subjects than `project_in_subject: "
+                f"{str(is_on).lower()}` gives ({key} is of {subject!r}): they keep them, new "
+                "sessions of the same animals get the other; set it back where that is not meant"
+            )
+            yield Finding(f"source {source.name}", False, words, is_needed=False)
 
 
 def _alyx(lab: Lab) -> Iterator[Finding]:

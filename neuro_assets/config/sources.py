@@ -20,6 +20,8 @@ class SourceConfig(Strict):
     """Minutes for which sizes must not change where there is no flag"""
     use_file_hash: bool = False
     """Identify raw data by the SHA-1 in SpikeGLX metadata, where present"""
+    project: str = ""
+    """Name of the project of all BIDS subjects here, instead of the names of folders"""
     project_in_subject: bool = False
     """Call subjects <project>-<label> where several BIDS projects have one sub-<label> each"""
 

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise, takewhile
 from pathlib import Path, PurePosixPath
 
 from neuro_assets.formats.model import Problem, RawRecording
 from neuro_assets.formats.names import parse_probe_name, parse_spikeglx_name
-from neuro_assets.formats.walk import Listing
+from neuro_assets.formats.walk import FoundFile, Listing
 
 _DATE = re.compile(r"(?<!\d)(\d{4})[-_.]?(\d{2})[-_.]?(\d{2})(?!\d)")
 _NUMBER = re.compile(r"^[_\-. ]+0*(\d{1,3})(?![\d:-])(?:[_\-. ]|$)")
@@ -248,6 +249,38 @@ def _animals(
                 "to the folder of its own subject"
             )
     return ""
+
+
+def plain_names(subjects: Iterable[str]) -> frozenset[str]:
+    """Take subjects without what people write differently, for `other_animals`."""
+    return frozenset(_plain(each) for each in subjects)
+
+
+def other_animals(files: Iterable[FoundFile], own: str, animals: frozenset[str]) -> list[str]:
+    """Name the other animals of a tree for which files of a session are named.
+
+    Parameters
+    ----------
+    files : iterable of FoundFile
+        Of the session.
+    own : str
+        Its subject.
+    animals : frozenset of str
+        From `plain_names`.
+
+    Returns
+    -------
+    list of str
+        Sorted; empty for nearly every session.
+    """
+    found = {_animal_of(file.path.rpartition("/")[2]) for file in files} & animals
+    return sorted(found - {_plain(own)})
+
+
+@lru_cache(maxsize=1 << 16)
+def _animal_of(file: str) -> str:
+    run = _run(PurePosixPath(file)) if find_day(file) else ""
+    return _plain(_before_date(run) or "") if run else ""
 
 
 def _plain(subject: str) -> str:

@@ -6,16 +6,19 @@ a file that cannot be read for a while.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import takewhile
 
 from neuro_assets.formats.model import Identity, RawRecording
 from neuro_assets.formats.session_fields import CONFLICTS
+from neuro_assets.recording_key import RecordingKey
 from neuro_assets.registry.descriptions import SessionDescription
 from neuro_assets.registry.index import RecordIndex
 from neuro_assets.registry.records import RecordingRecord, SessionInfo
 
 UNCOMPRESSED = ("spikeglx",)
 """Formats whose files are the same wherever they lie: a hash in the metadata may be another's."""
+_NAMES_OTHER = "its key is one of another animal,"
 
 
 def differs(record: RecordingRecord, identity: Identity, content: str) -> bool:
@@ -137,8 +140,10 @@ def _overlapping(
             yield other
 
 
-def shared_subject(index: RecordIndex, session: SessionInfo, key: str) -> str:
-    """Say with which animal of another BIDS dataset a session would be mixed.
+def shared_subject(
+    index: RecordIndex, session: SessionInfo, found: RecordingRecord | None, key: str
+) -> str:
+    """Say with which animal of another BIDS project a session would be mixed.
 
     Parameters
     ----------
@@ -146,24 +151,87 @@ def shared_subject(index: RecordIndex, session: SessionInfo, key: str) -> str:
         The registry.
     session : SessionInfo
         Of the recording.
+    found : RecordingRecord or None
+        Its record, as it was.
     key : str
         Its key.
 
     Returns
     -------
     str
-        One line; empty where its label is that of one dataset only, or of an earlier recording.
+        One line; empty where its label is that of one project only, or of an earlier recording.
     """
-    for other in index.of_subject(session.subject) if session.dataset else ():
-        is_other = other.session.dataset != session.dataset and other.key != key
+    others = [
+        each
+        for each in (index.of_subject(session.subject) if session.dataset else ())
         # Results of what is away stay: they are those of this subject.
-        has_results = is_there(other) or other.request > 0
-        if is_other and not other.conflict and has_results:
-            return (
-                f"subject {session.subject!r} of {session.dataset!r} would be one animal with that "
-                f"of {other.session.dataset!r} ({other.key}); write `project_in_subject: true` at "
-                "this source in lab.yaml, or rename one"
-            )
+        if each.session.dataset and each.key != key and not each.conflict
+        and (is_there(each) or each.request > 0)
+    ]  # fmt: skip
+    own, before = _project(session), found.session if found and not found.conflict else None
+    if before and (before.subject, before.dataset) == (session.subject, session.dataset):
+        return ""  # moved: it was of this animal before
+    if not others or any(_project(each.session) == own for each in others):
+        return ""
+    other = others[0]
+    return (
+        f"subject {session.subject!r} of {session.dataset!r} ({session.place}) would be one animal "
+        f"with that of {other.session.dataset!r} ({other.key}, {other.session.place}); write "
+        "`project_in_subject: true` at this source in lab.yaml (with a `project: NAME` where both "
+        "projects have one name), or rename one; where both are one project, write one "
+        "`project: NAME` at the source of each"
+    )
+
+
+def _project(session: SessionInfo) -> tuple[str, str]:
+    """Name the project of a label: as declared in `lab.yaml`, else by its folder in its source."""
+    if session.project:
+        return "", session.project
+    above = takewhile(lambda name: not name.startswith("sub-"), session.path.split("/"))
+    return session.source, "/".join(above)
+
+
+def misnamed(
+    index: RecordIndex, found: RecordingRecord, session: SessionInfo, there: Collection[str]
+) -> str:
+    """Say that the key of a recording that was moved is one of another animal or session.
+
+    A renamed subject keeps its keys. A recording was in the wrong place where it was held before
+    it moved, or where the animal that its key names is there.
+
+    Parameters
+    ----------
+    index : RecordIndex
+        The registry.
+    found : RecordingRecord
+        As it was.
+    session : SessionInfo
+        Where it is now.
+    there : collection of str
+        Subjects, as they are in keys, that are looked at with it.
+
+    Returns
+    -------
+    str
+        One line; empty for what a database names.
+    """
+    key = RecordingKey.parse(found.key)
+    now = RecordingKey.make(session.subject, session.date, session.number, key.probe)
+    is_of_other = key.subject.casefold() != now.subject.casefold()
+    is_unmade = found.request == 0
+    is_other = is_of_other or (is_unmade and (key.date, key.number) != (now.date, now.number))
+    if found.eid is not None or not is_other:
+        return ""
+    what_to_do = (
+        f"results made under it stay; `neuro-assets run` with its folder ({session.place}) gives "
+        "it a key of its own"
+    )
+    if found.conflict and _NAMES_OTHER not in found.conflict:
+        return f"it was held under its key, which names {key.subject}; {what_to_do}"
+    others = index.of_subject(key.subject)
+    lives = any(each.key != found.key and each.state != "vanished" for each in others)
+    if is_of_other and (lives or key.subject in there):
+        return f"{_NAMES_OTHER} {key.subject}; {what_to_do}"
     return ""
 
 
@@ -189,7 +257,10 @@ def still_held(
     clash = {p.detail: p for each in records for p in each.problems if p.kind in CONFLICTS}
     parts = {file for each in records if each.recording for file in _files(each.recording)}
     unread = parts - {file for each in description.recordings for file in _files(each)}
-    if not clash or unread.isdisjoint(dataset.path for dataset in description.datasets):
+    if not unread:
+        # The same files: another animal of the tree went away, which may be a disk.
+        clash = {text: p for text, p in clash.items() if p.kind == "several_subjects"}
+    elif unread.isdisjoint(dataset.path for dataset in description.datasets):
         return description
     problems = (*description.problems, *clash.values())
     return description.model_copy(update={"problems": problems, "hold": "; ".join(clash)})

@@ -18,6 +18,8 @@ class SessionDescription(Frozen):
         As they are written at the source, not made safe.
     dataset : str
         In which the subject's label stands for one animal, where a label is all there is (BIDS).
+    project : str
+        Name of that project where `lab.yaml` declares it.
     date : datetime.date
         Day of the session.
     number : str
@@ -78,6 +80,7 @@ class SessionDescription(Frozen):
     lab: str = ""
     subject: str
     dataset: str = ""
+    project: str = ""
     date: date
     number: str
     date_guessed: bool = False

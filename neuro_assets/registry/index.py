@@ -168,7 +168,7 @@ class RecordIndex:
         return [self.records[key] for key in self._by_file.get(f"{place}/{path}", ())]
 
     def of_subject(self, subject: str) -> list[RecordingRecord]:
-        """List the records of a BIDS label, in whatever dataset."""
+        """List the records of a subject, or of a BIDS label in whatever project."""
         return [
             self.records[key] for key in self._by_subject.get(safe_name(subject).casefold(), ())
         ]
@@ -207,6 +207,8 @@ class RecordIndex:
 
     def _places(self, record: RecordingRecord) -> Iterable[tuple[dict[Any, Any], Any]]:
         session = record.session
+        if record.renamed_to:
+            return  # another record has all of it
         if record.recording is not None:
             origin = _origin(record.recording.identity, record.content)
             if origin is not None:
@@ -214,8 +216,7 @@ class RecordIndex:
             for name in _triggers(record.recording):
                 yield self._by_trigger, name
             yield self._by_file, f"{session.place}/{record.recording.main.files[0]}"
-        if session.dataset:
-            yield self._by_subject, safe_name(session.subject).casefold()
+        yield self._by_subject, safe_name(session.subject).casefold()
         yield self._by_session, (session.source, session.session_id)
         yield self._by_session, session_names(session)
         if record.eid:

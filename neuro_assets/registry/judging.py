@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from neuro_assets.formats.model import RawRecording
@@ -21,6 +22,7 @@ def session_info(description: SessionDescription) -> SessionInfo:
         lab=description.lab,
         subject=description.subject,
         dataset=description.dataset,
+        project=description.project,
         date=description.date,
         number=description.number,
         date_guessed=description.date_guessed,
@@ -162,6 +164,17 @@ def why_gone(record: RecordingRecord, description: SessionDescription) -> str:
     found = [p for p in description.problems if p.path in (*files, record.label)]
     why = "".join(f"; {problem.kind}: {problem.detail}" for problem in found)
     return f"{place_of(record.session)} holds no {record.label} any more{why}"
+
+
+def renamed(record: RecordingRecord, key: str, *, is_unmade: bool) -> RecordingRecord:
+    """Give the record of a key that its recording has no more; without results it is free again."""
+    update: dict[str, Any] = {"state": "vanished", "renamed_to": key, "waiting_since": None}
+    update |= {"conflict": "", "hold": "", "unreadable": False}
+    results = "nothing was made under it" if is_unmade else "results made under it stay"
+    update["missing"] = [f"its recording is {key} now; {results}"]
+    if is_unmade:
+        update |= {"recording": None, "raw_version": "", "reported": "", "content": ""}
+    return record.model_copy(update=update)
 
 
 def is_unreadable(record: RecordingRecord, description: SessionDescription) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from neuro_assets.formats.model import Identity, Problem, RawRecording
-from neuro_assets.recording_key import RecordingKey
+from neuro_assets.recording_key import RecordingKey, safe_name
 from neuro_assets.registry.conflicts import (
     counts,
     differs,
@@ -68,6 +68,46 @@ class Claim:
             f"{other.lab!r} ({other.place}); this recording is {self.key}: rename one subject "
             "at its source to tell them apart more easily",
         )
+
+
+def has_subject(key: str, subject: str) -> bool:
+    """Tell whether a key is one of a subject, as it is written now."""
+    return RecordingKey.parse(key).subject.casefold() == safe_name(subject).casefold()
+
+
+def old_key(key: str, session: SessionInfo) -> Problem | None:
+    """Report a BIDS label whose key was given under other settings of its source."""
+    if not session.dataset or has_subject(key, session.subject):
+        return None
+    detail = (
+        f"{key} keeps its name; new sessions of the same animal are of {session.subject!r}: "
+        "`project_in_subject` or `project` of its source in lab.yaml was changed, or a folder"
+    )
+    return Problem(kind="old_key", path="", detail=detail)
+
+
+def subject_by(session: SessionInfo, project: str, *, in_subject: bool) -> str:
+    """Name the subject of a BIDS session as settings of its source do.
+
+    Parameters
+    ----------
+    session : SessionInfo
+        As registered.
+    project : str
+        Declared name of the project; empty for that of its folder.
+    in_subject : bool
+        Whether the project is a part of the subject's name.
+
+    Returns
+    -------
+    str
+        As it is for other layouts.
+    """
+    folder = next((part for part in session.path.split("/") if part.startswith("sub-")), "")
+    if not (folder and session.dataset):
+        return session.subject
+    label = folder.partition("-")[2].partition("_")[0]
+    return f"{project or session.dataset}-{label}" if in_subject else label
 
 
 def find_same(index: RecordIndex, identity: Identity, content: str = "") -> RecordingRecord | None:
@@ -283,13 +323,15 @@ def _may_follow(record: RecordingRecord, recording: RawRecording) -> bool:
 
     Two strong identities that differ in more than the size are two recordings, whatever the
     folder is called: one was moved away and another one took its place. One that was never
-    processed and has got more files is the same: its first trigger came after a later one.
+    processed and has got more files is the same: its first trigger came after a later one. So is
+    one that was held and whose metadata were corrected.
     """
     old, new = record.identity, recording.identity
     if old is None or not (old.is_strong and new.is_strong) or old.origin == new.origin:
         return True
-    files = set(record.raw.main.files)
-    return record.request == 0 and files < set(recording.main.files)
+    before, after = set(record.raw.main.files), set(recording.main.files)
+    is_mended = bool(record.conflict) and before == after
+    return record.request == 0 and (is_mended or before < after)
 
 
 def present_name(record: RecordingRecord) -> str:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from neuro_assets.formats.model import RawRecording
+from neuro_assets.recording_key import safe_name
 from neuro_assets.registry.actions import Action, ActionKind, Requests, Seen
-from neuro_assets.registry.conflicts import shared_subject, still_held
+from neuro_assets.registry.conflicts import misnamed, shared_subject, still_held
 from neuro_assets.registry.descriptions import SessionDescription
 from neuro_assets.registry.index import RecordIndex
 from neuro_assets.registry.judging import (
@@ -27,18 +28,18 @@ from neuro_assets.registry.judging import (
     missing_of,
     modalities_of,
     place_of,
+    renamed,
     session_info,
     state_of,
     version_of_raw,
     what_happened,
     why_gone,
 )
-from neuro_assets.registry.keys import Claim, claim_expected, claim_key
+from neuro_assets.registry.keys import Claim, claim_expected, claim_key, old_key
 from neuro_assets.registry.records import RecordingRecord
+from neuro_assets.registry.requests import request_runs
 
-REPEATED_FOR = timedelta(hours=1)
 EVERY_RUN = Requests()
-NOT_LOOKED_AT = (ActionKind.COPY, ActionKind.VANISH)
 
 
 def plan(
@@ -51,6 +52,7 @@ def plan(
     reprocess_changed: bool = False,
     requests: Requests = EVERY_RUN,
     is_unfinished: Callable[[str], bool] = lambda key: False,
+    rename: bool = False,
 ) -> list[Action]:
     """Compare what is registered with what was seen.
 
@@ -73,6 +75,9 @@ def plan(
         they change, and it runs again whatever `reprocess_changed` says. So does one that grew.
     requests : Requests
         Which runs to request.
+    rename : bool
+        Whether a recording with results under a key of another animal gets one of its own; one
+        without results does in any case.
 
     Returns
     -------
@@ -81,7 +86,7 @@ def plan(
         gives the same actions: carrying them out twice does no harm.
     """
     index = known if isinstance(known, RecordIndex) else RecordIndex(known)
-    planner = _Planner(index, now, reprocess_changed, is_unfinished, seen)
+    planner = _Planner(index, now, reprocess_changed, is_unfinished, seen, rename)
     for place in dict.fromkeys(vanished):
         planner.vanish(*place)
     for place, reason in (excluded or {}).items():
@@ -90,7 +95,7 @@ def plan(
         planner.see(session)
     for session in seen:
         planner.drop(session.description)
-    planner.request(requests)
+    request_runs(index, planner.actions, requests, now)
     return planner.actions
 
 
@@ -104,7 +109,10 @@ class _Planner:
         reprocess_changed: bool,
         is_unfinished: Callable[[str], bool],
         seen: Sequence[Seen],
+        rename: bool,
     ) -> None:
+        self.rename = rename
+        self.subjects = {safe_name(s.description.subject) for s in seen if s.description.recordings}
         self.here = {
             (s.description.source, s.description.session_id): s.description.recordings for s in seen
         }
@@ -129,9 +137,7 @@ class _Planner:
 
     def _lose(self, record: RecordingRecord, why: str, *, unreadable: bool = False) -> None:
         update: dict[str, Any] = {"state": "vanished", "missing": [why], "waiting_since": None}
-        # What is there and cannot be read for a while still holds back others.
-        conflict = record.conflict if unreadable else ""
-        gone = record.model_copy(update={**update, "conflict": conflict, "unreadable": unreadable})
+        gone = record.model_copy(update={**update, "unreadable": unreadable})
         self._do(ActionKind.VANISH, gone, f"{record.key}: {why}; results are kept", changed=True)
 
     def exclude(self, source: str, session_id: str, reason: str) -> None:
@@ -147,9 +153,7 @@ class _Planner:
         session = replace(session, description=description)
         for recording in description.recordings:
             content = session.contents.get(recording.label, "")
-            claim = claim_key(
-                self.index, session_info(description), recording, description, content
-            )
+            claim = self._claim(description, recording, content)
             if claim.whole is not None:
                 here = session_info(description).place
                 self._copy(claim.whole, description, f"{here} holds a part of the same recording")
@@ -164,6 +168,29 @@ class _Planner:
             if claim.is_damaged:
                 continue
             self._compare(session, label, None, claim)
+
+    def _claim(
+        self, description: SessionDescription, recording: RawRecording, content: str
+    ) -> Claim:
+        """Decide the key of a recording; one that was in a wrong place gets a key of its own."""
+        info = session_info(description)
+        claim = claim_key(self.index, info, recording, description, content)
+        found = claim.known
+        if found is None or description.eid or description.hold or claim.conflict:
+            return claim
+        why = misnamed(self.index, found, info, self.subjects)
+        if not why or self._is_elsewhere(found, description):
+            return claim
+        is_unmade = found.request == 0 and self.is_unfinished(found.key)
+        if not (is_unmade or self.rename):
+            return replace(claim, conflict=why)
+        if shared_subject(self.index, info, None, found.key):
+            return claim
+        self.index.put(gone := renamed(found, "another", is_unmade=is_unmade))
+        claim = claim_key(self.index, info, recording, description, content)
+        gone = renamed(found, claim.key, is_unmade=is_unmade)
+        self._do(ActionKind.VANISH, gone, f"{gone.key}: {gone.reason}", changed=True)
+        return claim
 
     def drop(self, description: SessionDescription) -> None:
         """Mark what is no longer in a session that is there, nor has moved to another."""
@@ -219,13 +246,14 @@ class _Planner:
         """Fields that come from the session and its database, not from the files."""
         description = session.description
         probe = label.partition("-")[0]
-        own = [claim.problem] if claim.problem else []
+        info = session_info(description)
+        own = [each for each in (claim.problem, old_key(claim.key, info)) if each]
         metadata = description.metadata.get(probe)
         of_database = list(metadata.problems) if metadata else []
         fields: dict[str, Any] = {"problems": [*description.problems, *of_database, *own]}
         fields["remote_files"] = description.remote_files.get(label, ())
         fields["modalities"] = modalities_of(session)
-        shared = shared_subject(self.index, session_info(description), claim.key)
+        shared = shared_subject(self.index, info, claim.known, claim.key)
         held = "" if description.eid else description.hold
         fields["conflict"] = "; ".join(why for why in (held, claim.conflict, shared) if why)
         if description.eid is not None:
@@ -295,7 +323,7 @@ class _Planner:
     ) -> None:
         """Judge a recording that has a key already: changed, moved, back, or as it was."""
         info = session_info(session.description)
-        new: dict[str, Any] = {**fields, "session": info, "unreadable": False}
+        new: dict[str, Any] = {**fields, "session": info, "unreadable": False, "renamed_to": ""}
         new["missing"] = missing_of(session, label, recording, found)
         if recording is not None:
             version, version_alias = version_of_raw(found, info, recording, session.versions[label])
@@ -345,47 +373,6 @@ class _Planner:
             report_modalities=changed_modalities(None if new else found, record),
             changed=changed or kind not in (ActionKind.KEEP, ActionKind.NOT_READY, ActionKind.HOLD),
         )
-
-    def request(self, requests: Requests) -> None:
-        """Request the runs that are due, and repeat what may not have been handed over."""
-        looked_at = {a.record.key for a in self.actions if a.kind not in NOT_LOOKED_AT}
-        due = sorted(self.index.due, key=lambda key: self.index.due[key], reverse=True)
-        new = [key for key in due if requests.backlog or key in looked_at][: requests.most]
-        since = requests.since or self.now - REPEATED_FOR
-        repeated = [
-            key
-            for key, (by, at) in self.index.requested.items()
-            if by == requests.by and at > since and (requests.backlog or key in looked_at)
-        ]
-        for key in new:
-            record = self.index.records[key]
-            requested = {
-                "requested": record.raw_version,
-                "requested_at": self.now,
-                "requested_by": requests.by,
-                "request": record.request + 1,
-            }
-            self._run(record.model_copy(update=requested))
-        for key in repeated:
-            record = self.index.records[key]
-            if record.requested == record.raw_version:
-                self._run(record)
-
-    def _run(self, record: RecordingRecord) -> None:
-        """Let the action of a recording start its run; what it reports is reported again."""
-        self.index.put(record)
-        more: dict[str, Any] = {
-            "run": True,
-            "report": True,
-            "report_metadata": bool(metadata_version(record)),
-            "report_modalities": changed_modalities(None, record),
-        }
-        for place, action in enumerate(self.actions):
-            if action.record.key == record.key and action.kind not in NOT_LOOKED_AT:
-                self.actions[place] = replace(action, record=record, **more)
-                return
-        message = f"{record.key}: its run is requested"
-        self.actions.append(Action(ActionKind.KEEP, record, message=message, **more))
 
     def _do(self, kind: ActionKind, record: RecordingRecord, message: str, **more: Any) -> None:
         record = record.model_copy(update={"updated": self.now})

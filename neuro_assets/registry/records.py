@@ -40,6 +40,8 @@ class SessionInfo(_Record):
         As they are written at the source, not made safe.
     dataset : str
         In which the subject's label stands for one animal, where a label is all there is (BIDS).
+    project : str
+        Name of that project where `lab.yaml` declares it; else its folder tells it apart.
     date : date
         Day of the session.
     number : str
@@ -59,6 +61,7 @@ class SessionInfo(_Record):
     lab: str = ""
     subject: str
     dataset: str = ""
+    project: str = ""
     date: date
     number: Annotated[str, BeforeValidator(str)]
     date_guessed: bool = False
@@ -170,6 +173,8 @@ class RecordingRecord(_Record):
         Of its samples, when they were complete; see `neuro_assets.formats.raw_versions.content_of`.
     unreadable : bool
         Whether it vanished though its files are there: they cannot be read.
+    renamed_to : str
+        The key that its recording has now; results made under this one stay.
     waiting_since : datetime or None
         Since when it is not ready, UTC.
     requested : str or None
@@ -214,6 +219,7 @@ class RecordingRecord(_Record):
     conflict: str = ""
     content: str = ""
     unreadable: bool = False
+    renamed_to: str = ""
     waiting_since: datetime | None = None
     requested: str | None = None
     requested_at: datetime | None = None

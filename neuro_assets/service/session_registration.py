@@ -72,6 +72,7 @@ def local_source(source: SourceConfig, config: LabConfig) -> LocalSessionSource:
         name=source.name,
         readers=tuple(config.readers),
         settle_s=source.settle_minutes * 60,
+        project=source.project,
         project_in_subject=source.project_in_subject,
     )
 
@@ -116,6 +117,7 @@ def register_sessions(
     now: datetime | None = None,
     requests: Requests = EVERY_RUN,
     progress: Progress = no_progress,
+    rename: bool = False,
 ) -> list[Action]:
     """Plan and write the registry; Dagster's part is the caller's.
 
@@ -139,6 +141,8 @@ def register_sessions(
         Which runs to request.
     progress : callable
         Takes the fraction of the sessions whose files were looked at.
+    rename : bool
+        As in `plan`: a person's word.
 
     Returns
     -------
@@ -161,6 +165,7 @@ def register_sessions(
             reprocess_changed=reprocess_changed,
             requests=requests,
             is_unfinished=lambda key: _is_unfinished(registry.store, key),
+            rename=rename,
         )
 
     return registry.transact(planned)
@@ -221,6 +226,7 @@ def register_folder(
         reprocess_changed=True,
         requests=Requests(by=COMMAND_LINE),
         progress=lambda share, doing: progress(0.3 + 0.6 * share, doing),
+        rename=True,
     )
     progress(0.9, f"{len(actions)} changes: telling Dagster")
     by_source: dict[str, dict[str, tuple[Problem, ...]]] = defaultdict(dict)

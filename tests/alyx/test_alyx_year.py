@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from neuro_assets.outcomes import TransientFailure
-from neuro_assets.registry.planning import REPEATED_FOR
+from neuro_assets.registry.requests import REPEATED_FOR
 
 BEGIN = datetime(2026, 2, 2, 8, tzinfo=UTC)
 TYPES = {".bin": "ephysData.raw.ap", ".meta": "ephysData.raw.meta"}

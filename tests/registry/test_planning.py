@@ -34,7 +34,7 @@ def session(*recordings, subject="M1", folder="/data/M1/1", ready=True, waiting=
         lab=more.get("lab", "lab"),
         subject=subject,
         date=date(2026, 1, 15),
-        number="001",
+        number=more.get("number", "001"),
         session_id=folder.removeprefix("/data/"),
         source="local",
         folder=folder,
@@ -119,14 +119,14 @@ def test_a_failure_after_the_change_was_seen_runs_again_when_the_data_are_ready(
 
 
 def two_sessions():
-    one = session(recording(), subject="M1", folder="/data/M1/1")
-    other = session(recording(serial="20001"), subject="M2", folder="/data/M2/1")
+    one = session(recording(), folder="/data/M1/1")
+    other = session(recording(serial="20001"), number="002", folder="/data/M1/2")
     return one, other
 
 
 def swapped():
-    one = session(recording(serial="20001"), subject="M1", folder="/data/M1/1")
-    other = session(recording(), subject="M2", folder="/data/M2/1")
+    one = session(recording(serial="20001"), folder="/data/M1/1")
+    other = session(recording(), number="002", folder="/data/M1/2")
     return one, other
 
 
@@ -137,19 +137,35 @@ def test_two_folders_that_changed_places_are_found_where_they_are_now(order):
     assert {kind for kind, _ in kinds(actions)} == {ActionKind.MOVE}
     places = {key: record.session.place for key, record in after(actions, known).items()}
     assert places == {
-        "M1_20260115_1_probe00": "/data/M2/1",
-        "M2_20260115_1_probe00": "/data/M1/1",
+        "M1_20260115_1_probe00": "/data/M1/2",
+        "M1_20260115_2_probe00": "/data/M1/1",
     }
     later = plan(after(actions, known), [seen(each) for each in swapped()], [], NOW)
     assert {kind for kind, _ in kinds(later)} == {ActionKind.KEEP}
+
+
+def test_folders_of_two_animals_that_changed_places_are_held():
+    pair = [
+        [session(recording(serial=serial), subject=animal, folder=f"/data/{animal}/1")
+         for animal, serial in zip(("M1", "M2"), serials, strict=True)]
+        for serials in (("1", "2"), ("2", "1"))
+    ]  # fmt: skip
+    known = after(plan({}, [seen(each) for each in pair[0]], [], NOW))
+    actions = plan(known, [seen(each) for each in pair[1]], [], NOW)
+    assert [(a.record.key[:2], a.record.session.subject) for a in actions] == [
+        ("M2", "M1"), ("M1", "M2"),
+    ]  # fmt: skip
+    assert {a.record.state for a in actions} == {"held"}
+    back = plan(after(actions, known), [seen(each) for each in pair[0]], [], NOW)
+    assert {a.record.state for a in back} == {"ready"}
 
 
 def test_folders_that_change_places_while_the_sensor_looks_are_found_too():
     first, second = two_sessions()
     known = after(plan({}, [seen(first), seen(second)], [], NOW))
     one, other = swapped()
-    # M1 is away for a moment, and M2's folder stands in its place.
-    halfway = after(plan(known, [seen(one)], [("local", "M2/1")], NOW), known)
+    # The first is away for a moment, and the second's folder stands in its place.
+    halfway = after(plan(known, [seen(one)], [("local", "M1/2")], NOW), known)
     actions = plan(halfway, [seen(other)], [], NOW)
     assert [kind for kind, _ in kinds(actions)] == [ActionKind.MOVE]
     assert actions[0].record.key == "M1_20260115_1_probe00"

@@ -8,6 +8,8 @@ from datetime import UTC, date, datetime
 import pytest
 from spikeglx_files import write
 
+from neuro_assets.cli.lab import Lab
+from neuro_assets.cli.setup import _old_keys
 from neuro_assets.config import parse_config
 from neuro_assets.registry.planning import plan
 from neuro_assets.registry.registry import Registry
@@ -35,21 +37,25 @@ def states(source, known=None):
     return {a.record.key: a.record for a in plan(known or {}, found, [], NOW)}
 
 
-def lookout(tmp_path):
+def lookout(tmp_path, roots=("data",)):
     """The sensor's look: everything that is held or away is looked at again."""
     registry = Registry(Store(tmp_path / "store"))
     cursor = {}
 
-    def look(*more):
-        source = LocalSessionSource(tmp_path / "data", settle_s=0)
-        again = [r.session.session_id for r in registry.all().values() if r.state != "ready"]
-        again += more
-        found = source.changes(cursor.get("it"), again=again)
-        cursor["it"] = found.cursor
-        gone = [(source.name, name) for name in found.vanished]
-        look.lines += [a.message for a in register_sessions(registry, found.changed, gone)]
+    def look(*more, rename=False, **options):
+        look.options |= options
+        for root in roots:
+            name = root.replace("/", "-")
+            source = LocalSessionSource(tmp_path / root, name=name, settle_s=0, **look.options)
+            again = [r.session.session_id for r in registry.all().values() if r.state != "ready"]
+            found = source.changes(cursor.get(name), again=[*again, *more])
+            cursor[name] = found.cursor
+            gone = [(name, each) for each in found.vanished]
+            done = register_sessions(registry, found.changed, gone, rename=rename)
+            look.lines += [action.message for action in done]
         return {key: record.state for key, record in registry.all().items()}
 
+    look.options = {}
     look.lines = []
     look.registry = registry
     return look
@@ -181,7 +187,7 @@ def test_the_whole_of_what_was_found_first_is_held_until_the_part_goes(tmp_path,
     shutil.copytree(tmp_path / "rig", whole)
     for _ in range(2):
         assert look() == {one: "ready", two: "held"}
-    assert f"{one} (local:Subjects/M1/2024-05-12/001) holds a part" in look.registry.get(two).reason
+    assert f"{one} (data:Subjects/M1/2024-05-12/001) holds a part" in look.registry.get(two).reason
     shutil.rmtree(part)
     look()
     assert look() == {one: "vanished", two: "ready"}
@@ -214,6 +220,96 @@ def test_bare_runs_beside_a_tree_are_not_dropped(tmp_path):
     write(tmp_path / f"Subjects/M1/2024-05-12/001/x{BIN}", seed=1)
     write(tmp_path / f"M2_20240512_g0/M2_20240512{BIN}", serial="2", seed=2)
     assert [one[0] for one in of_folder(tmp_path)] == ["M1", "M2"]
+
+
+# --- keys of what was in a wrong place ---------------------------------------------------------
+
+
+def misplaced(tmp_path):
+    """M2's run in the folder of M1, and a session of M2."""
+    path = f"data/Subjects/{{}}/2024-05-{{}}/001/M2_202405{{}}{BIN}"
+    write(tmp_path / path.format("M2", 13, 13), seed=2, created="2024-05-13T10:00:00", serial="2")
+    write(tmp_path / path.format("M1", 12, 12), seed=1)
+
+
+def to_its_own(tmp_path):
+    subjects = tmp_path / "data/Subjects"
+    (subjects / "M2/2024-05-12").mkdir()
+    (subjects / "M1/2024-05-12/001").rename(subjects / "M2/2024-05-12/001")
+
+
+def test_what_was_held_in_a_wrong_place_gets_the_key_of_its_own(tmp_path):
+    misplaced(tmp_path)
+    look = lookout(tmp_path)
+    wrong, right = "M1_20240512_1_probe00", "M2_20240512_1_probe00"
+    assert look()[wrong] == "held"
+    to_its_own(tmp_path)
+    states = look()
+    assert (states[wrong], states[right]) == ("vanished", "ready")
+    assert f"{wrong}: its recording is {right} now; nothing was made under it" in look.lines
+    assert look() == states
+    # Nothing was made under the first key: M1's own session of that day has it.
+    write(tmp_path / f"data/Subjects/M1/2024-05-12/001/x{BIN}", seed=9, serial="9")
+    states = look()
+    assert {states[wrong], states[right]} == {"ready"} and len(states) == 3
+    assert look.registry.get(wrong).session.subject == "M1"
+    assert look.registry.get(wrong).identity.probe_serial == "9"
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_results_under_the_key_of_another_animal_are_held_until_a_person_runs_it(tmp_path, other):
+    write(tmp_path / f"data/Subjects/M1/2024-05-12/001/M2_20240512{BIN}", seed=1)
+    if other:
+        write(tmp_path / f"data/Subjects/M1/2024-05-20/001/x{BIN}", seed=3, serial="3",
+              created="2024-05-20T10:00:00")  # fmt: skip
+    look = lookout(tmp_path)
+    wrong, right = "M1_20240512_1_probe00", "M2_20240512_1_probe00"
+    assert look()[wrong] == "ready"
+    misplaced(tmp_path)
+    assert look()[wrong] == "held"  # the animal for which it is named has a folder now
+    shutil.rmtree(tmp_path / "data/Subjects/M2")
+    assert look()[wrong] == "held"
+    misplaced(tmp_path)
+    to_its_own(tmp_path)
+    for _ in range(3):
+        states = look()
+        assert (states[wrong], states.get(right)) == ("held", None)
+    assert "`neuro-assets run` with its folder" in look.registry.get(wrong).reason
+    states = look(rename=True)
+    assert (states[wrong], states[right]) == ("vanished", "ready")
+    assert look.registry.get(wrong).raw.main.files == look.registry.get(right).raw.main.files
+    assert look() == states
+
+
+def test_a_renamed_animal_keeps_its_keys(tmp_path):
+    for day in (12, 13):
+        path = tmp_path / f"data/Subjects/M1/2024-05-{day}/001/x{BIN}"
+        write(path, seed=day, created=f"2024-05-{day}T10:00:00")
+    look = lookout(tmp_path)
+    before = look()
+    (tmp_path / "data/Subjects/M1").rename(tmp_path / "data/Subjects/M1b")
+    assert look() == before and set(before.values()) == {"ready"}
+
+
+def test_a_header_that_is_corrected_as_the_line_says_keeps_the_key(tmp_path):
+    write(tmp_path / f"data/M1_20240512_g0/M1_20240512{BIN}", seed=1, sha1="")
+    write(tmp_path / f"data/M9_20240512_g0/M9_20240512{BIN}", seed=2, sha1="")
+    look = lookout(tmp_path)
+    assert "held" in look().values()
+    write(tmp_path / f"data/M9_20240512_g0/M9_20240512{BIN}", seed=2, sha1="", serial="22")
+    assert look() == {"M1_20240512_1_probe00": "ready", "M9_20240512_1_probe00": "ready"}
+
+
+def test_runs_of_one_animal_in_the_folder_of_a_day_are_freed_as_the_line_says(tmp_path):
+    for n, run in enumerate(("base", "stim")):
+        file = f"data/2024-05-12/{run}_g0/{run}{BIN}"
+        write(tmp_path / file, seed=n, created=f"2024-05-12T1{n}:00:00")
+    look = lookout(tmp_path)
+    assert set(look().values()) == {"held"}
+    assert "<subject>_<yyyy-mm-dd>" in next(iter(look.registry.all().values())).reason
+    (tmp_path / "data/2024-05-12").rename(tmp_path / "data/M1_2024-05-12")
+    ready = [key for key, state in look().items() if state == "ready"]
+    assert ready == ["M1_20240512_1_probe00", "M1_20240512_1_probe00-r2"]
 
 
 # --- parts of trees ---------------------------------------------------------------------------
@@ -251,6 +347,52 @@ def test_labels_of_two_projects_are_two_animals(tmp_path):
     after = plan({}, [seen(one, use_hash=False) for one in found], [], NOW)
     assert {a.record.session.subject for a in after} == {"p1-001", "p2-001"}
     assert {a.record.state for a in after} == {"ready"}
+
+
+@pytest.mark.parametrize("prefixed", [True, False])
+@pytest.mark.parametrize("places", [("anna", "ben"), ("all",)])
+def test_projects_of_one_folder_name_are_told_apart(tmp_path, prefixed, places):
+    for n, who in enumerate(("anna", "ben")):
+        top = who if len(places) == 2 else f"all/{who}"
+        (tmp_path / top / "Subjects").mkdir(parents=True)
+        write(tmp_path / f"{top}/pilot/rawdata/sub-001/ses-00{n + 1}/ephys/a{BIN}", seed=n,
+              created=f"2024-05-1{n}T10:00:00", serial=str(n + 1))  # fmt: skip
+    look = lookout(tmp_path, places)
+    for _ in range(2):
+        assert list(look(project_in_subject=prefixed).values()) == ["ready", "held"]
+    (held,) = [r for r in look.registry.all().values() if r.state == "held"]
+    assert "one `project: NAME` at the source of each" in held.reason
+    # A person says that both are one project.
+    look(project="pilot")
+    assert set(look().values()) == {"ready"}
+
+
+def test_changed_naming_of_projects_is_said_before_and_after(tmp_path):
+    for n, project in enumerate(("p1", "p2")):
+        path = f"data/{project}/rawdata/sub-001/ses-1/a{BIN}"
+        write(tmp_path / path, seed=n, serial=str(n + 1), created=f"2024-05-1{n}T10:00:00")
+    look = lookout(tmp_path)
+    first, second = "001_20240510_1_probe00", "001_20240511_1_probe00"
+    assert look() == {first: "ready", second: "held"}
+
+    def lines(is_on):
+        text = f"store: {{url: {tmp_path}/store}}\nsources: [{{name: data, path: {tmp_path}/data, "
+        config = parse_config(f"{text}project_in_subject: {is_on}}}]")
+        return [f.words for f in _old_keys(Lab(tmp_path / "lab.yaml", config))]
+
+    assert lines("false") == []
+    (line,) = lines("true")
+    assert f"2 recordings have keys of other subjects ({first} is of 'p1-001')" in line.replace(
+        " than `project_in_subject: true` gives", ""
+    )
+    look(project_in_subject=True)
+    # Results were made of the first; the second was held.
+    own = "p2-001_20240511_1_probe00"
+    assert look() == {first: "ready", second: "vanished", own: "ready"}
+    (problem,) = look.registry.get(first).problems
+    assert (problem.kind, "'p1-001'" in problem.detail) == ("old_key", True)
+    (line,) = lines("true")
+    assert line.startswith("1 recordings have keys")
 
 
 def test_the_label_of_results_stays_taken_when_their_raw_data_are_archived(tmp_path):

@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import json
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -51,13 +52,15 @@ class Entry:
     state: State
 
 
-def fingerprint(listing: Listing) -> str:
-    """Hash what `stat` tells of a session's files.
+def fingerprint(listing: Listing, more: Iterable[str] = ()) -> str:
+    """Hash what `stat` tells of a session's files, and what else decides about them.
 
     Parameters
     ----------
     listing : Listing
         Its files.
+    more : iterable of str
+        Any number of lines, also none.
 
     Returns
     -------
@@ -69,6 +72,8 @@ def fingerprint(listing: Listing) -> str:
         digest.update(f"{found.path}\0{found.size}\0{found.mtime_ns}\0".encode())
     for problem in listing.problems:
         digest.update(f"{problem.kind}\0{problem.path}\0".encode())
+    for line in more:
+        digest.update(f"{line}\0".encode())
     return digest.hexdigest()[:12]
 
 

@@ -15,7 +15,13 @@ from neuro_assets.formats.completeness import has_flag, partial_copies
 from neuro_assets.formats.modalities import MODALITIES, RECORDING, Found, of_session
 from neuro_assets.formats.model import Dataset, Problem, RawRecording
 from neuro_assets.formats.options import ReaderEntry
-from neuro_assets.formats.session_fields import NamedFields, bare_fields, conflicts
+from neuro_assets.formats.session_fields import (
+    NamedFields,
+    bare_fields,
+    conflicts,
+    other_animals,
+    plain_names,
+)
 from neuro_assets.formats.walk import Listing, UnreadableFolder, list_files
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.registry.descriptions import Changes, Known, Reconciliation, SessionDescription
@@ -55,6 +61,8 @@ class LocalSessionSource:
     bare_root : bool
         Whether a root that is no tree is one bare session by itself, as a person means who names
         a run folder, unless it holds several.
+    project : str
+        Name of the project of all BIDS subjects, instead of the names of folders.
     project_in_subject : bool
         Whether a subject of a BIDS dataset is named `<dataset>-<label>`.
     clock : callable
@@ -66,6 +74,7 @@ class LocalSessionSource:
     readers: tuple[ReaderEntry, ...] = ()
     settle_s: float = 600.0
     bare_root: bool = False
+    project: str = ""
     project_in_subject: bool = False
     clock: Callable[[], float] = time.time
 
@@ -109,6 +118,7 @@ class LocalSessionSource:
         entries: dict[str, Entry] = {}
         changed: list[SessionDescription] = []
         subjects = sweep.subjects
+        animals, options = plain_names(subjects), self._options()
         for session in sweep.sessions:
             before = before_all.get(session.session_id)
             try:
@@ -118,7 +128,8 @@ class LocalSessionSource:
                 continue
             if session.fields is None and not listing.files:
                 continue
-            entry = self._entry(before, listing)
+            strange = other_animals(listing.files, _subject(session), animals)
+            entry = self._entry(before, listing, [*options, *strange])
             if session.session_id in again or self._is_due(before, entry, listing):
                 state = State.NEW
                 if limit is None or len(changed) < limit:
@@ -225,10 +236,15 @@ class LocalSessionSource:
     def _find(self) -> Sweep:
         return find_sessions(self.root.expanduser().absolute())
 
-    def _entry(self, before: Entry | None, listing: Listing) -> Entry:
-        """Keep the time since when the files are as they are."""
+    def _options(self) -> list[str]:
+        """List what else decides: changed in `lab.yaml`, all are looked at again."""
+        chosen = {"project": self.project, "project_in_subject": self.project_in_subject}
+        return [f"{name}: {value}" for name, value in chosen.items() if value]
+
+    def _entry(self, before: Entry | None, listing: Listing, more: Sequence[str]) -> Entry:
+        """Keep the time since when the files, and what decides about them, are as they are."""
         now = int(self.clock())
-        print_ = fingerprint(listing)
+        print_ = fingerprint(listing, more)
         if before is None or before.fingerprint != print_ or before.since > now:
             return Entry(print_, now, State.UNSETTLED)
         return before
@@ -261,11 +277,13 @@ class LocalSessionSource:
         # Not even the flag makes two animals one: whoever put it knows nothing of this.
         clash = conflicts(session.folder, recordings, named, fields, subjects)
         waiting, missing = self._missing(session, listing, found, settled)
-        in_subject = f"{named.dataset}-" if named.dataset and self.project_in_subject else ""
+        dataset = named.dataset and (self.project or named.dataset)
+        in_subject = f"{dataset}-" if dataset and self.project_in_subject else ""
         return SessionDescription(
             lab=fields.lab,
             subject=in_subject + fields.subject,
-            dataset="" if in_subject else named.dataset,
+            dataset=dataset,
+            project=self.project if dataset else "",
             date=fields.date,
             number=fields.number,
             date_guessed=fields.guessed,
@@ -327,6 +345,10 @@ def _report(
         cursor=encode({**unread, **entries}),
         complete=all(entry.state is not State.NEW for entry in entries.values()),
     )
+
+
+def _subject(session: FoundSession) -> str:
+    return session.fields.subject if session.fields else session.named.subject
 
 
 def _state(description: SessionDescription) -> State:
