@@ -1,4 +1,4 @@
-"""What the registry keeps of a recording, as plain data, and how it looks as a table.
+"""What the registry keeps of a recording, as plain data.
 
 Reading and writing records is done by `neuro_assets.registry.registry`.
 """
@@ -6,10 +6,10 @@ Reading and writing records is done by `neuro_assets.registry.registry`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -20,9 +20,6 @@ from neuro_assets.recording_key import RecordingKey
 from neuro_assets.registry.metadata import RecordingMetadata, RemoteFile
 from neuro_assets.store.json_values import canonical
 from neuro_assets.store.model import SESSION_PREFIX, now
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 State = Literal["ready", "not_ready", "vanished", "held"]
 
@@ -306,93 +303,3 @@ class RecordingRecord(_Record):
         if self.state == "vanished" and self.missing:
             return "; ".join(self.missing)
         return self.hold or self.conflict or "; ".join(self.missing) or self.state.replace("_", " ")
-
-
-_COLUMNS = {
-    "key": "string",
-    "lab": "string",
-    "subject": "string",
-    "date": "datetime64[us]",
-    "number": "string",
-    "date_guessed": "bool",
-    "probe": "string",
-    "qualifier": "string",
-    "source": "string",
-    "session_id": "string",
-    "root": "string",
-    "path": "string",
-    "state": "string",
-    "reason": "string",
-    "projects": "string",
-    "qc": "string",
-    "raw_version": "string",
-    "format": "string",
-    "probe_model": "string",
-    "probe_serial": "string",
-    "created": "datetime64[us]",
-    "duration_s": "float64",
-    "n_channels": "Int64",
-    "sampling_frequency": "float64",
-    "size_bytes": "Int64",
-    "n_problems": "Int64",
-    "eid": "string",
-    "pid": "string",
-    "first_seen": "datetime64[us, UTC]",
-    "updated": "datetime64[us, UTC]",
-}
-
-
-def as_table(records: Iterable[RecordingRecord]) -> pd.DataFrame:
-    """Put records side by side, one row each.
-
-    Parameters
-    ----------
-    records : iterable of RecordingRecord
-        Any number, also none.
-
-    Returns
-    -------
-    DataFrame
-        The same columns and types whatever the records hold.
-    """
-    import pandas as pd
-
-    rows = [_row(record) for record in records]
-    return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
-
-
-def _row(record: RecordingRecord) -> dict[str, Any]:
-    key = RecordingKey.parse(record.key)
-    of_database = record.metadata.session if record.metadata else None
-    return {
-        **record.session.model_dump(),
-        "key": record.key,
-        "probe": key.probe,
-        "qualifier": key.qualifier,
-        "state": record.state,
-        "reason": record.reason,
-        "projects": ", ".join(of_database.projects) if of_database else None,
-        "qc": of_database.qc if of_database else None,
-        "raw_version": record.raw_version,
-        "n_problems": len(record.problems),
-        "eid": record.eid,
-        "pid": record.pid,
-        "first_seen": record.first_seen,
-        "updated": record.updated,
-        **(_of_files(record.recording) if record.recording else {}),
-    }
-
-
-def _of_files(recording: RawRecording) -> dict[str, Any]:
-    identity, main = recording.identity, recording.main
-    return {
-        "probe": recording.probe,
-        "format": recording.format,
-        "probe_model": recording.probe_model,
-        "probe_serial": identity.probe_serial,
-        "created": identity.created,
-        "duration_s": recording.duration_s,
-        "n_channels": main.n_channels,
-        "sampling_frequency": main.sampling_frequency,
-        "size_bytes": identity.size_bytes,
-    }

@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.registry.index import RecordIndex, Records
 from neuro_assets.registry.log import FOLDER, Document, TransactionLog, merged
-from neuro_assets.registry.records import RecordingRecord, SessionInfo, as_table
+from neuro_assets.registry.records import RecordingRecord, SessionInfo
+from neuro_assets.registry.table import as_table
 from neuro_assets.store import Store
 from neuro_assets.store.model import checked_name, now
 from neuro_assets.store.opening import lab_memory
