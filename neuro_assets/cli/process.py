@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from neuro_assets.service.worker_process import WorkerProcess
 
 
-Difficulty = Literal["standard", "hard", "realistic", "clocks", "network"]
+Difficulty = Literal["standard", "hard", "realistic", "clocks", "network", "face", "lifelike"]
 ProbeModel = Literal["NP1", "NP2", "NP2.4"]
 
 

@@ -17,6 +17,7 @@ WRAPS_S = {
     "encoder": MICROSECONDS_WRAP_S,
     "left_camera": CAMERA_WRAP_S,
     "tracker": MICROSECONDS_WRAP_S,
+    "right_camera": CAMERA_WRAP_S,
 }
 
 
@@ -107,6 +108,8 @@ def make_device_clocks(levels: Levels, stop_s: float, seed: int) -> dict[str, De
         return {device: DeviceClock() for device in WRAPS_S}
     clocks = {}
     for number, (device, wrap_s) in enumerate(WRAPS_S.items()):
+        if device == "right_camera" and levels.face is None:
+            continue
         rng = stream(seed, "device clock", number)
         ppm = float(rng.uniform(*levels.clocks.ppm) * rng.choice([-1, 1]))
         jitter_s = float(rng.uniform(*levels.clocks.jitter_s))

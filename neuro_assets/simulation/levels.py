@@ -10,7 +10,7 @@ from typing import Literal
 
 from neuro_assets.outcomes import PermanentFailure
 
-Difficulty = Literal["standard", "hard", "realistic", "clocks", "network"]
+Difficulty = Literal["standard", "hard", "realistic", "clocks", "network", "face", "lifelike"]
 ProbeModel = Literal["NP1", "NP2", "NP2.4"]
 
 
@@ -131,6 +131,31 @@ class NetworkLevels:
 
 
 @dataclass(frozen=True)
+class VideoLevels:
+    """What a second camera sees of the animal's face.
+
+    Parameters
+    ----------
+    licks_per_reward : tuple of int
+        Range of the licks in the bout after a reward, the end excluded.
+    lick_hz : float
+        Licks per second in a bout.
+    blink_hz : float
+        Blinks per second.
+    blink_s : tuple of float
+        Range of their lengths, s.
+    pupil_px : tuple of float
+        Smallest and largest diameter of the pupil, px.
+    """
+
+    licks_per_reward: tuple[int, int] = (4, 10)
+    lick_hz: float = 7.0
+    blink_hz: float = 0.2
+    blink_s: tuple[float, float] = (0.12, 0.3)
+    pupil_px: tuple[float, float] = (8.0, 22.0)
+
+
+@dataclass(frozen=True)
 class Levels:
     """Levels of one difficulty.
 
@@ -196,6 +221,8 @@ class Levels:
         Devices with clocks of their own, a slipping wheel and a tracker.
     network : NetworkLevels, optional
         Replay, precession, directional fields, and fields from known currents.
+    face : VideoLevels, optional
+        A second camera, at the animal's face.
     """
 
     noise_uv: float = 10.0
@@ -231,6 +258,7 @@ class Levels:
     recording: RecordingLevels | None = None
     clocks: ClockLevels | None = None
     network: NetworkLevels | None = None
+    face: VideoLevels | None = None
 
 
 STANDARD = Levels()
@@ -256,6 +284,16 @@ NAMED = {
     "realistic": replace(STANDARD, number=1, noise_uv=15.0, recording=RecordingLevels()),
     "clocks": replace(STANDARD, number=2, clocks=ClockLevels()),
     "network": replace(STANDARD, number=3, network=NetworkLevels()),
+    "face": replace(STANDARD, number=4, face=VideoLevels()),
+    "lifelike": replace(
+        STANDARD,
+        number=5,
+        noise_uv=15.0,
+        recording=RecordingLevels(),
+        clocks=ClockLevels(),
+        network=NetworkLevels(),
+        face=VideoLevels(),
+    ),
 }
 
 

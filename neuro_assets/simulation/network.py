@@ -115,8 +115,10 @@ class Network:
         seed: int,
     ) -> None:
         self._position, self._seed = position_cm, seed
-        last = np.searchsorted(runs["start_s"].to_numpy(), times, side="right") - 1
-        self.direction: IntArray = runs["direction"].to_numpy()[np.clip(last, 0, None)]
+        started = np.searchsorted(runs["start_s"].to_numpy(float), times, side="right")
+        # Before the first run, and where there is none, as on the way out.
+        way = np.concatenate([[1], runs["direction"].to_numpy(dtype=np.int64)])
+        self.direction: IntArray = way[started]
         self._events = []
         for event in rows(ripples):
             bins = slice(*np.searchsorted(times, [event.start_s, event.stop_s]))

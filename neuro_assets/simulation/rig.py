@@ -21,7 +21,8 @@ from neuro_assets.simulation.spikeglx_files import RANGE_NI_V
 from neuro_assets.simulation.world import World
 
 # Digital lines as IBL wires them (ibllib, ephys_fpga.CHMAPS, "3B").
-CAMERA, SYNC, CUE_LIGHT, WHEEL_A, WHEEL_B, AUDIO = 0, 3, 4, 5, 6, 7
+CAMERA, FACE_CAMERA = 0, 1
+SYNC, CUE_LIGHT, WHEEL_A, WHEEL_B, AUDIO = 3, 4, 5, 6, 7
 IMEC_SYNC_BIT = 6
 WHEEL_RADIUS_CM = 3.1
 WHEEL_CYCLES = 1024
@@ -30,7 +31,7 @@ AUDIO_HIGH_S = 0.1
 TTL_V = 3.3
 NI_NOISE_COUNTS = 6.0
 
-WIRING = {
+WIRING: dict[str, Any] = {
     "SYSTEM": "3B",
     "SYNC_WIRING_DIGITAL": {
         "P0.0": "left_camera",
@@ -45,6 +46,23 @@ WIRING = {
     "SYNC_WIRING_ANALOG": {"AI0": "bpod", "AI1": "imec_sync"},
 }
 PROBE_WIRING = {"SYSTEM": "3B", "SYNC_WIRING_DIGITAL": {"P0.6": "imec_sync"}}
+
+
+def wiring(face_camera: bool) -> dict[str, Any]:
+    """Say which line is what on the NIDQ.
+
+    Parameters
+    ----------
+    face_camera : bool
+        Whether the rig has a second camera.
+
+    Returns
+    -------
+    dict
+        As IBL's wiring files.
+    """
+    digital = WIRING["SYNC_WIRING_DIGITAL"] | {"P0.1": "right_camera" if face_camera else None}
+    return WIRING | {"SYNC_WIRING_DIGITAL": digital}
 
 
 def make_trials(world: World, seed: int) -> pd.DataFrame:
@@ -117,7 +135,11 @@ def wheel_edges(world: World) -> tuple[FloatArray, IntArray]:
 
 
 def line_edges(
-    trials: pd.DataFrame, world: World, pulses: FloatArray, frames: FloatArray
+    trials: pd.DataFrame,
+    world: World,
+    pulses: FloatArray,
+    frames: FloatArray,
+    face_frames: FloatArray | None = None,
 ) -> dict[str, FloatArray]:
     """Session times at which each line toggles, all beginning low.
 
@@ -131,6 +153,8 @@ def line_edges(
         Rising edges of the sync square wave, s.
     frames : ndarray
         Exposure times of the camera, s.
+    face_frames : ndarray, optional
+        Those of the face camera, s.
 
     Returns
     -------
@@ -146,7 +170,9 @@ def line_edges(
     changes_b = line_b[phase] != line_b[before]
     starts = trials["intervals_0"].to_numpy()
     rewards = trials["feedback_times"].to_numpy()
+    face = np.zeros(0) if face_frames is None else face_frames
     return {
+        f"XD{FACE_CAMERA}": _pulses(face, CAMERA_HIGH_S),
         f"XD{CAMERA}": _pulses(frames, CAMERA_HIGH_S),
         f"XD{SYNC}": _pulses(pulses, PULSE_HIGH_S),
         f"XD{CUE_LIGHT}": np.sort(trials[["stimOn_times", "stimOff_times"]].to_numpy().ravel()),

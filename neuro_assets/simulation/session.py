@@ -28,7 +28,8 @@ from neuro_assets.simulation.clocks import (
     toggles,
     true_pulses,
 )
-from neuro_assets.simulation.device_clocks import clock_table, make_device_clocks
+from neuro_assets.simulation.device_clocks import DeviceClock, clock_table, make_device_clocks
+from neuro_assets.simulation.face_video import Face, draw, plan_face
 from neuro_assets.simulation.levels import Difficulty, Levels, ProbeModel, levels_of
 from neuro_assets.simulation.plan import ProbePlan, plan_probe
 from neuro_assets.simulation.rng import FloatArray, IntArray
@@ -41,10 +42,10 @@ from neuro_assets.simulation.spikeglx_files import (
 )
 from neuro_assets.simulation.traces import ProbeSimulation
 from neuro_assets.simulation.tracking import make_tracking, tracking_file, with_slip
-from neuro_assets.simulation.video import plan_video, write_video
+from neuro_assets.simulation.video import encode, plan_video, write_times, write_video
 from neuro_assets.simulation.world import make_world
 
-from . import rig, truth
+from . import face_video, rig, truth
 
 FIRST_SERIAL = 19_051_016_000
 LEVEL_SERIALS = 10_000_000
@@ -231,6 +232,7 @@ def _write_all(
     pulses = true_pulses(timeline, seed)
     trials = rig.make_trials(world, seed)
     film = plan_video(world, levels, seed) if video else None
+    face = plan_face(world, trials, levels, levels.face, seed) if video and levels.face else None
     clocks = make_device_clocks(levels, timeline.stop, seed)
     wheel = with_slip(world, levels.clocks, seed)
     truth.write_session(beside, about, levels, timeline, world, trials, film)
@@ -242,7 +244,9 @@ def _write_all(
         tables.append(truth.probe_tables(simulation, seen))
     truth.write_probes(beside, tables)
     frames = film.times if film is not None else np.zeros(0)
-    _write_nidq(setup, rig.line_edges(trials, wheel, pulses, frames))
+    _write_nidq(
+        setup, rig.line_edges(trials, wheel, pulses, frames, face.times if face else None), face
+    )
     settings = {key.upper(): value for key, value in about.items() if key != "seed"}
     behavior = setup.folder / "raw_behavior_data"
     rig.write_behavior(behavior, trials, wheel, settings, setup.created, clocks)
@@ -255,6 +259,19 @@ def _write_all(
     if film is not None:
         folder = setup.folder / "raw_video_data"
         write_video(folder, film, setup.created, seed, setup.progress, clocks["left_camera"])
+    if face is not None:
+        _write_face(setup, face, clocks["right_camera"])
+        truth.write_face(beside, face)
+
+
+def _write_face(setup: _Setup, face: Face, clock: DeviceClock) -> None:
+    """Video of the second camera, with its frame counts and times."""
+    folder = setup.folder / "raw_video_data"
+    path = folder / "_iblrig_rightCamera.raw.mp4"
+    encode(
+        path, draw(face, setup.seed), (face_video.WIDTH, face_video.HEIGHT), setup.levels.video_hz
+    )
+    write_times(folder, "right", face.times, face.saved, setup.created, clock)
 
 
 def _write_probe(setup: _Setup, simulation: ProbeSimulation, edges: IntArray) -> None:
@@ -326,7 +343,7 @@ class _GateFiles:
         self._writer = None
 
 
-def _write_nidq(setup: _Setup, edges: dict[str, FloatArray]) -> None:
+def _write_nidq(setup: _Setup, edges: dict[str, FloatArray], face: Face | None) -> None:
     """NIDQ files of all gates and triggers."""
     folder, timeline = setup.folder / "raw_ephys_data", setup.timeline
     maker = rig.NidqMaker(edges, setup.seed)
@@ -344,4 +361,6 @@ def _write_nidq(setup: _Setup, edges: dict[str, FloatArray]) -> None:
                     writer.write(maker.samples(low, min(low + NIDQ_CHUNK, stop)))
             write_meta(path.with_suffix(".meta"), nidq_meta(writer, identity, rig.SYNC))
         wiring = folder / f"{setup.identity(gate, 0, 0, 0).stem('nidq')}.wiring.json"
-        wiring.write_text(json.dumps(rig.WIRING, indent=1) + "\n", encoding="utf-8")
+        wiring.write_text(
+            json.dumps(rig.wiring(face is not None), indent=1) + "\n", encoding="utf-8"
+        )

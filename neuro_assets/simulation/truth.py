@@ -17,6 +17,7 @@ from neuro_assets.simulation.traces import ProbeSimulation, truth_spikes
 from neuro_assets.simulation.world import World
 
 if TYPE_CHECKING:
+    from neuro_assets.simulation.face_video import Face
     from neuro_assets.simulation.video import Film
 
 SAMPLE_HZ = 100.0
@@ -98,6 +99,26 @@ def write_devices(folder: Path, clocks: pd.DataFrame, tracking: pd.DataFrame, wh
     times = np.arange(0, wheel.times[-1], 1 / SAMPLE_HZ)
     turned = pd.DataFrame({"session_s": times, "wheel_cm": wheel.position(times)})
     for name, table in {"device_clocks": clocks, "tracking": tracking, "wheel": turned}.items():
+        _write(folder, name, table)
+
+
+def write_face(folder: Path, face: Face) -> None:
+    """Write what the face camera sees.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the truth.
+    face : Face
+        From `face_video.plan_face`.
+    """
+    tables = {
+        "face_frames": face.frames,
+        "face_keypoints": face.keypoints,
+        "licks": face.licks,
+        "blinks": face.blinks,
+    }
+    for name, table in tables.items():
         _write(folder, name, table)
 
 

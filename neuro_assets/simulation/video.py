@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -190,15 +191,45 @@ def write_video(
     """
     folder.mkdir(parents=True)
     rows = np.flatnonzero(film.saved)
-    _encode(folder / "_iblrig_leftCamera.raw.mp4", film, rows, seed, progress)
-    rows.astype(np.float64).tofile(folder / "_iblrig_leftCamera.frame_counter.bin")
+    images = _images(film, rows, seed, progress)
+    encode(folder / "_iblrig_leftCamera.raw.mp4", images, (WIDTH, HEIGHT), film.rate_hz)
+    write_times(folder, "left", film.times, film.saved, created, clock)
+
+
+def write_times(
+    folder: Path,
+    camera: str,
+    times: FloatArray,
+    saved: np.ndarray,
+    created: datetime,
+    clock: DeviceClock,
+) -> None:
+    """Write a camera's frame counts and times.
+
+    Parameters
+    ----------
+    folder : Path
+        `raw_video_data`.
+    camera : str
+        `left` or `right`.
+    times : ndarray
+        Exposures, session time, s.
+    saved : ndarray
+        Which of them are in the file.
+    created : datetime
+        Start of the session, rig's local time.
+    clock : DeviceClock
+        Clock of the camera.
+    """
+    rows = np.flatnonzero(saved)
+    rows.astype(np.float64).tofile(folder / f"_iblrig_{camera}Camera.frame_counter.bin")
     lines = []
-    shown = clock.shown(film.times[rows], "frames")
-    for time, own in zip(film.times[rows], shown, strict=True):
+    shown = clock.shown(times[rows], "frames")
+    for time, own in zip(times[rows], shown, strict=True):
         stamp = (created + timedelta(seconds=float(time))).isoformat(timespec="microseconds")
         lines.append(f"{stamp}0+00:00 {camera_time(float(own))} \n")
     text = "".join(lines)
-    (folder / "_iblrig_leftCamera.timestamps.ssv").write_text(text, encoding="utf-8")
+    (folder / f"_iblrig_{camera}Camera.timestamps.ssv").write_text(text, encoding="utf-8")
 
 
 def camera_time(seconds: float) -> int:
@@ -220,19 +251,39 @@ def camera_time(seconds: float) -> int:
     return (whole % 128) << 25 | cycle << 12 | tick
 
 
-def _encode(path: Path, film: Film, rows: IntArray, seed: int, progress: Progress) -> None:
-    import imageio_ffmpeg
-
+def _images(film: Film, rows: IntArray, seed: int, progress: Progress) -> Iterator[np.ndarray]:
     rng = stream(seed, "camera noise")
     noise = np.rint(rng.normal(0, 3, (NOISE_FRAMES, HEIGHT, WIDTH, 3))).astype(np.int16)
     background = _background(rng)
+    for count, row in enumerate(rows):
+        yield _draw(film, int(row), background, noise[count % NOISE_FRAMES])
+        if count % 600 == 0:
+            progress(0.8 + 0.19 * count / len(rows), f"video: frame {count}")
+
+
+def encode(path: Path, images: Iterable[np.ndarray], size: tuple[int, int], rate_hz: float) -> None:
+    """Encode a video, the same bytes for the same images.
+
+    Parameters
+    ----------
+    path : Path
+        File to create.
+    images : iterable of ndarray
+        Blue, green, red, uint8.
+    size : tuple of int
+        Width and height, px.
+    rate_hz : float
+        Frames per second.
+    """
+    import imageio_ffmpeg
+
     # One thread and bit-exact muxing: the same frames give the same file.
     options = ["-preset", "veryfast", "-crf", "23", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
     options += ["-threads", "1"]
     writer = imageio_ffmpeg.write_frames(
         str(path),
-        (WIDTH, HEIGHT),
-        fps=film.rate_hz,
+        size,
+        fps=rate_hz,
         codec="libx264",
         pix_fmt_in="bgr24",
         macro_block_size=1,
@@ -242,10 +293,8 @@ def _encode(path: Path, film: Film, rows: IntArray, seed: int, progress: Progres
     )
     writer.send(None)
     try:
-        for count, row in enumerate(rows):
-            writer.send(_draw(film, int(row), background, noise[count % NOISE_FRAMES]))
-            if count % 600 == 0:
-                progress(0.8 + 0.19 * count / len(rows), f"video: frame {count}")
+        for image in images:
+            writer.send(image)
     finally:
         writer.close()
 
