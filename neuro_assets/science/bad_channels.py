@@ -102,8 +102,18 @@ def detect_bad_channels(
             channels["y_um"],
             {"similarity": channels["similarity"], "trend": channels["similarity_trend"]},
             labels=channels["label"],
+            limits=_limits(channels["similarity_trend"], parameters),
         ),
     )
+
+
+def _limits(trend: pd.Series, parameters: BadChannelsParameters) -> dict[str, pd.Series]:
+    """Limits of the similarity: those of single channels move with the trend along the shank."""
+    return {
+        "dead below": trend + parameters.dead_channel_threshold,
+        "noise above": trend + parameters.noisy_channel_threshold,
+        "out: trend below": 0 * trend + 1 + parameters.outside_channel_threshold,
+    }
 
 
 def check_sortable(

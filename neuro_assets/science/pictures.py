@@ -17,6 +17,7 @@ from neuro_assets.science.result import Picture
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LIMIT_COLOURS = ("#7f7f7f", "#f4a6a6", "#e3d48f")
 LABEL_COLOURS = {"dead": "#444444", "noise": "#d62728", "out": "#c9a227"}
 
 
@@ -46,6 +47,7 @@ def depth_picture(
     values: Mapping[str, pd.Series],
     *,
     labels: pd.Series | None = None,
+    limits: Mapping[str, pd.Series] | None = None,
 ) -> Picture:
     """Draw one or more measures of each channel against its depth.
 
@@ -59,6 +61,8 @@ def depth_picture(
         Measures by name.
     labels : Series, optional
         Bad-channel labels; channels that are not good are marked.
+    limits : mapping of str to Series, optional
+        Limits by name, for each channel.
 
     Returns
     -------
@@ -73,6 +77,8 @@ def depth_picture(
     axes = figure.add_subplot()
     for name, series in values.items():
         axes.plot(series, y, ".", markersize=3, label=name)
+    for (name, series), colour in zip((limits or {}).items(), LIMIT_COLOURS, strict=False):
+        axes.plot(series, y, "|", markersize=4, color=colour, label=name)
     if labels is not None:
         first = next(iter(values.values()))
         for label, colour in LABEL_COLOURS.items():
@@ -82,5 +88,6 @@ def depth_picture(
     axes.set_xlabel(", ".join(values))
     axes.set_ylabel("depth (µm)" if known else "channel")
     axes.set_title(title, fontsize=9)
-    axes.legend(fontsize=8)
+    # Beside the axes, where it hides no channel.
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return to_picture(title, figure)
