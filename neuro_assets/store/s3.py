@@ -144,7 +144,12 @@ class S3Backend:
             return cast(bytes, self._fs.cat_file(self._path(path), max_concurrency=1))
 
     def write(self, path: str, data: bytes) -> None:
-        """See `Backend.write`: a single PUT is whole or not at all."""
+        """See `Backend.write`: a single PUT is whole or not at all.
+
+        What makes an output visible, or count, goes this way: one small GET before it, so that no
+        manifest or pointer reaches another store, however long the upload before it took.
+        """
+        self.require()
         with explained(self.url):
             self._fs.pipe_file(self._path(path), data, chunksize=_ONE_PUT)
 
@@ -160,6 +165,7 @@ class S3Backend:
 
     def create_exclusively(self, path: str, data: bytes) -> bool:
         """See `Backend.create_exclusively`: a PUT on the condition that there is nothing."""
+        self.require()
         with explained(self.url):
             try:
                 self._call("put_object", path, Body=data, IfNoneMatch="*")

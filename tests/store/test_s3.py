@@ -279,18 +279,45 @@ def test_exclusive_creation_is_tried_and_noted(server, store):
         admit(store, expected="other")
 
 
-def test_another_store_behind_the_same_address_is_not_written_to(server, store):
+@pytest.mark.parametrize("after", ["the work", "the upload", "the manifest", "the run's pointer"])
+def test_another_store_behind_the_same_address_is_not_written_to(server, store, monkeypatch, after):
     made = admit(store)
     other = made.model_copy(update={"id": "another"}).model_dump_json().encode()
+    names = {"the manifest": "manifest.json", "the run's pointer": "runs/R1.json"}
+    upload, write = store.backend.upload, store.backend.write
+
+    def swap() -> None:
+        overwrite(server, store, "store.json", other)
+
+    def uploaded(*arguments):
+        upload(*arguments)
+        if after == "the upload":
+            swap()
+
+    def written(path, data):
+        write(path, data)
+        if after in names and path.endswith(names[after]):
+            swap()
+
+    monkeypatch.setattr(store.backend, "upload", uploaded)
+    monkeypatch.setattr(store.backend, "write", written)
     attempt = store.attempt(ASSET, KEY, VERSIONS[0])
+    fields = {"asset": ASSET, "key": KEY, "version": VERSIONS[0], "run_id": "R1"}
     with pytest.raises(PermanentFailure, match="was the store"), attempt:
         (attempt.folder / "f").write_bytes(b"1")
-        overwrite(server, store, "store.json", other)
-        outcome = "complete"
-        attempt.commit(Manifest(asset=ASSET, key=KEY, version=VERSIONS[0], outcome=outcome))
-    with pytest.raises(PermanentFailure, match="was the store"):
-        put(store, {"f": b"1"})
-    assert sorted(objects(server, store)) == ["store.json"]
+        if after == "the work":
+            swap()
+        attempt.commit(Manifest(**fields, outcome="complete"))
+    order = ["the work", "the upload", "the manifest", "the run's pointer"]
+    for use in (
+        lambda: put(store, {"f": b"1"}),
+        lambda: store.fail(Manifest(**fields, outcome="failed", error={"type": "x"})),
+        lambda: store.create_json("registry/log/1.json", {}),
+    ):
+        with pytest.raises(PermanentFailure, match="was the store"):
+            use()
+    there = {name.rpartition("/")[2] for name in objects(server, store)}
+    assert there == {"store.json", *["f", "manifest.json", "R1.json"][: order.index(after)]}
 
 
 def test_processes_that_race_give_each_recording_one_key_on_servers_of_both_kinds(server, url):
