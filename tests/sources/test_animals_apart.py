@@ -225,11 +225,15 @@ def test_bare_runs_beside_a_tree_are_not_dropped(tmp_path):
 # --- keys of what was in a wrong place ---------------------------------------------------------
 
 
+def session_of_m2(tmp_path):
+    path = tmp_path / f"data/Subjects/M2/2024-05-13/001/M2_20240513{BIN}"
+    write(path, seed=2, created="2024-05-13T10:00:00", serial="2")
+
+
 def misplaced(tmp_path):
     """M2's run in the folder of M1, and a session of M2."""
-    path = f"data/Subjects/{{}}/2024-05-{{}}/001/M2_202405{{}}{BIN}"
-    write(tmp_path / path.format("M2", 13, 13), seed=2, created="2024-05-13T10:00:00", serial="2")
-    write(tmp_path / path.format("M1", 12, 12), seed=1)
+    session_of_m2(tmp_path)
+    write(tmp_path / f"data/Subjects/M1/2024-05-12/001/M2_20240512{BIN}", seed=1)
 
 
 def to_its_own(tmp_path):
@@ -265,11 +269,11 @@ def test_results_under_the_key_of_another_animal_are_held_until_a_person_runs_it
     look = lookout(tmp_path)
     wrong, right = "M1_20240512_1_probe00", "M2_20240512_1_probe00"
     assert look()[wrong] == "ready"
-    misplaced(tmp_path)
+    session_of_m2(tmp_path)
     assert look()[wrong] == "held"  # the animal for which it is named has a folder now
     shutil.rmtree(tmp_path / "data/Subjects/M2")
     assert look()[wrong] == "held"
-    misplaced(tmp_path)
+    session_of_m2(tmp_path)
     to_its_own(tmp_path)
     for _ in range(3):
         states = look()
