@@ -443,10 +443,10 @@ def test_the_main_channel_and_objects_are_not_kept_of_the_sorters_properties() -
 
 @pytest.fixture(scope="module")
 def sorted_once(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One real run: 16 channels of which one is dead, 12 s, one saturated period."""
+    """One real run: 17 channels of which one is dead, 12 s, one saturated period."""
     root = tmp_path_factory.mktemp("sorting")
     raw, truth = si.generate_ground_truth_recording(
-        durations=[12.0], num_channels=16, num_units=5, seed=1, sampling_frequency=30_000.0
+        durations=[12.0], num_channels=17, num_units=5, seed=1, sampling_frequency=30_000.0
     )
     saturation = pd.DataFrame({"start_sample": [90_000], "stop_sample": [105_000]})
     (root / "out").mkdir()
