@@ -38,11 +38,12 @@ def densities(layer_um: float, width_um: float) -> tuple[FloatArray, FloatArray]
     Returns
     -------
     depth_um : ndarray
-        Even grid.
+        Even grid of at most 5 um.
     density : ndarray
         Shape (n_sources, n_depths), rows as in `SOURCES`; each sums to 0.
     """
-    away = np.arange(-REACH_WIDTHS, REACH_WIDTHS, GRID_UM / width_um)
+    # A probe of few channels has a thin layer, which needs a finer grid.
+    away = np.arange(-REACH_WIDTHS, REACH_WIDTHS, min(GRID_UM / width_um, 0.1))
     rows = []
     for source in SOURCES:
         parts = [

@@ -102,6 +102,8 @@ class Network:
         On the grid.
     ripples, runs : DataFrame
         From the world; ripples with content.
+    track_cm : float
+        Length of the track, cm.
     seed : int
         Seed of the session; shuffled fields lie elsewhere for each ripple and cell.
     """
@@ -112,9 +114,10 @@ class Network:
         position_cm: FloatArray,
         ripples: pd.DataFrame,
         runs: pd.DataFrame,
+        track_cm: float,
         seed: int,
     ) -> None:
-        self._position, self._seed = position_cm, seed
+        self._position, self._seed, self._track_cm = position_cm, seed, track_cm
         started = np.searchsorted(runs["start_s"].to_numpy(float), times, side="right")
         # Before the first run, and where there is none, as on the way out.
         way = np.concatenate([[1], runs["direction"].to_numpy(dtype=np.int64)])
@@ -145,7 +148,7 @@ class Network:
                 unit.place_center_cm,
                 unit.place_direction * event.map_direction >= 0,
             )
-            elsewhere = rng.uniform(EDGE_CM, self._position.max())
+            elsewhere = rng.uniform(EDGE_CM, self._track_cm - EDGE_CM)
             if event.content == "shuffled":
                 center = elsewhere
             if takes_part:

@@ -79,7 +79,10 @@ class _State:
             self.recorded |= (times >= start) & (times < stop)
         self.network = None
         if plan.levels.network:
-            self.network = Network(times, self.position, world.ripples, world.runs, plan.seed)
+            track_cm = plan.levels.track_cm
+            self.network = Network(
+                times, self.position, world.ripples, world.runs, track_cm, plan.seed
+            )
 
     def cumulative(self, unit: Any) -> FloatArray:
         """Cumulative probability of a unit's spikes at the right edges of the bins."""

@@ -138,6 +138,16 @@ def test_a_session_without_video_has_no_second_camera_either(tmp_path):
     assert wiring["SYNC_WIRING_DIGITAL"]["P0.1"] is None
 
 
+@pytest.mark.parametrize(("duration_s", "n_channels"), [(0.5, 1), (2, 4), (2, 17)])
+def test_a_session_too_short_for_a_run_can_be_lifelike(tmp_path, duration_s, n_channels):
+    made = simulate_session(
+        tmp_path, duration_s=duration_s, n_channels=n_channels, seed=1, difficulty="lifelike"
+    )
+    assert not len(table(made, "laps"))
+    assert not len(table(made, "licks"))
+    assert (made.session / "raw_session.flag").exists()
+
+
 def test_lifelike_has_everything(tmp_path):
     made = simulate_session(tmp_path, duration_s=8, n_channels=16, difficulty="lifelike")
     names = {path.stem for path in made.truth.glob("*.parquet")}
