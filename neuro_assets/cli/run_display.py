@@ -46,6 +46,8 @@ class RunDisplay:
         """Show one entry of the run's log."""
         step, event = entry.step_key, entry.dagster_event
         if step is None:
+            if event is not None and event.event_type_value == "PIPELINE_FAILURE":
+                self._show_failure(event)
             return
         if event is None:
             found = _PERCENT.match(entry.user_message)
@@ -60,6 +62,12 @@ class RunDisplay:
             self._made[step] = _how_it_ended(event)
         elif event.event_type_value in _ENDS:
             self._end(step, event.event_type_value)
+
+    def _show_failure(self, event: DagsterEvent) -> None:
+        """Show what ended the run where it was no step."""
+        error = event.job_failure_data.error
+        if error is not None and not self._n_ended:
+            self._print("run", f"[bold red]failed[/]: {escape(error.message.strip())}")
 
     def _end(self, step: str, kind: str) -> None:
         self._bars.remove(f"  {step}")

@@ -17,6 +17,7 @@ from rich.markup import escape
 from neuro_assets.cli.app import app
 from neuro_assets.cli.lab import Lab, console, open_lab, os_error_message, size_words
 from neuro_assets.config import CONFIG_NAME
+from neuro_assets.executors.multiprocess import require_semaphores
 from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure
 from neuro_assets.parameters.sorting import SortingParameters
 
@@ -94,6 +95,7 @@ def findings(lab: Lab) -> Iterator[Finding]:
         yield _try(f"source {source.name}", partial(_source, lab, Path(source.path)))
     yield from _old_keys(lab)
     yield from _alyx(lab)
+    yield _try("shared memory", require_semaphores)
     yield _scratch(lab)
     yield from _sorters(lab)
     yield _gpu(lab)

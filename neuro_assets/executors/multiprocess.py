@@ -6,8 +6,11 @@ threads it uses; only the number of concurrent steps is set here.
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
 from typing import Any
+
+from neuro_assets.outcomes import PermanentFailure
 
 PRELOAD = ("dagster", "neuro_assets.executors.preload", "neuro_assets.definitions")
 """Imported once by the fork server. Never anything that starts a thread or CUDA: a child forked
@@ -33,3 +36,26 @@ def multiprocess_config(max_concurrent: int, preload: Sequence[str] = PRELOAD) -
         "max_concurrent": max_concurrent,
         "start_method": {"forkserver": {"preload_modules": list(preload)}},
     }
+
+
+def require_semaphores() -> str:
+    """Make sure that steps can be started as processes, which share locks with their run.
+
+    Returns
+    -------
+    str
+        Where the locks are.
+
+    Raises
+    ------
+    PermanentFailure
+        When this machine does not let us make one.
+    """
+    try:
+        multiprocessing.get_context("forkserver").Lock()
+    except OSError as error:
+        raise PermanentFailure(
+            f"/dev/shm cannot be written to ({error.strerror}), and the steps of a run share locks "
+            "in it: mount it as a tmpfs of mode 1777"
+        ) from None
+    return "/dev/shm"

@@ -22,7 +22,7 @@ from multiprocessing import forkserver
 from queue import SimpleQueue
 from typing import Any
 
-from neuro_assets.executors.multiprocess import PRELOAD
+from neuro_assets.executors.multiprocess import PRELOAD, require_semaphores
 from neuro_assets.executors.process_identity import ProcessIdentity
 from neuro_assets.outcomes import NeuroAssetsError
 from neuro_assets.service.home import CodeLocation
@@ -68,6 +68,7 @@ def _execute(location: CodeLocation, message: dict[str, Any], channel: socket.so
     from neuro_assets.executors.launcher import claim
     from neuro_assets.service.runs import Request, create_run, load_job
 
+    require_semaphores()
     request = Request(**message["request"])
     # From here on a signal waits for the moments at which the executor can end its steps.
     with capture_interrupts(), DagsterInstance.from_config(message["home"]) as instance:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from multiprocessing import synchronize
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,8 @@ from neuro_assets.cli import demonstration, process, progress, run_display, stat
 from neuro_assets.cli.lab import Interrupted
 from neuro_assets.cli.progress import Bars, progress_of
 from neuro_assets.cli.run_display import RunDisplay
-from neuro_assets.outcomes import Outcome
+from neuro_assets.executors.multiprocess import require_semaphores
+from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.service.session_registration import register_folder
 from neuro_assets.service.supervisor import _Supervisor
 from neuro_assets.service.worker_process import WorkerProcess
@@ -89,6 +91,28 @@ def test_a_run_shows_percent_and_says_skipped_with_the_reason_and_not_done(monke
                     "done (stored already)", "failed"]  # fmt: skip
     assert ("  lfp", 0.4, "filtering the LFP") in updates
     assert ("K", 0.5, "2 of 4 steps") in updates
+
+
+def test_a_run_that_no_step_ended_says_why(monkeypatch):
+    console = screen(terminal=False)
+    monkeypatch.setattr(run_display, "console", console)
+    bars = SimpleNamespace(update=lambda *what: None, remove=lambda name: None)
+    for error in (SimpleNamespace(message="OSError: [Errno 28] no space\n"), None):
+        failed = entry("", "PIPELINE_FAILURE")
+        failed.step_key, failed.dagster_event.job_failure_data = None, SimpleNamespace(error=error)
+        RunDisplay("K", 4, bars)(failed)
+    lines = [" ".join(line.split()) for line in shown(console).splitlines()]
+    assert lines == ["K run failed: OSError: [Errno 28] no space"]
+
+
+def test_a_machine_without_shared_memory_is_said_before_a_run(monkeypatch):
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    assert require_semaphores() == "/dev/shm"
+    monkeypatch.setattr(synchronize._multiprocessing, "SemLock", refused)
+    with pytest.raises(PermanentFailure, match="/dev/shm cannot be written to"):
+        require_semaphores()
 
 
 def test_what_dagster_shows_of_a_skip_has_its_reason(tmp_path: Path) -> None:
