@@ -26,8 +26,6 @@ class Repair:
         Which one.
     attempt : str
         The intact attempt that counts now; empty where there is none.
-    advice : str
-        What is left to do.
     error : str
         Why it is not even known which attempt may count; nothing else is held up by it.
     """
@@ -35,7 +33,6 @@ class Repair:
     asset: str
     key: str
     attempt: str
-    advice: str
     error: str = ""
 
 
@@ -85,7 +82,7 @@ def _contained(
         done = mend()
     except PermanentFailure as error:
         store.backend.require()
-        return [Repair(asset, key, "", str(error), str(error))]
+        return [Repair(asset, key, "", str(error))]
     return [done] if done else []
 
 
@@ -115,9 +112,8 @@ def _repair_key(store: StoreReader, asset: str, key: str, damaged: set[str]) -> 
             if not locked:
                 settle(store, asset, key, without=damaged)
             counts = readable_pointer(store, path) or found
-            return Repair(asset, key, counts.attempt, "")
-    advice = f"no intact copy: neuro-assets run {key} --only {asset} --force"
-    return Repair(asset, key, "", advice)
+            return Repair(asset, key, counts.attempt)
+    return Repair(asset, key, "")
 
 
 def _candidates(store: StoreReader, asset: str, key: str, pointer: Pointer | None) -> list[Pointer]:

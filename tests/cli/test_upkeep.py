@@ -48,8 +48,8 @@ def repaired(
 
 
 def test_repair_goes_on_behind_what_cannot_be_made_again(repaired) -> None:
-    lost = [Repair(asset, "K1", "", "") for asset in ("lfp", "pose", "left", "units", "raw")]
-    made, shown = repaired([*lost, Repair("units", "K2", "", "")])
+    lost = [Repair(asset, "K1", "") for asset in ("lfp", "pose", "left", "units", "raw")]
+    made, shown = repaired([*lost, Repair("units", "K2", "")])
     assert made == [*(("K1", asset) for asset in ("raw", "units", "lfp", "pose")), ("K2", "units")]
     assert "left of K1: there is no asset 'left'" in shown
     assert "Not everything could be made again" in shown
@@ -57,8 +57,8 @@ def test_repair_goes_on_behind_what_cannot_be_made_again(repaired) -> None:
 
 @pytest.mark.parametrize("how", ["failed", "broken off"])
 def test_what_needs_an_output_that_could_not_be_made_is_not_tried(repaired, how: str) -> None:
-    lost = [Repair(asset, "K1", "", "") for asset in ("units", "sorting", "raw", "pose")]
-    made, shown = repaired([*lost, Repair("units", "K2", "", "")], raw=how)
+    lost = [Repair(asset, "K1", "") for asset in ("units", "sorting", "raw", "pose")]
+    made, shown = repaired([*lost, Repair("units", "K2", "")], raw=how)
     assert made == [("K1", "pose"), ("K2", "units")]
     assert "raw of K1: " in shown
     assert "sorting of K1: not tried, because it needs raw" in shown
@@ -66,13 +66,13 @@ def test_what_needs_an_output_that_could_not_be_made_is_not_tried(repaired, how:
 
 
 def test_what_needs_an_output_that_a_person_must_look_at_is_not_tried(repaired) -> None:
-    stuck = Repair("raw", "K1", "", "", error="raw/K1/current.json is no file: move it away")
-    made, shown = repaired([stuck, Repair("lfp", "K1", "", ""), Repair("pose", "K1", "", "")])
+    stuck = Repair("raw", "K1", "", error="raw/K1/current.json is no file: move it away")
+    made, shown = repaired([stuck, Repair("lfp", "K1", ""), Repair("pose", "K1", "")])
     assert made == [("K1", "pose")]
     assert stuck.error in shown and "lfp of K1: not tried, because it needs raw" in shown
 
 
 def test_all_that_was_lost_was_made_again(repaired) -> None:
-    made, shown = repaired([Repair("units", "K1", "", ""), Repair("lfp", "K1", "A7", "")])
+    made, shown = repaired([Repair("units", "K1", ""), Repair("lfp", "K1", "A7")])
     assert made == [("K1", "units")]
     assert "lfp of K1: attempt A7 counts now" in shown and shown.endswith("Made again.")
