@@ -273,7 +273,9 @@ def other_animals(files: Iterable[FoundFile], own: str, animals: frozenset[str])
     list of str
         Sorted; empty for nearly every session.
     """
-    found = {_animal_of(file.path.rpartition("/")[2]) for file in files} & animals
+    # Of every session in every tick: the files that name a recording, and no others.
+    named = (file.path for file in files if file.path.endswith((".ap.bin", ".ap.cbin")))
+    found = {_animal_of(path.rpartition("/")[2]) for path in named} & animals
     return sorted(found - {_plain(own)})
 
 
