@@ -82,7 +82,6 @@ def process(folder: Path, config: LabConfig, out: Path) -> None:
         analyzer,
         place("unit_quality"),
         parameters[names.unit_quality(sorter.name)],
-        saturation=saturation,
     )
     keep("unit_quality", units.tables)
     chosen = choose_units(

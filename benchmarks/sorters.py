@@ -84,7 +84,7 @@ def measure(
         n_jobs=n_jobs,
     )
     analyzer = open_analyzer(out)
-    quality = unit_quality(analyzer, out, UnitQualityParameters.resolve(), saturation=saturation)
+    quality = unit_quality(analyzer, out, UnitQualityParameters.resolve())
     return {
         "sorter": sorter,
         **compare(truth, analyzer.sorting),

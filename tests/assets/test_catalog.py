@@ -24,7 +24,7 @@ GRAPH = {
         "recording_quality",
         "sorting_tridesclous2",
     },
-    "unit_quality_tridesclous2": {"analyzer_tridesclous2", "recording_quality"},
+    "unit_quality_tridesclous2": {"analyzer_tridesclous2"},
     "units": {"sorting_tridesclous2", "analyzer_tridesclous2", "unit_quality_tridesclous2"},
     "lfp": {"compressed_recording", "bad_channels"},
     "nwb": {
@@ -32,6 +32,7 @@ GRAPH = {
         "recording_metadata",
         "compressed_recording",
         "bad_channels",
+        "recording_quality",
         "analyzer_tridesclous2",
         "units",
         "lfp",
