@@ -84,8 +84,15 @@ def test_everything_counts_as_before_and_nothing_is_copied_or_computed(config):
         "units": "skipped", "lfp": "failed", "nwb": "complete",
     }  # fmt: skip
     reasons = {name: state.out_of_date for name, state in found.items() if state.out_of_date}
-    assert reasons == {}, "nothing is out of date that was not"
+    newer = {step.name for step in all_steps(config) if step.parameters.algorithm_version != "1"}
+    assert {name for name, why in reasons.items() if "code: 1 to 2" in why} == newer
+    apart = {name: why for name, why in reasons.items() if name not in newer}
+    assert all(w.startswith("through: ") for why in apart.values() for w in why), (
+        "nothing is out of date that was not, but for what newer algorithms make"
+    )
     for step in all_steps(config):
+        if step.name in newer:
+            continue
         stored = found[step.name].stored
         version = step.version(stored.manifest.inputs, KEY, Registry(store).get(KEY))
         assert version == stored.version, "nothing is made again"
