@@ -37,6 +37,7 @@ _MIDNIGHT = timedelta(days=1)
 CONFLICTS = frozenset({"several_dates", "several_subjects", "several_runs", "date_conflict"})
 """Kinds of problems for which nothing of a session may be processed."""
 
+_ANIMAL_FILES = (".ap.bin", ".ap.cbin")
 _NUMBER_FOLDER = re.compile(r"^\d{1,3}$")
 
 
@@ -274,7 +275,7 @@ def other_animals(files: Iterable[FoundFile], own: str, animals: frozenset[str])
         Sorted; empty for nearly every session.
     """
     # Of every session in every tick: the files that name a recording, and no others.
-    named = (file.path for file in files if file.path.endswith((".ap.bin", ".ap.cbin")))
+    named = (file.path for file in files if file.path.lower().endswith(_ANIMAL_FILES))
     found = {_animal_of(path.rpartition("/")[2]) for path in named} & animals
     return sorted(found - {_plain(own)})
 

@@ -441,6 +441,16 @@ def test_what_contradicts_the_place_in_the_tree_is_held(tmp_path, files, kind):
     assert [r.state for r in found.values() if r.session.subject == "M2"] == ["ready"]
 
 
+def test_the_case_of_a_file_name_says_nothing_of_whose_it_is(tmp_path):
+    file = write(tmp_path / f"data/Subjects/M1/2024-05-12/001/M2_2024-05-12{BIN}", seed=1)
+    for each in (file, file.with_suffix(".meta")):
+        each.rename(each.with_suffix(each.suffix.upper()))
+    look = lookout(tmp_path)
+    assert set(look().values()) == {"ready"}
+    session_of_m2(tmp_path)
+    assert look()["M1_20240512_1_probe00"] == "held"
+
+
 # --- nothing vanishes ---------------------------------------------------------------------------
 
 

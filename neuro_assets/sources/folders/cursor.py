@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from neuro_assets.formats.walk import Listing
 from neuro_assets.outcomes import PermanentFailure
@@ -65,16 +66,33 @@ def fingerprint(listing: Listing, more: Iterable[str] = ()) -> str:
     Returns
     -------
     str
-        12 hexadecimal digits.
+        12 hexadecimal digits of the files, and after a `-` 6 of the lines, where there are any.
     """
     digest = hashlib.sha256()
     for found in listing.files:
         digest.update(f"{found.path}\0{found.size}\0{found.mtime_ns}\0".encode())
     for problem in listing.problems:
         digest.update(f"{problem.kind}\0{problem.path}\0".encode())
-    for line in more:
-        digest.update(f"{line}\0".encode())
-    return digest.hexdigest()[:12]
+    lines = "\0".join(more)
+    of_lines = f"-{hashlib.sha256(lines.encode()).hexdigest()[:6]}" if lines else ""
+    return digest.hexdigest()[:12] + of_lines
+
+
+def is_of_same_files(entry: Entry, fingerprint: str) -> bool:
+    """Tell whether an entry is of the files of a fingerprint, whatever else decides about them."""
+    return entry.fingerprint.partition("-")[0] == fingerprint.partition("-")[0]
+
+
+def stat_line(value: object) -> str:
+    """Give size and time of a file that is named by its absolute path; empty for all else."""
+    path = Path(value).expanduser() if isinstance(value, str) else None
+    if path is None or not path.is_absolute():
+        return ""
+    try:
+        found = path.stat()
+    except OSError:
+        return "not there"  # describing says so by name
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def encode(entries: dict[str, Entry]) -> str:

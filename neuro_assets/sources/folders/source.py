@@ -25,7 +25,15 @@ from neuro_assets.formats.session_fields import (
 from neuro_assets.formats.walk import Listing, UnreadableFolder, list_files
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.registry.descriptions import Changes, Known, Reconciliation, SessionDescription
-from neuro_assets.sources.folders.cursor import Entry, State, decode, encode, fingerprint
+from neuro_assets.sources.folders.cursor import (
+    Entry,
+    State,
+    decode,
+    encode,
+    fingerprint,
+    is_of_same_files,
+    stat_line,
+)
 from neuro_assets.sources.folders.sweep import (
     FoundSession,
     Sweep,
@@ -237,16 +245,22 @@ class LocalSessionSource:
         return find_sessions(self.root.expanduser().absolute())
 
     def _options(self) -> list[str]:
-        """List what else decides: changed in `lab.yaml`, all are looked at again."""
+        """List what else decides: changed, also in files named there, all are looked at again."""
         chosen = {"project": self.project, "project_in_subject": self.project_in_subject}
-        return [f"{name}: {value}" for name, value in chosen.items() if value]
+        lines = [f"{name}: {value}" for name, value in chosen.items() if value]
+        for entry in self.readers:
+            named = (entry.probe_file, *entry.options.values())
+            lines += [entry.model_dump_json(), *(stat_line(each) for each in named)]
+        return lines
 
     def _entry(self, before: Entry | None, listing: Listing, more: Sequence[str]) -> Entry:
         """Keep the time since when the files, and what decides about them, are as they are."""
         now = int(self.clock())
         print_ = fingerprint(listing, more)
-        if before is None or before.fingerprint != print_ or before.since > now:
+        if before is None or before.since > now or not is_of_same_files(before, print_):
             return Entry(print_, now, State.UNSETTLED)
+        if before.fingerprint != print_:
+            return Entry(print_, before.since, State.UNSETTLED)
         return before
 
     def _is_settled(self, entry: Entry, listing: Listing) -> bool:
