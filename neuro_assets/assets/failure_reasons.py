@@ -9,7 +9,9 @@ from __future__ import annotations
 import dagster as dg
 
 
-def log_reason(context: dg.AssetExecutionContext, asset: str, reason: str) -> None:
+def log_reason(
+    context: dg.AssetExecutionContext, asset: str, reason: str, *, outcome: str = "failed"
+) -> None:
     """Log reason and next step for an asset, and for each that this run leaves out because of it.
 
     Parameters
@@ -20,16 +22,19 @@ def log_reason(context: dg.AssetExecutionContext, asset: str, reason: str) -> No
         Its asset.
     reason : str
         One sentence.
+    outcome : str
+        "not usable" of an output that is stored.
     """
     key = context.partition_key
     next_step = (
         f"mend the cause, then re-execute this run from its failure, or `neuro-assets run {key}`"
     )
-    _log(context, asset, reason, {"outcome": "failed", "reason": reason, "next_step": next_step})
+    _log(context, asset, reason, {"outcome": outcome, "reason": reason, "next_step": next_step})
     for name in left_out(context, asset):
         metadata = {"outcome": "waiting", "waits_for": asset, "reason": reason}
-        words = f"not made: it waits for {asset}, which failed: {reason}"
-        _log(context, name, words, {**metadata, "next_step": next_step})
+        state = "failed:" if outcome == "failed" else "is"
+        message = f"not made: it waits for {asset}, which {state} {reason}"
+        _log(context, name, message, {**metadata, "next_step": next_step})
 
 
 def left_out(context: dg.AssetExecutionContext, asset: str) -> list[str]:
@@ -58,10 +63,10 @@ def left_out(context: dg.AssetExecutionContext, asset: str) -> list[str]:
 
 
 def _log(
-    context: dg.AssetExecutionContext, asset: str, words: str, metadata: dict[str, str]
+    context: dg.AssetExecutionContext, asset: str, message: str, metadata: dict[str, str]
 ) -> None:
     context.log_event(
         dg.AssetObservation(
-            asset, partition=context.partition_key, description=words, metadata=metadata
+            asset, partition=context.partition_key, description=message, metadata=metadata
         )
     )

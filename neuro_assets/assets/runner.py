@@ -244,7 +244,8 @@ class _Runner:
             keep_judgement(stored.store, stored, criteria_version(criteria), rows)
         critical = [row.criterion.metric for row in judged if row.verdict is Verdict.CRITICAL]
         if critical:  # the check `usable` stops what is below
-            log_reason(context, self.spec.name, f"CRITICAL, not usable: {', '.join(critical)}")
+            reason = f"CRITICAL, not usable: {', '.join(critical)}"
+            log_reason(context, self.spec.name, reason, outcome="not usable")
         yield from complete_results(criteria, judged)
 
     def _fail(

@@ -65,9 +65,15 @@ class RunDisplay:
 
     def _show_failure(self, event: DagsterEvent) -> None:
         """Show what ended the run where it was no step."""
-        error = event.job_failure_data.error
-        if error is not None and not self._n_ended:
-            self._print("run", f"[bold red]failed[/]: {escape(error.message.strip())}")
+        data = event.job_failure_data  # None where a process that is gone did not write it
+        error = getattr(data, "error", None)
+        if data is None:
+            self._show_reason(" ".join((event.message or "its process ended").split()))
+        elif error is not None and not self._n_ended:
+            self._show_reason(error.message.strip())
+
+    def _show_reason(self, reason: str) -> None:
+        self._print("run", f"[bold red]failed[/]: {escape(reason)}")
 
     def _end(self, step: str, kind: str) -> None:
         self._bars.remove(f"  {step}")

@@ -165,9 +165,12 @@ def test_a_transient_failure_is_said_when_it_is_not_tried_again(lab, monkeypatch
 
 def test_what_must_not_be_used_says_so_on_the_pages_below(lab, monkeypatch):
     monkeypatch.setattr(Criterion, "judge", lambda self, value: Verdict.CRITICAL)
-    found = observed(lab.run(force=True))
+    result = lab.run(force=True)
+    found = observed(result)
     assert found["first"][0] == "CRITICAL, not usable: n"
-    assert "second" in found
+    assert found["second"][0] == "not made: it waits for first, which is CRITICAL, not usable: n"
+    first = result.get_asset_observation_events()[0].asset_observation_data.asset_observation
+    assert first.metadata["outcome"].value == "not usable"
 
 
 def test_a_success_after_a_failure_hides_it(lab, monkeypatch):

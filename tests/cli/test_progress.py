@@ -21,6 +21,7 @@ from neuro_assets.cli.progress import Bars, progress_of
 from neuro_assets.cli.run_display import RunDisplay
 from neuro_assets.executors.multiprocess import require_semaphores
 from neuro_assets.outcomes import Outcome, PermanentFailure
+from neuro_assets.service.follower import RunFollower
 from neuro_assets.service.session_registration import register_folder
 from neuro_assets.service.supervisor import _Supervisor
 from neuro_assets.service.worker_process import WorkerProcess
@@ -103,6 +104,18 @@ def test_a_run_that_no_step_ended_says_why(monkeypatch):
         RunDisplay("K", 4, bars)(failed)
     lines = [" ".join(line.split()) for line in shown(console).splitlines()]
     assert lines == ["K run failed: OSError: [Errno 28] no space"]
+
+
+def test_a_run_whose_process_was_killed_says_why(tmp_path: Path, monkeypatch) -> None:
+    console = screen(terminal=False)
+    monkeypatch.setattr(run_display, "console", console)
+    display = RunDisplay("K", 4, SimpleNamespace(update=lambda *what: None))
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        run = instance.create_run_for_job(nothing)
+        display._n_ended = 1
+        instance.report_run_failed(run, "Its process ended;\nsee x.log.")
+        assert RunFollower(instance, run.run_id, display).finished()
+    assert " ".join(shown(console).split()) == "K run failed: Its process ended; see x.log."
 
 
 def test_a_machine_without_shared_memory_is_said_before_a_run(monkeypatch):
