@@ -21,6 +21,9 @@ MIN_RP_S = 0.0005
 CLEAN_RP_S = 0.0015
 """Refractory period that every neuron is granted, seconds (brainbox.metrics.single_units)."""
 
+MIN_VIOLATIONS = 2
+"""Fewer short intervals prove no contamination: one may be a single spike that was found twice."""
+
 CONTAMINATIONS = np.arange(0.5, 35, 0.5)
 """Contaminations that are tested, percent."""
 
@@ -40,11 +43,15 @@ class SlidingRP:
         What `max_confidence` is at least for a clean unit with as many spikes at that rate and a
         refractory period of `CLEAN_RP_S`. Where it is too low, the recording is too short (or the
         unit too silent) to tell a contaminated unit from a clean one.
+    contamination_p : float
+        Probability of at least as many intervals below `CLEAN_RP_S` as were seen, were the
+        contamination the allowed one; 1 with fewer than `MIN_VIOLATIONS`, or without a rate.
     """
 
     max_confidence: float
     min_contamination: float
     reachable_confidence: float
+    contamination_p: float
 
 
 def short_intervals(ticks: np.ndarray, n_bins: int) -> np.ndarray:
@@ -105,7 +112,7 @@ def sliding_rp(
 
     n_spikes = len(samples)
     if n_spikes == 0:
-        return SlidingRP(np.nan, np.nan, np.nan)
+        return SlidingRP(np.nan, np.nan, np.nan, np.nan)
     ticks = np.round(np.asarray(samples, dtype=np.float64) * (GRID_HZ / sampling_frequency))
     ticks = ticks.astype(np.int64)
     # The rate is that of the autocorrelogram between 1 and 2 s: what a spike's surroundings hold.
@@ -118,13 +125,18 @@ def sliding_rp(
     expected = CONTAMINATIONS[:, np.newaxis] / 100 * rate_hz * upper_s[np.newaxis, :] * 2 * n_spikes
     confidence = 100 * poisson.sf(violations[np.newaxis, :], expected)[:, tested]
     allowed = int(np.flatnonzero(contamination_percent <= CONTAMINATIONS)[0])
+    clean = round(CLEAN_RP_S * GRID_HZ) - 1
+    # A unit that fires in bursts meets its contamination there: of both rates the higher.
+    near = np.searchsorted(ticks, ticks + GRID_HZ // 5) - np.searchsorted(ticks, ticks + n_bins)
+    near_hz = near.sum() / n_spikes / (0.2 - MAX_RP_S)
+    likely = contamination_percent / 100 * max(rate_hz, near_hz) * upper_s[clean] * 2 * n_spikes
+    testable = likely > 0 and violations[clean] >= MIN_VIOLATIONS
     sure = np.flatnonzero((confidence >= confidence_percent).any(axis=1))
     return SlidingRP(
         max_confidence=float(confidence[allowed].max()),
         min_contamination=float(CONTAMINATIONS[sure[0]]) if len(sure) else float("nan"),
-        reachable_confidence=float(
-            100 * poisson.sf(0, expected[allowed, round(CLEAN_RP_S * GRID_HZ) - 1])
-        ),
+        reachable_confidence=float(100 * poisson.sf(0, expected[allowed, clean])),
+        contamination_p=float(poisson.sf(violations[clean] - 1, likely)) if testable else 1.0,
     )
 
 

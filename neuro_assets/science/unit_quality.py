@@ -22,9 +22,13 @@ from neuro_assets.science import spike_metrics
 from neuro_assets.science.pictures import to_picture
 from neuro_assets.science.result import Applied, Picture, Progress, StepResult, no_progress
 from neuro_assets.science.valid_time import masked_of
+from neuro_assets.science.verdicts import count_verdicts
 
 IBL_CRITERIA = ("ibl_max_confidence", "ibl_noise_cutoff", "ibl_amp_median_uv")
 """In the order of the bits of `ibl_bitwise_fail`, least significant first."""
+
+PROVEN_P = 0.01
+"""Below this probability the violations of a unit prove its contamination, however few spikes."""
 
 
 def unit_quality(
@@ -181,6 +185,7 @@ def _spike_rows(
                 "ibl_max_confidence": test.max_confidence,
                 "ibl_min_contamination": test.min_contamination,
                 "ibl_reachable_confidence": test.reachable_confidence,
+                "contamination_p": test.contamination_p,
                 "ibl_noise_cutoff": spike_metrics.noise_cutoff(
                     heights, parameters.noise_cutoff_quantile, parameters.noise_cutoff_bins
                 ),
@@ -228,6 +233,7 @@ def unknown_reasons(
         )
     least = parameters.ibl_min_confidence
     unsure = table["ibl_max_confidence"].lt(least) & ~table["ibl_reachable_confidence"].ge(least)
+    unsure &= ~table["contamination_p"].lt(PROVEN_P)
     words = [
         f"{n:.0f} spikes in {valid_s:.1f} s give a clean unit {sure:.0f} % "
         f"confidence, not {least:g}"
@@ -305,33 +311,6 @@ def fulfils(
         verdict &= within.mask(reasons[column] != "")
     why = reasons[list(limits)].apply(_joined, axis=1) if limits else ""
     return verdict, pd.Series(why, index=table.index, dtype=object).where(verdict.isna(), "")
-
-
-def count_verdicts(table: pd.DataFrame) -> dict[str, Any]:
-    """Count good, bad and unknown units.
-
-    Parameters
-    ----------
-    table : DataFrame
-        `good` (boolean, NA: unknown), and `good_reason`.
-
-    Returns
-    -------
-    dict
-        `n_units_good`, `n_units_bad`, `n_units_unknown`, `good_fraction_judged` (of those that
-        could be judged; NaN where none could), and `unknown_because`, the reason of most.
-    """
-    good = table["good"].astype("boolean")
-    n_good, n_unknown = int(good.sum()), int(good.isna().sum())
-    judged = len(table) - n_unknown
-    said = table.loc[good.isna(), "good_reason"] if "good_reason" in table else pd.Series(dtype=str)
-    return {
-        "n_units_good": n_good,
-        "n_units_bad": judged - n_good,
-        "n_units_unknown": n_unknown,
-        "good_fraction_judged": n_good / judged if judged else float("nan"),
-        "unknown_because": str(said.mode().iloc[0]) if len(said) else "",
-    }
 
 
 def _ordered(table: pd.DataFrame) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.units import UnitsParameters
 from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
-from neuro_assets.science.unit_quality import count_verdicts
+from neuro_assets.science.verdicts import count_verdicts
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "units.neuro-assets")
 """Namespace of the units' UUIDs. It must never change."""

@@ -197,6 +197,31 @@ def test_without_a_line_there_is_no_line_noise(tmp_path):
     assert metrics["line_noise_db"] < 5
 
 
+def test_a_dead_channel_hides_no_mains(tmp_path):
+    t = np.arange(round(3 * FS))[:, None] / FS
+    traces = noise(3, 10.0) + 100 * np.sin(2 * np.pi * 60 * t)
+    traces[:, 7] = 0
+    lf = make(traces[::12], 2500.0, shifts=False)
+    ap = make(traces, shifts=False)
+    for label in ("dead", "good"):
+        channels = good(ap)
+        channels.loc[7, "label"] = label
+        result = recording_quality({"ap": ap, "lf": lf}, tmp_path, DEFAULT, channels=channels)
+        quality = result.tables["channel_quality"]
+        assert result.metrics["line_noise_db"] == result.metrics["line_noise_60hz_db"] > 30
+        assert result.metrics["lf_line_noise_db"] > 30
+        assert np.isnan(
+            quality.loc[7, ["line_noise_60hz_db", "lf_line_noise_60hz_db"]].astype(float)
+        ).all()
+
+
+def test_numbers_that_no_channel_has_are_not_computed(tmp_path):
+    recording = make(np.zeros((round(FS), N_CHANNELS)), shifts=False)
+    channels = good(recording).assign(label="dead")
+    metrics = recording_quality({"ap": recording}, tmp_path, DEFAULT, channels=channels).metrics
+    assert np.isnan(metrics["line_noise_db"]) and np.isnan(metrics["rms_destriped_uv_median"])
+
+
 def test_a_spectrum_too_coarse_for_a_line_says_so():
     frequencies, power = power_spectrum(noise(1), FS, 1024)
     assert np.isnan(line_noise_db(frequencies, power, 50, 4)).all()

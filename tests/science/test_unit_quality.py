@@ -18,12 +18,12 @@ from neuro_assets.parameters.unit_quality import AIND_DEFAULT_QC, UnitQualityPar
 from neuro_assets.science import spike_metrics
 from neuro_assets.science.unit_quality import (
     add_ibl_label,
-    count_verdicts,
     fulfils,
     peak_to_peak_scale,
     unit_quality,
     unknown_reasons,
 )
+from neuro_assets.science.verdicts import count_verdicts
 
 FS = 30_000.0
 
@@ -193,6 +193,7 @@ def test_ibls_label_is_the_mean_of_three_criteria_and_nan_fails(
 def metrics_row(**values: Any) -> pd.DataFrame:
     row = {"rp_contamination": 0.5, "presence_ratio": 0.8, "amplitude_cutoff": 0.1}
     row |= {"ibl_max_confidence": 95.0, "ibl_reachable_confidence": 99.0, "num_spikes": 200}
+    row |= {"contamination_p": 1.0}
     row |= {"ibl_noise_cutoff": 1.0, "ibl_amp_median_uv": 80.0}
     table = pd.DataFrame([row | values])
     add_ibl_label(table, UnitQualityParameters())
@@ -242,6 +243,7 @@ def of_sliding_test(train_s: np.ndarray, seconds: float) -> Any:
     test = spike_metrics.sliding_rp(samples, FS)
     found = {"ibl_max_confidence": test.max_confidence}
     found["ibl_reachable_confidence"] = test.reachable_confidence
+    found["contamination_p"] = test.contamination_p
     return verdict({"ibl_label": (1.0, None)}, seconds, **found)[0]
 
 
@@ -271,9 +273,43 @@ def test_verdicts_are_counted() -> None:
         "n_units_bad": 1,
         "n_units_unknown": 3,
         "good_fraction_judged": 0.5,
-        "unknown_because": "b",
+        "unknown_because": "b (2 of 3 units)",
     }
     assert np.isnan(count_verdicts(table[2:])["good_fraction_judged"])
+
+
+def test_the_commonest_reason_is_that_of_most_whatever_their_numbers() -> None:
+    said = [
+        "amplitude_cutoff: cannot be computed of 9 spikes in 60.0 s",
+        "amplitude_cutoff: cannot be computed of 120 spikes in 60.0 s",
+        "a_1: 7 spikes",
+    ]
+    table = pd.DataFrame({"good": pd.array([None] * 3, dtype="boolean"), "good_reason": said})
+    assert count_verdicts(table)["unknown_because"] == (
+        "amplitude_cutoff: cannot be computed of 9-120 spikes in 60.0 s (2 of 3 units)"
+    )
+
+
+def of_short_train(n_violations: int) -> Any:
+    train_s = np.cumsum(0.005 + np.random.default_rng(8).exponential(0.4, 140))
+    return of_sliding_test(np.sort(np.r_[train_s, train_s[: 3 * n_violations : 3] + 0.0007]), 60.0)
+
+
+def test_violations_that_prove_contamination_make_a_unit_bad_however_few_its_spikes() -> None:
+    proven = of_short_train(40)
+    assert proven is not pd.NA and not proven
+    assert of_short_train(0) is pd.NA
+    assert of_short_train(1) is pd.NA  # may be one spike that was found twice
+
+
+def test_contamination_at_the_limit_is_hardly_ever_called_proven() -> None:
+    rng, p = np.random.default_rng(3), []
+    for _ in range(300):
+        other = rng.uniform(0, 60, 60)
+        clean = np.cumsum(0.002 + rng.exponential(1 / 9, 540))
+        samples = np.unique((np.sort(np.r_[clean, other]) * FS).astype(np.int64))
+        p.append(spike_metrics.sliding_rp(samples, FS).contamination_p)
+    assert np.mean(np.array(p) < 0.01) <= 0.03
 
 
 def test_a_limit_on_a_metric_that_is_not_there_is_named() -> None:

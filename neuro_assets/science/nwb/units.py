@@ -63,6 +63,7 @@ DESCRIPTIONS = {
     "ibl_bitwise_fail": "IBL criteria failed: bit 0 sliding RP, 1 noise cutoff, 2 amplitude",
     "ibl_presence_ratio": "presence ratio over IBL's bins of 10 s of valid time, 0 to 1",
     "ibl_max_confidence": "confidence that contamination is below 10 % (IBL sliding RP), percent",
+    "contamination_p": "probability of its violations at the allowed contamination",
     "ibl_reachable_confidence": "least ibl_max_confidence of a clean unit with its spikes, percent",
     "ibl_min_contamination": "lowest contamination that IBL's sliding RP rejects, percent",
     "ibl_noise_cutoff": "IBL's noise cutoff of the amplitudes (SD)",

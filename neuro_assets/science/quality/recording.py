@@ -289,19 +289,29 @@ def _add_lf(
         rms.append(raw.std(axis=0))
         powers.append(power_spectrum(raw, fs, parameters.welch_samples))
         lines.append(_line_levels(raw, fs))
-    columns = {"rms_lf_uv": np.median(rms, axis=0)}
-    columns |= {f"lf_{name}": level for name, level in _mean_lines(lines, parameters).items()}
+    measured = {"rms_lf_uv": np.median(rms, axis=0)}
+    measured |= {f"lf_{name}": level for name, level in _mean_lines(lines, parameters).items()}
+    columns = pd.DataFrame(measured)
+    same = len(columns) == len(quality)
+    counted = columns[_counted(quality).to_numpy()] if same else columns
     table = _spectrum_table(lf, powers).assign(stream="lf")
-    result.metrics["rms_lf_uv_median"] = float(np.median(columns["rms_lf_uv"]))
-    result.metrics["lf_line_noise_db"] = _worst_line(columns, "lf_")
-    if lf.get_num_channels() == len(quality):
-        quality = quality.assign(**columns)
+    result.metrics["rms_lf_uv_median"] = float(counted["rms_lf_uv"].median())
+    result.metrics["lf_line_noise_db"] = _worst_line(counted, "lf_")
+    if same:
+        quality = quality.assign(**measured)
     return quality, pd.concat([spectra, table], ignore_index=True)
 
 
-def _worst_line(columns: Any, prefix: str = "") -> float:
-    """Median channel's line noise, of 50 and 60 Hz the stronger."""
-    return float(max(np.median(columns[f"{prefix}line_noise_{line}hz_db"]) for line in LINES_HZ))
+def _counted(quality: pd.DataFrame) -> pd.Series:
+    """Which channels count: neither dead nor outside the brain; those outside where no other is."""
+    alive = quality["label"] != "dead"
+    inside = alive & (quality["label"] != "out")
+    return inside if inside.any() else alive
+
+
+def _worst_line(columns: pd.DataFrame, prefix: str = "") -> float:
+    """Median channel's line noise, of 50 and 60 Hz the stronger; NaN where none has any."""
+    return float(columns[[f"{prefix}{name}" for name in _LINE_COLUMNS]].median().max())
 
 
 def _metrics(
@@ -311,18 +321,15 @@ def _metrics(
     n_saturated: int,
     range_uv: float,
 ) -> dict[str, Any]:
-    """Flat numbers; medians and deciles over channels that are not out of the brain."""
-    inside = quality[quality["label"] != "out"]
-    inside = inside if len(inside) else quality
+    """Flat numbers; medians and deciles over the channels that count and have the number."""
+    inside = quality[_counted(quality)]
     numbers: dict[str, Any] = {}
     for name in ("rms_raw_uv", "rms_destriped_uv"):
-        low, middle, high = np.percentile(inside[name], [10, 50, 90])
+        low, middle, high = inside[name].quantile([0.1, 0.5, 0.9])
         numbers |= {f"{name}_median": middle, f"{name}_p10": low, f"{name}_p90": high}
     for name in ("spike_band_power_uv2", "spike_rate_hz"):
-        numbers[f"{name}_median"] = float(np.median(inside[name]))
-    for line in LINES_HZ:
-        name = f"line_noise_{line}hz_db"
-        numbers[name] = float(np.median(inside[name]))
+        numbers[f"{name}_median"] = inside[name].median()
+    numbers |= inside[_LINE_COLUMNS].median().to_dict()
     numbers |= {
         "line_noise_db": _worst_line(inside),
         "saturated_fraction": n_saturated / int(main.get_num_samples()),
