@@ -13,6 +13,7 @@ import numpy as np
 from neuro_assets.formats.attach import attach_probe
 from neuro_assets.formats.broken import Broken
 from neuro_assets.formats.code_in_data import refuse_code
+from neuro_assets.formats.companions import check_companions
 from neuro_assets.formats.model import RawRecording, Stream, Wiring
 from neuro_assets.formats.stream import RawStream
 from neuro_assets.outcomes import PermanentFailure
@@ -60,7 +61,8 @@ def call_reader(reader: str, path_argument: str | None, options: dict[str, Any],
     Raises
     ------
     Broken
-        `reader_failed` with what the reader said; `runs_code` where the data hold a program.
+        `reader_failed` with what the reader said; `runs_code` where the data hold a program;
+        what `check_companions` raises.
     """
     classes = _readers()
     if reader not in classes or reader in _NOT_FILES:
@@ -72,6 +74,8 @@ def call_reader(reader: str, path_argument: str | None, options: dict[str, Any],
         raise Broken("runs_code", str(error)) from error
     with _reader_errors(reader, path):
         opened = classes[reader](**{argument: str(path)}, **options)
+    check_companions(opened, reader)
+    with _reader_errors(reader, path):
         for segment in range(opened.get_num_segments()):
             # Some open their files no sooner than they need them.
             n_samples = opened.get_num_samples(segment)

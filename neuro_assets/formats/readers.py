@@ -17,6 +17,7 @@ import numpy as np
 from fsspec.utils import glob_translate
 
 from neuro_assets.formats.broken import Broken, contained
+from neuro_assets.formats.companions import check_wideband
 from neuro_assets.formats.copies import without_equal
 from neuro_assets.formats.generic_open import (
     call_reader,
@@ -118,6 +119,8 @@ def _describe(folder: Path, listing: Listing, entry: ReaderEntry, match: str) ->
         times = {"load_time_vector": True} if entry.reader in NWB else {}
         options = {**entry.options, **times}
         opened = call_reader(entry.reader, entry.path_argument, options, folder / match)
+    named = [entry.glob, *(str(value) for value in entry.options.values())]
+    check_wideband(opened, entry.reader, named)
     files += [found for found in _opened(folder, listing, names) if found not in files]
     _check_samples(opened, files)
     _check_times(opened, match)

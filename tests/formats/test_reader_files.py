@@ -218,3 +218,83 @@ def test_a_pattern_that_matches_a_header_and_its_samples_gives_one_recording(tmp
     register_sessions(registry, LocalSessionSource(tmp_path, readers=tuple(halves),
                                                    bare_root=True).survey()[0])  # fmt: skip
     assert len(registry.all()) == 2
+
+
+def problem_of(folder, case):
+    scan = scan_session(folder, [CASES[case].values[1]])
+    assert scan.recordings == ()
+    return next(p for p in scan.problems if p.kind not in ("unrecognised", "partial_copy"))
+
+
+@pytest.mark.parametrize("ending", [".eeg", ".lfp"])
+def test_the_lfp_of_neuroscope_is_never_taken_for_the_wideband(tmp_path, ending):
+    root = tmp_path / "data"
+    folder = root / "Subjects/M1/2024-05-12/001"
+    neuroscope(folder, data(1))
+    data(3, n=200).tofile(folder / f"amp{ending}")
+    registry = Registry(Store(tmp_path / "store"))
+    source = LocalSessionSource(root, readers=(CASES[0].values[1],), settle_s=0)
+    register_sessions(registry, source.survey()[0])
+    (before,) = registry.all().values()
+    assert before.state == "ready"
+    (folder / "amp.dat").rename(folder / "amp.dat.part")
+    register_sessions(registry, source.survey()[0], reprocess_changed=True)
+    (after,) = registry.all().values()
+    assert after.state == "vanished"
+    assert after.raw.main.files == ("amp.xml", "amp.dat")
+    assert (after.raw_version, after.request) == (before.raw_version, 1)
+    assert "amp.dat is not there" in after.reason
+    (folder / "amp.dat.part").rename(folder / "amp.dat")
+    register_sessions(registry, source.survey()[0])
+    (again,) = registry.all().values()
+    assert (again.state, again.raw_version) == ("ready", before.raw_version)
+
+
+def test_a_pattern_names_the_lfp_of_neuroscope_or_does_not(tmp_path):
+    neuroscope(tmp_path, data(1))
+    (tmp_path / "amp.dat").rename(tmp_path / "amp.lfp")
+    for glob, n_found in (("**/*.lfp", 1), ("**/amp.*", 0)):
+        entry = ReaderEntry(glob=glob, reader="neuroscope", wiring=TETRODE)
+        assert len(scan_session(tmp_path, [entry]).recordings) == n_found
+
+
+def test_a_file_of_no_channel_and_a_channel_without_a_file_are_refused(tmp_path):
+    write_per_channel(tmp_path, data(1))
+    (one,) = scan_session(tmp_path, [CASES[2].values[1]]).recordings
+    copy = tmp_path / "amp-A-001 - Copy.dat"
+    copy.write_bytes((tmp_path / "amp-A-001.dat").read_bytes())
+    found = problem_of(tmp_path, 2)
+    assert found.kind == "channel_files" and copy.name in found.detail
+    with pytest.raises(PermanentFailure, match=copy.name):
+        open_raw(one, tmp_path)
+    copy.unlink()
+    (tmp_path / "amp-A-001.dat").unlink()
+    found = problem_of(tmp_path, 2)
+    assert found.kind == "channel_files" and "no file of channel A-001" in found.detail
+    # The reader looks into every folder below.
+    write_per_channel(tmp_path, data(1))
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "amp-A-001.dat").write_bytes(bytes(2 * 3000))
+    assert "5 files" in problem_of(tmp_path, 2).detail
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "size", "n_bytes"),
+    [
+        (1, "amplifier.dat", 8 * 2000, 8000),
+        (1, "amplifier.dat", 8 * 2000 + 3, 7997),
+        (1, "time.dat", 4 * 2000, 4000),
+        (2, "amp-A-000.dat", 2 * 2000, 2000),
+        (2, "amp-A-003.dat", 2 * 2000, 2000),
+        (2, "time.dat", 4 * 2000, 4000),
+    ],
+)
+def test_files_that_end_at_different_samples_are_refused(tmp_path, case, name, size, n_bytes):
+    write = CASES[case].values[0]
+    write(tmp_path, data(1))
+    with (tmp_path / name).open("r+b") as file:
+        file.truncate(size)
+    found = problem_of(tmp_path, case)
+    assert found.kind == "truncated"
+    assert found.detail.startswith(f"{name} holds 2000 of ")
+    assert f"{n_bytes} bytes are missing" in found.detail
