@@ -26,6 +26,11 @@ _PROBE = re.compile(
     r"^(?:probe|imec)[_ -]?(?:(?P<number>\d{1,3})(?P<letter>[a-f]?))?$", re.IGNORECASE
 )
 _PROBE_TAIL = re.compile(r"_(?P<probe>imec\d*[a-f]?)$", re.IGNORECASE)
+_LABEL = re.compile(
+    r"sub-(.+?)(?:_(?:[A-Za-z][A-Za-z0-9]*-[^_]+|\d{4}[-_.]?\d\d[-_.]?\d\d(?!\d).*"
+    r"|[gt]\d+|imec\d*))*"
+)
+"""A subject's label ends before pairs, a date, and what SpikeGLX puts behind a run."""
 _SIDES = {"left": 0, "right": 1}
 _LETTER = re.compile(r"^[Pp]robe(?:(?P<capital>[A-Z])|[_ -](?P<apart>[A-Za-z]))$")
 """`ProbeA`, `probe_a`; but `probes` and `prober` are words."""
@@ -159,3 +164,20 @@ def strip_uuid(name: str) -> str:
         The name without `.<uuid>` before its extension.
     """
     return re.sub(rf"\.{_UUID}(?=\.[^.]+$)", "", name)
+
+
+def subject_label(folder: str) -> str:
+    """Take the label of a subject's folder; what is no pair in it may tell animals apart.
+
+    Parameters
+    ----------
+    folder : str
+        Name that begins with `sub-`.
+
+    Returns
+    -------
+    str
+        `001` of `sub-001_id-A`, `mouse_1` of `sub-mouse_1`.
+    """
+    found = _LABEL.fullmatch(folder)
+    return found[1] if found else folder.removeprefix("sub-")

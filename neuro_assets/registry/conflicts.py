@@ -143,7 +143,7 @@ def _overlapping(
 def shared_subject(
     index: RecordIndex, session: SessionInfo, found: RecordingRecord | None, key: str
 ) -> str:
-    """Say with which animal of another BIDS project a session would be mixed.
+    """Say with which animal of another folder, BIDS project or lab a session would be mixed.
 
     Parameters
     ----------
@@ -159,36 +159,52 @@ def shared_subject(
     Returns
     -------
     str
-        One line; empty where its label is that of one project only, or of an earlier recording.
+        One line; empty where its subject is that of one place only, or of an earlier recording.
     """
+    own, before = _whose(session), found.session if found and not found.conflict else None
+    if not own or before and (before.subject, before.dataset) == (session.subject, session.dataset):
+        return ""  # moved: it was of this animal before
     others = [
         each
-        for each in (index.of_subject(session.subject) if session.dataset else ())
+        for each in index.of_subject(session.subject)
         # Results of what is away stay: they are those of this subject.
-        if each.session.dataset and each.key != key and not each.conflict
-        and (is_there(each) or each.request > 0)
+        if each.key != key and not each.conflict and (is_there(each) or each.request > 0)
+        and _whose(each.session) and bool(each.session.dataset) == bool(session.dataset)
+        and (each.session.dataset or each.eid is None)
     ]  # fmt: skip
-    own, before = _project(session), found.session if found and not found.conflict else None
-    if before and (before.subject, before.dataset) == (session.subject, session.dataset):
-        return ""  # moved: it was of this animal before
-    if not others or any(_project(each.session) == own for each in others):
+    if not others or any(_whose(each.session) == own for each in others):
         return ""
     other = others[0]
+    if session.dataset and _whose(other.session)[:2] == own[:2]:
+        what_to_do = "name the folders of one animal alike, or give each animal a label of its own"
+    elif session.dataset:
+        what_to_do = (
+            "write `project_in_subject: true` at this source in lab.yaml (with a `project: NAME` "
+            "where both projects have one name), or rename one; where both are one project, write "
+            "one `project: NAME` at the source of each"
+        )
+    else:
+        what_to_do = (
+            "rename one; where both are one animal, write one `project: NAME` at the source of "
+            "each in lab.yaml"
+        )
     return (
-        f"subject {session.subject!r} of {session.dataset!r} ({session.place}) would be one animal "
-        f"with that of {other.session.dataset!r} ({other.key}, {other.session.place}); write "
-        "`project_in_subject: true` at this source in lab.yaml (with a `project: NAME` where both "
-        "projects have one name), or rename one; where both are one project, write one "
-        "`project: NAME` at the source of each"
+        f"subject {session.subject!r} of {(session.dataset or session.lab)!r} ({session.place}) "
+        f"would be one animal with that of {(other.session.dataset or other.session.lab)!r} "
+        f"({other.key}, {other.session.place}); {what_to_do}"
     )
 
 
-def _project(session: SessionInfo) -> tuple[str, str]:
-    """Name the project of a label: as declared in `lab.yaml`, else by its folder in its source."""
-    if session.project:
-        return "", session.project
-    above = takewhile(lambda name: not name.startswith("sub-"), session.path.split("/"))
-    return session.source, "/".join(above)
+def _whose(session: SessionInfo) -> tuple[str, ...]:
+    """Name where a subject is one animal: project and folder, or lab; empty without either."""
+    parts = session.path.split("/")
+    if session.dataset:
+        above = list(takewhile(lambda name: not name.startswith("sub-"), parts))
+        place = ("", session.project) if session.project else (session.source, "/".join(above))
+        return (*place, "".join(parts[len(above) : len(above) + 1]))
+    if not session.lab or "Subjects" not in parts[1:]:
+        return ()
+    return ("project", session.project) if session.project else ("lab", session.lab)
 
 
 def misnamed(

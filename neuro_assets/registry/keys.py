@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from neuro_assets.formats.model import Identity, Problem, RawRecording
+from neuro_assets.formats.names import subject_label
 from neuro_assets.recording_key import RecordingKey, safe_name
 from neuro_assets.registry.conflicts import (
     counts,
@@ -106,7 +107,7 @@ def subject_by(session: SessionInfo, project: str, *, in_subject: bool) -> str:
     folder = next((part for part in session.path.split("/") if part.startswith("sub-")), "")
     if not (folder and session.dataset):
         return session.subject
-    label = folder.partition("-")[2].partition("_")[0]
+    label = subject_label(folder)
     return f"{project or session.dataset}-{label}" if in_subject else label
 
 

@@ -253,8 +253,9 @@ class _Planner:
         fields: dict[str, Any] = {"problems": [*description.problems, *of_database, *own]}
         fields["remote_files"] = description.remote_files.get(label, ())
         fields["modalities"] = modalities_of(session)
-        shared = shared_subject(self.index, info, claim.known, claim.key)
-        held = "" if description.eid else description.hold
+        shared, held = shared_subject(self.index, info, claim.known, claim.key), description.hold
+        if description.eid is not None:  # a database names its animals
+            shared = held = ""
         fields["conflict"] = "; ".join(why for why in (held, claim.conflict, shared) if why)
         if description.eid is not None:
             fields.update(

@@ -11,6 +11,7 @@ from spikeglx_files import write
 from neuro_assets.cli.lab import Lab
 from neuro_assets.cli.setup import _old_keys
 from neuro_assets.config import parse_config
+from neuro_assets.registry.keys import subject_by
 from neuro_assets.registry.planning import plan
 from neuro_assets.registry.registry import Registry
 from neuro_assets.service.session_registration import describe_folder, register_sessions, seen
@@ -369,6 +370,56 @@ def test_projects_of_one_folder_name_are_told_apart(tmp_path, prefixed, places):
     # A person says that both are one project.
     look(project="pilot")
     assert set(look().values()) == {"ready"}
+
+
+@pytest.mark.parametrize(
+    ("folders", "subjects", "n_held"),
+    [
+        (("sub-mouse_1", "sub-mouse_2"), ["mouse_1", "mouse_2"], 0),
+        (("sub-001_id-A", "sub-001_id-B"), ["001", "001"], 1),
+        (("sub-001", "sub-001_id-B"), ["001", "001"], 1),
+        (("sub-M1_2024-05-12_g0", "sub-M2_20240512_g0_imec0"), ["M1", "M2"], 0),
+        (("sub-001_id-A", "sub-001_id-A"), ["001", "001"], 0),
+    ],
+)
+def test_two_folders_of_one_label_are_held(tmp_path, folders, subjects, n_held):
+    for n, folder in enumerate(folders):
+        path = f"data/P/rawdata/{folder}/ses-00{n}/ephys/x{BIN}"
+        write(tmp_path / path, seed=n, serial=str(n + 1), created=f"2024-05-1{n}T10:00:00")
+    look = lookout(tmp_path)
+    for _ in range(2):
+        states = look()
+        assert list(states.values()).count("held") == n_held
+    records = look.registry.all().values()
+    assert sorted(r.session.subject for r in records) == subjects
+    assert sorted(subject_by(r.session, "", in_subject=False) for r in records) == subjects
+    for held in (r for r in records if r.state == "held"):
+        assert all(folder in held.reason for folder in folders)
+        assert "a label of its own" in held.reason
+
+
+@pytest.mark.parametrize("roots", [("data",), ("data/one", "data/two")])
+def test_one_name_in_two_labs_is_held_until_a_project_says_they_are_one(tmp_path, roots):
+    for n, lab in enumerate("AB"):
+        place = f"{roots[n % len(roots)]}/lab{lab}/Subjects"
+        write(tmp_path / f"{place}/M1/2024-05-1{n}/001/x{BIN}", seed=n, serial=str(n + 1),
+              created=f"2024-05-1{n}T10:00:00")  # fmt: skip
+        path = f"{place}/M{lab}/2024-05-12/001/x{BIN}"
+        write(tmp_path / path, seed=9 + n, serial=str(n + 5))
+    look = lookout(tmp_path, roots)
+    for _ in range(2):
+        assert sorted(look().values()) == ["held", "ready", "ready", "ready"]
+    (held,) = [r for r in look.registry.all().values() if r.state == "held"]
+    assert "'M1' of 'labB'" in held.reason and "that of 'labA'" in held.reason
+    look(project="ours")
+    assert set(look().values()) == {"ready"}
+
+
+def test_one_lab_in_two_sources_is_one_lab(tmp_path):
+    for n, root in enumerate(("one", "two")):
+        path = f"{root}/labA/Subjects/M1/2024-05-1{n}/001/x{BIN}"
+        write(tmp_path / path, seed=n, serial=str(n + 1), created=f"2024-05-1{n}T10:00:00")
+    assert list(lookout(tmp_path, ("one", "two"))().values()) == ["ready", "ready"]
 
 
 def test_changed_naming_of_projects_is_said_before_and_after(tmp_path):

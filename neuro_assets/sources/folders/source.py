@@ -70,7 +70,8 @@ class LocalSessionSource:
         Whether a root that is no tree is one bare session by itself, as a person means who names
         a run folder, unless it holds several.
     project : str
-        Name of the project of all BIDS subjects, instead of the names of folders.
+        Name of the project of all BIDS subjects, and subjects of labs, instead of the names of
+        folders.
     project_in_subject : bool
         Whether a subject of a BIDS dataset is named `<dataset>-<label>`.
     clock : callable
@@ -297,7 +298,7 @@ class LocalSessionSource:
             lab=fields.lab,
             subject=in_subject + fields.subject,
             dataset=dataset,
-            project=self.project if dataset else "",
+            project=self.project if dataset or fields.lab else "",
             date=fields.date,
             number=fields.number,
             date_guessed=fields.guessed,

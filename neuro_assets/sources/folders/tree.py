@@ -10,6 +10,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from neuro_assets.formats.model import Problem
+from neuro_assets.formats.names import subject_label
 from neuro_assets.formats.session_fields import (
     NamedFields,
     SessionFields,
@@ -185,7 +186,7 @@ def _is_subject_of_one(folder: Path) -> bool:
 
 def _bids_subject(sweep: Sweep, folder: Path, below: str) -> None:
     """Add the sessions of `sub-<label>/ses-<label>`; what lies beside them is one of its own."""
-    subject = NamedFields(subject=_label(folder.name), dataset=_dataset_of(folder))
+    subject = NamedFields(subject=subject_label(folder.name), dataset=_dataset_of(folder))
     if not any(_SESSION.match(entry.name) and is_folder(entry) for entry in _entries(folder)):
         sweep.sessions.append(FoundSession(below or ".", folder, None, subject))
         return
@@ -201,13 +202,16 @@ def _bids_subject(sweep: Sweep, folder: Path, below: str) -> None:
 
 def _bids_session(sweep: Sweep, folder: Path, below: str, subject: Path) -> None:
     named = NamedFields(
-        _label(subject.name), _label(folder.name), find_day(folder.name), _dataset_of(subject)
+        subject_label(subject.name),
+        _label(folder.name),
+        find_day(folder.name),
+        _dataset_of(subject),
     )
     sweep.sessions.append(FoundSession(below or ".", folder, None, named))
 
 
 def _label(name: str) -> str:
-    """Take the label of a BIDS entity: `001` of `ses-001_date-20240512`."""
+    """Take the label of a session: `001` of `ses-001_date-20240512`."""
     return name.partition("-")[2].partition("_")[0]
 
 
