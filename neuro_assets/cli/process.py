@@ -20,6 +20,7 @@ from neuro_assets.outcomes import Outcome, PermanentFailure
 
 if TYPE_CHECKING:
     from neuro_assets.registry.registry import RecordingRecord, Registry
+    from neuro_assets.service.follower import RunResult
     from neuro_assets.service.worker_process import WorkerProcess
 
 
@@ -155,15 +156,18 @@ def process_keys(
                     job, key, tags, by_job[job] if only else None, workdir=lab.folder,
                     worker=worker, on_event=display, log=console.print,
                 )  # fmt: skip
-            if result.status == "CANCELED":
-                raise KeyboardInterrupt
-            ok = ok and result.ok
+            ok = succeeded(result) and ok
     if not only:
         tables = execute(names.TABLES_JOB, workdir=lab.folder, worker=worker, log=console.print)
-        if tables.status == "CANCELED":
-            raise KeyboardInterrupt
-        ok = tables.ok and ok
+        ok = succeeded(tables) and ok
     return ok
+
+
+def succeeded(result: RunResult) -> bool:
+    """Tell whether a run succeeded; one that a person stopped ends the command."""
+    if result.stopped:
+        raise KeyboardInterrupt
+    return result.ok
 
 
 def _record(record: RecordingRecord | None, key: str) -> RecordingRecord:

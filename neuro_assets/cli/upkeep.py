@@ -10,8 +10,8 @@ from rich.markup import escape
 
 from neuro_assets import names
 from neuro_assets.cli.app import app
-from neuro_assets.cli.lab import Lab, console, open_lab, size_words
-from neuro_assets.cli.process import process_keys
+from neuro_assets.cli.lab import Interrupted, Lab, console, open_lab, size_words
+from neuro_assets.cli.process import process_keys, succeeded
 from neuro_assets.cli.progress import progress_of
 from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure
 
@@ -80,7 +80,7 @@ def _make_again(
     from neuro_assets.store.model import WHOLE_LAB
 
     if key == WHOLE_LAB:
-        return execute(names.TABLES_JOB, workdir=lab.folder, worker=worker).ok
+        return succeeded(execute(names.TABLES_JOB, workdir=lab.folder, worker=worker))
     needs = {step.name: {need.asset for need in step.needs} for step in lab.steps()}
     known = [name for name in needs if name in assets]
     failed = set(stuck)
@@ -99,6 +99,8 @@ def _why_not_made(lab: Lab, key: str, asset: str, worker: WorkerProcess | None) 
     """Make an output anew; empty when that went well."""
     try:
         made = process_keys(lab, [key], [asset], force=True, worker=worker)
+    except Interrupted:
+        raise
     except NeuroAssetsError as error:  # the other outputs are made all the same
         return str(error)
     return "" if made else "could not be made again"

@@ -120,7 +120,7 @@ def execute(
     -------
     RunResult
         True in a condition only if the run succeeded. On SIGINT, SIGTERM or SIGHUP a run of our
-        own is cancelled, and one of the daemon goes on.
+        own is cancelled, and one of the daemon goes on; see `RunResult.stopped`.
 
     Raises
     ------
@@ -165,7 +165,7 @@ def _in_daemon(
     instance.submit_run(run.run_id, cast(Any, None))
     log(f"run {run.run_id} is in the queue of the running daemon")
     follower = RunFollower(instance, run.run_id, on_event)
-    is_stopped = False
+    is_stopped = interrupted = False
     try:
         while not follower.finished_with_retries():
             if (follower.waiting() or not is_stopped) and not daemon_alive(instance):
@@ -180,8 +180,10 @@ def _in_daemon(
                 )
             time.sleep(_POLL_S)
     except KeyboardInterrupt:
+        interrupted = True
         log(f"no longer waiting; run {follower.run.run_id} goes on, the user interface stops it")
-    return RunResult(follower.run.run_id, follower.run.status.value, in_daemon=True)
+    status = follower.run.status.value
+    return RunResult(follower.run.run_id, status, in_daemon=True, interrupted=interrupted)
 
 
 def _here(

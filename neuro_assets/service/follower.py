@@ -26,16 +26,24 @@ class RunResult:
         Dagster's run status: SUCCESS, FAILURE, CANCELED, or one in progress.
     in_daemon : bool
         Whether the daemon executed it.
+    interrupted : bool
+        Whether a signal ended the wait for it.
     """
 
     run_id: str
     status: str
     in_daemon: bool
+    interrupted: bool = False
 
     @property
     def ok(self) -> bool:
         """Whether it succeeded."""
         return self.status == "SUCCESS"
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a person stopped it, or the wait for it."""
+        return self.interrupted or self.status == "CANCELED"
 
     def __bool__(self) -> bool:
         return self.ok

@@ -119,22 +119,23 @@ class WorkerProcess:
         message = {"home": str(self._home), "request": asdict(request)}
         socket.send_fds(self._channel, [json.dumps(message).encode() + b"\n"], [lock.fileno()])
         run_id = self._read_run_id()
-        follower = RunFollower(instance, run_id, on_event)
+        follower, interrupted = RunFollower(instance, run_id, on_event), False
         try:
             while not follower.finished() and self._process.poll() is None:
                 # Until the next look, or the worker's word that the run ended, or its end.
                 select.select([self._channel], [], [], _POLL_S)
             self._replies.readline()
         except KeyboardInterrupt:
-            log("interrupted: cancelling the run (again Ctrl-C: at once)")
-            self._cancel(instance, run_id)
+            interrupted = True
+            self._cancel(instance, run_id, log)
         except BaseException:
             self.close()
             raise
         finally:
-            self._settle(instance, run_id)
+            self._settle(instance, run_id, interrupted=interrupted)
         follower.finished()
-        return RunResult(run_id, follower.run.status.value, in_daemon=False)
+        status = follower.run.status.value
+        return RunResult(run_id, status, in_daemon=False, interrupted=interrupted)
 
     def _read_run_id(self) -> str:
         """Return the id of the run, or raise the error that the worker reports."""
@@ -148,11 +149,18 @@ class WorkerProcess:
             raise PermanentFailure(reply["error"])
         return str(reply["run"])
 
-    def _cancel(self, instance: DagsterInstance, run_id: str) -> None:
-        """Let the executor end its steps, so that they clean up."""
-        run = instance.get_run_by_id(run_id)
-        if run is not None and not run.is_finished:
-            instance.report_run_canceling(run)
+    def _cancel(self, instance: DagsterInstance, run_id: str, log: Log) -> None:
+        """Let the executor end its steps, so that they clean up; interrupted again, kill it."""
+        try:
+            log("interrupted: cancelling the run (again Ctrl-C: at once)")
+            run = instance.get_run_by_id(run_id)
+            if run is not None and not run.is_finished:
+                instance.report_run_canceling(run)
+        except KeyboardInterrupt:
+            self._process.kill()
+        self._end()
+
+    def _end(self) -> None:
         try:
             self._process.terminate()
             self._process.wait(_CANCEL_GRACE_S)
@@ -160,14 +168,16 @@ class WorkerProcess:
             self._process.kill()
             self._process.wait()
 
-    def _settle(self, instance: DagsterInstance, run_id: str) -> None:
-        """End the record of a run whose process is gone, and free what its steps held."""
+    def _settle(self, instance: DagsterInstance, run_id: str, *, interrupted: bool = False) -> None:
+        """End a run that is given up, and its record, and free what its steps held."""
         run = instance.get_run_by_id(run_id)
+        if interrupted or (run is not None and not run.is_finished):
+            self._end()
+            run = instance.get_run_by_id(run_id)  # it may have ended in order meanwhile
         if run is None:
             return
         if not run.is_finished:
-            self._process.wait()
-            if run.status.value == "CANCELING":
+            if interrupted or run.status.value == "CANCELING":
                 instance.report_run_canceled(run)
             else:
                 instance.report_run_failed(run, f"Its process ended; see {self._log}.")

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import io
+import json
+import signal
+import socket
+import subprocess
+import sys
 from multiprocessing import synchronize
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import dagster as dg
 import pytest
 from commands import call
+from dagster._core.events import DagsterEvent
 from labs import SmallLab
 from rich.console import Console
 
-from neuro_assets import service
+from neuro_assets import names, service
 from neuro_assets.assets.dagster_metadata import stored_metadata
-from neuro_assets.cli import demonstration, process, progress, run_display, status
+from neuro_assets.cli import demonstration, process, progress, run_display, status, upkeep
 from neuro_assets.cli.lab import Interrupted
 from neuro_assets.cli.progress import Bars, progress_of
 from neuro_assets.cli.run_display import RunDisplay
 from neuro_assets.executors.multiprocess import require_semaphores
 from neuro_assets.outcomes import Outcome, PermanentFailure
-from neuro_assets.service.follower import RunFollower
+from neuro_assets.service.follower import RunFollower, RunResult
+from neuro_assets.service.runs import Request
 from neuro_assets.service.session_registration import register_folder
 from neuro_assets.service.supervisor import _Supervisor
 from neuro_assets.service.worker_process import WorkerProcess
 from neuro_assets.simulation import simulate_session
 from neuro_assets.store import Manifest
+from neuro_assets.store.model import WHOLE_LAB
 
 
 def screen(*, terminal: bool) -> Console:
@@ -144,18 +153,76 @@ def test_ctrl_c_says_what_is_left(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(status, "open_lab", interrupt)
     done = call("status", folder=tmp_path)
     assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
-    canceled = SimpleNamespace(status="CANCELED", ok=False)
-    monkeypatch.setattr(service, "execute", lambda *args, **options: canceled)
+    asked: list[str] = []
+    canceled = RunResult("r", "CANCELED", in_daemon=False)
+    waiting = RunResult("r", "STARTED", in_daemon=True, interrupted=True)
+    results = iter([canceled, waiting, waiting, waiting])
+    monkeypatch.setattr(
+        service, "execute", lambda job, *args, **options: asked.append(job) or next(results)
+    )
     monkeypatch.setattr(process, "_record", lambda record, key: None)
     monkeypatch.setattr("neuro_assets.service.events.run_tags", lambda record: {})
     lab = SimpleNamespace(registry=lambda: {}, steps=list, folder=tmp_path)
-    with pytest.raises(Interrupted, match="finished outputs are kept; run again to go on"):
-        process.process_keys(lab, ["K"], [])
+    for _ in range(2):
+        with pytest.raises(Interrupted, match="finished outputs are kept; run again to go on"):
+            process.process_keys(lab, ["K"], [])
+    assert asked == [names.PROCESS_JOB] * 2, "no further run is asked for"
+    by_job = dict.fromkeys((names.PROCESS_JOB, names.PUBLISH_JOB), ["a"])
+    monkeypatch.setattr(process, "_selection", lambda lab, only: by_job)
+    with pytest.raises(Interrupted):
+        upkeep._make_again(lab, "K", ["a", "b"], set(), None)
+    with pytest.raises(KeyboardInterrupt):
+        upkeep._make_again(lab, WHOLE_LAB, ["t"], set(), None)
+    assert len(asked) == 4
 
 
 @dg.job
 def nothing() -> None:
     pass
+
+
+@pytest.mark.parametrize("ends", ["CANCELED", "SUCCESS"])
+def test_a_second_ctrl_c_at_once_ends_the_worker_and_the_run_is_cancelled_or_done(
+    tmp_path: Path, monkeypatch, ends: str
+) -> None:
+    config = {"run_retries": {"enabled": True, "max_retries": 1}}
+    with (
+        dg.DagsterInstance.local_temp(str(tmp_path), overrides=config) as instance,
+        (tmp_path / "lock").open("w+") as lock,
+    ):
+        run = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED)
+        worker = object.__new__(WorkerProcess)
+        worker._home, worker._log = tmp_path, tmp_path / "run.log"
+        worker._channel, theirs = socket.socketpair()
+        worker._replies = worker._channel.makefile("r")
+        theirs.sendall(json.dumps({"run": run.run_id}).encode() + b"\n")
+        worker._process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(20)"])
+        terminate, finished, interrupts = worker._process.terminate, RunFollower.finished, iter("a")
+
+        def interrupt(*_: object) -> NoReturn:
+            raise KeyboardInterrupt
+
+        def end() -> None:
+            if ends == "SUCCESS":
+                event = DagsterEvent("PIPELINE_SUCCESS", "nothing")
+                instance.report_dagster_event(event, run.run_id)
+            terminate()
+
+        def first_interrupted(follower: RunFollower) -> bool:
+            return interrupt() if next(interrupts, "") else finished(follower)
+
+        monkeypatch.setattr(RunFollower, "finished", first_interrupted)
+        monkeypatch.setattr(instance, "report_run_canceling", interrupt)
+        monkeypatch.setattr(worker._process, "terminate", end)
+        request = Request("nothing", None, {}, None)
+        result = worker.run(instance, lock, request, lambda _: None, lambda _: None)
+        assert worker._process.returncode == -signal.SIGKILL
+        assert (result.status, result.stopped) == (ends, True)
+        ended = instance.get_run_by_id(run.run_id)
+        assert ended is not None and ended.tags.get("dagster/will_retry") != "true"
+        worker._replies.close()
+        worker._channel.close()
+        theirs.close()
 
 
 def test_a_cancelled_run_leaves_no_pool_to_wait_for(tmp_path: Path) -> None:

@@ -452,6 +452,25 @@ def test_who_waits_for_a_retry_hears_that_the_platform_was_stopped(
     assert lost.run_id in stopped and "next `neuro-assets up`" in stopped
 
 
+def test_ctrl_c_ends_the_wait_for_a_run_of_the_daemon(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, messages = start(instance), []
+    monkeypatch.setattr(runs, "load_job", lambda *_: None)
+    monkeypatch.setattr(runs, "create_run", lambda *_: run)
+    monkeypatch.setattr(instance, "submit_run", lambda *_: None)
+    monkeypatch.setattr(execution, "daemon_alive", lambda _: True)
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execution.time, "sleep", interrupt)
+    request, location = Request("nothing", None, {}, None), CodeLocation()
+    result = execution._in_daemon(instance, location, request, lambda event: None, messages.append)
+    assert result is not None and result.stopped and not result
+    assert messages[1].startswith(f"no longer waiting; run {run.run_id} goes on")
+
+
 def failure_was_read(instance: dg.DagsterInstance) -> bool:
     """Whether the daemon has dealt with the only failure."""
     failed = dg.DagsterEventType.RUN_FAILURE
