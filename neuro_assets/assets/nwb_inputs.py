@@ -31,7 +31,12 @@ def nwb_inputs(step: Step) -> NwbInputs:
     """
     from neuro_assets.formats.timeline import timeline_of
     from neuro_assets.science.compression.run import open_compressed
-    from neuro_assets.science.nwb.inputs import NwbInputs, channels_of, templates_of
+    from neuro_assets.science.nwb.inputs import (
+        NwbInputs,
+        channels_of,
+        manufacturer_of,
+        templates_of,
+    )
 
     raw = step.raw
     record, session = raw.record, raw.record.session
@@ -53,6 +58,7 @@ def nwb_inputs(step: Step) -> NwbInputs:
         probe=recording.probe,
         probe_model=recording.probe_model,
         probe_serial=recording.identity.probe_serial or "",
+        probe_manufacturer=manufacturer_of(traces),
         start_time=recording.identity.created,
         sampling_frequency=recording.main.sampling_frequency,
         n_samples=recording.main.n_samples,

@@ -154,6 +154,21 @@ def test_only_the_marked_edges_differ_from_the_lfp_of_a_longer_recording(tmp_pat
     assert apart[:3].max() > 1 and apart[-3:].max() > 1
 
 
+@pytest.mark.parametrize("cutoff", [0.5, 1.0])
+@pytest.mark.parametrize("frequency", [0.7, 1.0, 2.0, 4.0])
+def test_slow_waves_are_right_beyond_the_marked_edge(tmp_path, frequency, cutoff):
+    when = np.arange(-10 * 2500, 10 * 2500) / 2500
+    lf = np.concatenate([sines(frequency, 2500.0, 0, 1, 1000.0, p, when) for p in (0, 1.57)], 1)
+    whole, _ = run(tmp_path, lf=make(lf, 2500.0), name="whole", highpass_hz=cutoff, **FLOAT)
+    cut = make(lf[25_000:], 2500.0)
+    part, result = run(tmp_path, lf=cut, name="part", highpass_hz=cutoff, **FLOAT)
+    edge = round(result.metrics["filter_edge_s"] * 1000)
+    assert edge == pytest.approx(17 + 2.326 * gaussian_sigma_s(cutoff) * 1000, abs=2)
+    apart = np.abs(microvolts(part) - microvolts(whole)[10_000:]).max(axis=1)[:5_000]
+    assert apart[edge:].max() < 20
+    assert apart[: edge // 3].max() > 40
+
+
 def test_int16_is_within_one_step_whatever_the_chunks(tmp_path):
     noise = np.random.default_rng(2).normal(0, 50, (6 * 2500, 4)).astype(np.float32)
     lf = make(noise, rate=2500.0)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import spikeinterface as si
 from nwbinspector import Importance, inspect_nwbfile, load_config
-from probeinterface import generate_multi_shank
+from probeinterface import Probe, generate_multi_shank
 
 from neuro_assets.assets.steps.nwb import CRITERIA
 from neuro_assets.checks.criteria import Verdict, judge
@@ -29,6 +29,7 @@ from neuro_assets.science.nwb.inputs import (
     SubjectInfo,
     Templates,
     channels_of,
+    manufacturer_of,
     templates_of,
     trains_from_tables,
 )
@@ -471,6 +472,16 @@ def test_the_edges_of_the_lfps_filter_are_invalid_times(tmp_path, lfp):
     got = table[["start_time", "stop_time"]].to_numpy()
     np.testing.assert_allclose(got, [[0, edge], [end - edge, end]], rtol=0, atol=1e-9)
     assert [list(tags) for tags in table["tags"]] == [["LFP", "edge of its filter"]] * 2
+
+
+def test_the_maker_of_the_probe_is_that_of_its_annotation():
+    rec = recording()
+    assert manufacturer_of(rec) == manufacturer_of(si.NumpyRecording([np.zeros((9, 1))], 1.0)) == ""
+    probe = Probe(ndim=2, si_units="um", manufacturer="imec")
+    probe.set_contacts(positions=np.arange(2 * N_CHANNELS).reshape(-1, 2))
+    probe.set_device_channel_indices(np.arange(N_CHANNELS))
+    rec.set_probe(probe)
+    assert manufacturer_of(rec) == "imec"
 
 
 def test_main_channels_serve_where_there_are_no_templates(tmp_path):

@@ -26,6 +26,7 @@ from neuro_assets.science.lfp.filters import (
     Resampler,
     count_outputs,
     rational_ratio,
+    step_reach_s,
     stream,
 )
 from neuro_assets.science.lfp.output import LfpWriter, open_lfp
@@ -51,9 +52,9 @@ def extract_lfp(
     Samples lie at multiples of 1 / rate after the AP stream's first sample, where rate = source
     rate x up / down (both in `applied`): sample k exactly at k / rate, or where `timeline_of` the
     result says if the source has gaps, each piece of which is filtered by itself. Within
-    `filter_edge_s` (annotation and metric: half the low-pass's length) of both ends of a piece the
-    filter reaches beyond the data and what is left of it is renormalised: the level is right, the
-    phase and the stop band are not. Memory does not grow with the recording.
+    `filter_edge_s` (annotation and metric: half the low-pass's length, and what the high-pass needs
+    to forget a step but for 1 %) of both ends of a piece the filters reach beyond the data and what
+    is left of them is renormalised: amplitude, phase and stop band are not right. Memory does not grow with the recording.
 
     Parameters
     ----------
@@ -207,6 +208,13 @@ def _highpass(rate: float, n_samples: int, parameters: LfpParameters) -> Gaussia
     return GaussianHighpass(rate, parameters.highpass_hz, n_samples)
 
 
+def _edge_s(source: Source, parameters: LfpParameters) -> float:
+    """How far from an end of the data the filters are wrong by more than a little, s."""
+    lowpass = _lowpass(source, parameters).half_length / source.rate
+    highpass = parameters.highpass_hz
+    return lowpass if highpass is None else lowpass + step_reach_s(highpass)
+
+
 def _annotations(source: Source, parameters: LfpParameters) -> dict[str, Any]:
     return {
         "clock": "probe",
@@ -214,7 +222,7 @@ def _annotations(source: Source, parameters: LfpParameters) -> dict[str, Any]:
         "source_sampling_frequency": source.rate,
         "is_filtered": True,
         "pass_band_hz": [parameters.highpass_hz, parameters.lowpass_hz],
-        "filter_edge_s": _lowpass(source, parameters).half_length / source.rate,
+        "filter_edge_s": _edge_s(source, parameters),
     }
 
 

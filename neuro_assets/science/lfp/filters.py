@@ -31,6 +31,10 @@ Floats = NDArray[np.float32]
 GAUSS_SUPPORT = 5.0
 """Half length of the Gaussian in standard deviations: what is cut off is below 1e-6."""
 
+STEP_LEFT = 0.01
+"""What may be left of the high-pass's answer to a step where its edge is said to end: with as much
+of the average missing, the LFP is wrong by at most twice of it, 2 % of the largest value."""
+
 LEAST_SUPPORT = 0.25
 """Smallest part of the low-pass weights that must lie on existing samples, else 0 is written.
 At the ends of a recording about one half does."""
@@ -305,6 +309,13 @@ class GaussianHighpass:
 def gaussian_sigma_s(cutoff_hz: float) -> float:
     """Return the standard deviation (s) of the average whose complement is -3 dB there."""
     return math.sqrt(-math.log(1 - math.sqrt(0.5)) / 2) / (math.pi * cutoff_hz)
+
+
+def step_reach_s(cutoff_hz: float) -> float:
+    """Return how far (s) from a step the Gaussian high-pass's answer to it is above `STEP_LEFT`."""
+    from scipy.special import ndtri
+
+    return gaussian_sigma_s(cutoff_hz) * float(-ndtri(STEP_LEFT))
 
 
 @dataclass

@@ -222,6 +222,24 @@ def templates_of(analyzer: Any) -> Templates | None:
     )
 
 
+def manufacturer_of(recording: Any) -> str:
+    """Read who made a recording's probe.
+
+    Parameters
+    ----------
+    recording : spikeinterface.BaseRecording
+        With or without a probe.
+
+    Returns
+    -------
+    str
+        Empty where unknown.
+    """
+    if not recording.has_probe():
+        return ""
+    return str(recording.get_probegroup().probes[0].annotations.get("manufacturer") or "")
+
+
 def channels_of(recording: Any, labels: pd.DataFrame | None = None) -> pd.DataFrame:
     """Describe a recording's channels from its probe.
 
