@@ -54,7 +54,8 @@ def extract_lfp(
     result says if the source has gaps, each piece of which is filtered by itself. Within
     `filter_edge_s` (annotation and metric: half the low-pass's length, and what the high-pass needs
     to forget a step but for 1 %) of both ends of a piece the filters reach beyond the data and what
-    is left of them is renormalised: amplitude, phase and stop band are not right. Memory does not grow with the recording.
+    is left of them is renormalised: amplitude, phase and stop band are not right. Memory does not
+    grow with the recording.
 
     Parameters
     ----------
