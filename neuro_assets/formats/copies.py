@@ -12,6 +12,9 @@ from neuro_assets.formats.model import Problem, RawRecording
 from neuro_assets.formats.raw_versions import content_of, sampled_hash
 from neuro_assets.outcomes import NeuroAssetsError
 
+HEAD = 1 << 12
+"""Bytes at the beginning of a file that tell most recordings apart."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -169,6 +172,51 @@ def without_equal(
                 copies.append(one)
                 problems.append(_named_twice(one, first))
     return [one for one in found if not any(one is copy for copy in copies)]
+
+
+def without_cut(
+    folder: Path, found: Sequence[RawRecording], problems: list[Problem]
+) -> list[RawRecording]:
+    """Leave out recordings of one file that is the beginning of another's.
+
+    Parameters
+    ----------
+    folder : Path
+        The session folder.
+    found : sequence of RawRecording
+        Of one pattern, so opened in one way.
+    problems : list of Problem
+        Of kind `copy`, for what is left out.
+
+    Returns
+    -------
+    list of RawRecording
+        Those of `found` that stay, in the order given.
+    """
+    if len(found) < 2:
+        return list(found)
+    candidates = [
+        Candidate(
+            item=one,
+            path=one.main.files[0],
+            size=one.identity.size_bytes,
+            identity=_head(folder, one),
+            slot=one.main.files[0],
+        )
+        for one in found
+    ]
+    return without_copies(folder, candidates, problems)
+
+
+def _head(folder: Path, recording: RawRecording) -> Hashable | None:
+    """Name what a recording of one file begins with: only equal ones are compared further."""
+    if len(recording.main.files) > 1 or recording.identity.is_strong:
+        return None
+    path, size = folder / recording.main.files[0], min(recording.identity.size_bytes, HEAD)
+    try:
+        return sampled_hash(path, size, folder), recording.segment, recording.main.n_channels
+    except NeuroAssetsError:
+        return None
 
 
 def _content(folder: Path, recording: RawRecording) -> str:

@@ -18,7 +18,7 @@ from fsspec.utils import glob_translate
 
 from neuro_assets.formats.broken import Broken, contained
 from neuro_assets.formats.companions import check_wideband
-from neuro_assets.formats.copies import without_equal
+from neuro_assets.formats.copies import without_cut, without_equal
 from neuro_assets.formats.generic_open import (
     call_reader,
     check_gains,
@@ -81,7 +81,8 @@ def scan_readers(
             with contained(match, problems):
                 found += _describe(folder, listing, entry, match)
         used.update(file for one in found for file in one.main.files)
-        recordings += _numbered(without_equal(folder, found, recordings, problems))
+        found = without_equal(folder, found, recordings, problems)
+        recordings += _numbered(without_cut(folder, found, problems))
     return Scan(recordings=tuple(recordings), problems=tuple(problems)), used
 
 

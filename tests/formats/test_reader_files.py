@@ -298,3 +298,22 @@ def test_files_that_end_at_different_samples_are_refused(tmp_path, case, name, s
     assert found.kind == "truncated"
     assert found.detail.startswith(f"{name} holds 2000 of ")
     assert f"{n_bytes} bytes are missing" in found.detail
+
+
+@pytest.mark.parametrize("first", ["a.raw", "x - Copy.raw"])
+def test_a_copy_of_an_entry_that_was_cut_short_gets_no_key(tmp_path, first):
+    entry = ReaderEntry(
+        glob="**/*.raw", reader="binary", wiring=TETRODE, gain_uv=0.5,
+        options={"sampling_frequency": 15000.0, "num_channels": 4, "dtype": "int16"},
+    )  # fmt: skip
+    data(1).tofile(tmp_path / "x.raw")
+    data(1)[:2000].tofile(tmp_path / first)
+    data(2)[:2000].tofile(tmp_path / "y.raw")
+    other = data(1)[:2000]
+    other[-1] += 1  # begins alike, and is another recording
+    other.tofile(tmp_path / "z.raw")
+    scan = scan_session(tmp_path, [entry])
+    assert [one.main.files for one in scan.recordings] == [("x.raw",), ("y.raw",), ("z.raw",)]
+    (copy,) = scan.problems
+    assert (copy.kind, copy.path) == ("copy", first)
+    assert "a copy that was cut short of x.raw" in copy.detail
