@@ -85,7 +85,7 @@ class Listing:
     problems: list[Problem] = field(default_factory=list)
 
 
-def list_files(folder: Path) -> Listing:
+def list_files(folder: Path, within: Path | None = None) -> Listing:
     """List every file below a folder, following symbolic links once.
 
     A file or folder that is reachable twice (a link beside its target) is listed once, at its
@@ -95,12 +95,15 @@ def list_files(folder: Path) -> Listing:
     ----------
     folder : Path
         Folder to list.
+    within : Path, optional
+        Root of the source, which holds other sessions: links to places in it (or above it) that
+        are not in the folder are not followed. Links to other disks are.
 
     Returns
     -------
     Listing
         Files and folders sorted by path; problems of kind `unreadable`, `dangling_link`,
-        `odd_name`.
+        `link_out`, `odd_name`.
 
     Raises
     ------
@@ -110,7 +113,7 @@ def list_files(folder: Path) -> Listing:
         When the folder is not there, or the file system answers with an error other
         than a missing permission (a mount that vanished).
     """
-    walk = _Walk(folder)
+    walk = _Walk(folder, within.expanduser().resolve() if within else None)
     walk.below("", 0)
     # Links come last so that a real path is preferred to one through a link.
     while walk.links:
@@ -176,6 +179,7 @@ class _Walk:
     """What was found so far below one folder; symbolic links are only noted."""
 
     root: Path
+    within: Path | None = None
     listing: Listing = field(default_factory=Listing)
     seen: set[tuple[int, int]] = field(default_factory=set)
     links: list[tuple[str, int]] = field(default_factory=list)
@@ -202,10 +206,23 @@ class _Walk:
             self._report("dangling_link", path, detail)
         elif top is not None and _inode(stat) == _inode(top):
             return
+        elif self._leads_out(target):
+            detail = (
+                "the link leads to files of the source outside this session and is not followed; "
+                "put the files here in its place, or remove it"
+            )
+            self._report("link_out", path, detail)
         elif target.is_dir():
             self._enter(path, depth + 1, stat)
         elif _inode(stat) not in self.seen:
             self._add_file(path, stat)
+
+    def _leads_out(self, target: Path) -> bool:
+        """Tell a link to another session of the source, or to a folder that holds this one."""
+        real, own = target.resolve(), self.root.resolve()
+        if self.within is None or real.is_relative_to(own):
+            return False
+        return real.is_relative_to(self.within) or own.is_relative_to(real)
 
     def _enter(self, path: str, depth: int, stat: os.stat_result | None) -> None:
         """Go into a folder that was not seen before."""

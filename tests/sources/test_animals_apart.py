@@ -465,6 +465,24 @@ def test_the_label_of_results_stays_taken_when_their_raw_data_are_archived(tmp_p
     assert [r.state for r in registry.all().values()] == ["vanished", "held"]
 
 
+@pytest.mark.parametrize(
+    "target", ["../002", "../..", "../../../M2", "../../../../..", "../002/b_g0_t0.imec0.ap.bin"]
+)
+def test_a_link_to_another_session_is_not_followed_and_has_a_line(tmp_path, target):
+    days = [tmp_path / f"data/Subjects/{day}" for day in ("M1/2024-05-12", "M2/2024-05-12")]
+    for n, folder in enumerate((days[0] / "001", days[0] / "002", days[1] / "001")):
+        name = "abc"[n]
+        write(folder / f"{name}{BIN}", seed=n, created=f"2024-05-12T1{n}:00:00", serial=str(n + 1))
+    write(tmp_path / f"disk/d{BIN}", seed=7, created="2024-05-12T10:00:00", serial="7")
+    (days[0] / "001/other").symlink_to(target)
+    (days[0] / "001/disk").symlink_to(tmp_path / "disk")
+    found = {one.session_id: one for one in LocalSessionSource(tmp_path / "data").changes().changed}
+    own = found["Subjects/M1/2024-05-12/001"]
+    assert sorted(r.main.files[0] for r in own.recordings) == [f"a{BIN}", f"disk/d{BIN}"]
+    assert [(p.kind, p.path) for p in own.problems] == [("link_out", "other")]
+    assert [len(one.recordings) for one in found.values()] == [2, 1, 1]
+
+
 # --- conflicts in ONE's layout ------------------------------------------------------------------
 
 

@@ -131,7 +131,7 @@ class LocalSessionSource:
         for session in sweep.sessions:
             before = before_all.get(session.session_id)
             try:
-                listing = list_files(session.folder)
+                listing = list_files(session.folder, self.root)
             except UnreadableFolder as error:
                 sweep.lose(session.session_id, "unreadable", str(error))
                 continue
@@ -198,7 +198,7 @@ class LocalSessionSource:
         sweep = self._find()
         for session in sweep.sessions:
             if session.session_id == session_id:
-                listing = list_files(session.folder)
+                listing = list_files(session.folder, self.root)
                 is_settled = settled or has_flag(listing)
                 return self._describe(session, listing, is_settled, sweep.subjects)
         raise PermanentFailure(f"{self.name} has no session {session_id!r} below {self.root}")
@@ -239,7 +239,9 @@ class LocalSessionSource:
 
     def _taken(self, session: FoundSession, sweep: Sweep) -> SessionDescription | None:
         """Describe a session as no longer changing; None for a folder that holds nothing."""
-        description = self._describe(session, list_files(session.folder), True, sweep.subjects)
+        description = self._describe(
+            session, list_files(session.folder, self.root), True, sweep.subjects
+        )
         return None if _is_nothing(session, description) else description
 
     def _find(self) -> Sweep:
