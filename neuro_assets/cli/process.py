@@ -195,7 +195,7 @@ def simulate(
     duration: Annotated[float, typer.Option(help="Length, seconds", min=1)] = 60.0,
     channels: Annotated[int, typer.Option(help="Channels of each probe", min=4, max=384)] = 64,
     probes: Annotated[int, typer.Option(help="Number of probes", min=1, max=8)] = 1,
-    seed: Annotated[int, typer.Option(help="Seed: the same gives the same files")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed: the same gives the same files", min=0)] = 0,
     difficulty: Annotated[
         Difficulty, typer.Option(help="How hard and how lifelike; see docs/simulation.md")
     ] = "standard",

@@ -82,7 +82,7 @@ class Artefacts:
         start, stop = event.start_s, event.stop_s  # type: ignore[attr-defined]
         if event.kind == "electrical":  # type: ignore[attr-defined]
             away = times - (start + stop) / 2
-            return 1.2 * np.exp(-((away / 0.001) ** 2)) * np.sin(2 * np.pi * ELECTRICAL_HZ * away)
+            return _pulse(away) / _pulse(np.arange(-2e-3, 2e-3, 1e-6)).max()
         rng = stream(self._seed, "movement", number)
         frequency = np.concatenate([rng.uniform(*SLOW_HZ, 6), rng.uniform(*MUSCLE_HZ, 40)])
         size = np.repeat([1 / 6, MUSCLE_PART / 40**0.5], [6, 40])
@@ -93,3 +93,7 @@ class Artefacts:
             return window * (np.cos(2 * np.pi * at[:, None] * frequency + phase) @ size)
 
         return wave(times) / np.abs(wave(np.arange(start, stop, 1 / 5000))).max()
+
+
+def _pulse(away: FloatArray) -> FloatArray:
+    return np.exp(-((away / 0.001) ** 2)) * np.sin(2 * np.pi * ELECTRICAL_HZ * away)

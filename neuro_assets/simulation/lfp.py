@@ -306,9 +306,21 @@ def _solve(ground: np.ndarray, unit: np.ndarray, target: float) -> float:
     return high
 
 
-def interpolation_kernel() -> FloatArray:
-    """Windowed sinc from the LF to the AP grid, shape (2 * HALF_TAPS, LF_STEP)."""
-    taps = np.arange(-HALF_TAPS + 1, HALF_TAPS + 1)[:, None] - np.arange(LF_STEP)[None, :] / LF_STEP
+def interpolation_kernel(delay: float = 0.0) -> FloatArray:
+    """Windowed sinc from the LF to the AP grid, shape (2 * HALF_TAPS, LF_STEP).
+
+    Parameters
+    ----------
+    delay : float
+        How much later than the grid a channel is sampled, in LF samples, 0 to 1.
+
+    Returns
+    -------
+    ndarray
+        Shape (2 * HALF_TAPS, LF_STEP).
+    """
+    steps = np.arange(LF_STEP) / LF_STEP + delay
+    taps = np.arange(-HALF_TAPS + 1, HALF_TAPS + 1)[:, None] - steps[None, :]
     kernel = (
         np.sinc(taps)
         * np.kaiser(4001, 6.0)[np.clip(np.rint((taps / HALF_TAPS + 1) * 2000), 0, 4000).astype(int)]

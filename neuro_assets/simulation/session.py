@@ -166,13 +166,16 @@ def simulate_session(
     for path in (folder, beside):
         if path.exists():
             raise PermanentFailure(f"{path} exists; choose another number or another folder")
+    # Whole or not at all, also when we are killed: sources do not look into hidden folders.
+    making = Path(out) / f".simulating_{beside.name}"
+    made, truth = making / "session", making / "truth"
     timeline = lay_out(duration_s, gates, triggers, levels)
     plans = [
         plan_probe(probe_model, n_channels, timeline, levels, seed, probe)
         for probe in range(n_probes)
     ]
     created = datetime.combine(date, time(10, 0, 0))
-    setup = _Setup(seed, levels, timeline, folder, name, created, n_probes, progress)
+    setup = _Setup(seed, levels, timeline, made, name, created, n_probes, progress)
     about = {
         "lab": lab,
         "subject": subject,
@@ -187,16 +190,18 @@ def simulate_session(
         "gates": gates,
         "triggers": triggers,
     }
-    folder.mkdir(parents=True)
-    beside.mkdir(parents=True)
     try:
-        _write_all(setup, plans, beside, about, video)
-    except BaseException:  # an interrupt too: half a session keeps the next try from its place
-        for path in (folder, beside):
-            shutil.rmtree(path, ignore_errors=True)
-        raise
-    # Last: whoever sees the flag may take everything else for complete.
-    (folder / "raw_session.flag").touch()
+        shutil.rmtree(making, ignore_errors=True)  # of one that was killed
+        for path in (made, truth):
+            path.mkdir(parents=True)
+        _write_all(setup, plans, truth, about, video)
+        # Last: whoever sees the flag may take everything else for complete.
+        (made / "raw_session.flag").touch()
+        for source, target in ((truth, beside), (made, folder)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(target)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
     progress(1.0, "session written")
     return SimulatedSession(folder, beside)
 

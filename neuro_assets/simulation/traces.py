@@ -78,20 +78,19 @@ class ProbeSimulation:
         """
         plan, kind = self.plan, self.plan.probe.kind
         noise = self.noise()
-        field = _FieldPotential(self)
+        field = _FieldPotential(self, self._weights())
         lf_noise, layer_noise = plan.rng("lf noise"), plan.rng("layer noise")
-        weights = self._weights()
         spikes = self._injection()
         for start in range(0, plan.clock.n_samples, CHUNK):
             stop = min(start + CHUNK, plan.clock.n_samples)
-            coarse, fine = field.next((stop - start) // LF_STEP)
+            slow, fast = field.next((stop - start) // LF_STEP)
             traces = noise.next(stop - start)
-            traces += (fine @ weights).astype(np.float32)
+            traces += fast.astype(np.float32)
             self._inject(traces, start, spikes)
             ap = self._convert(traces, start, 1, "ap")
             lf = None
             if kind.has_lf:
-                slow = coarse @ weights + self._lf_noise(lf_noise, layer_noise, len(coarse))
+                slow += self._lf_noise(lf_noise, layer_noise, len(slow))
                 lf = self._convert(slow.astype(np.float32), start, LF_STEP, "lf")
             yield ap, lf
 
@@ -200,32 +199,57 @@ def _first_order(
 
 
 class _FieldPotential:
-    """Sources on both grids, in step."""
+    """What the sources do on each channel, on both grids, in step.
 
-    def __init__(self, simulation: ProbeSimulation) -> None:
+    Channels of one converter are sampled one after the other; the two first levels know that of
+    noise and spikes only, so that their recordings stay as they are.
+    """
+
+    def __init__(self, simulation: ProbeSimulation, weights: FloatArray) -> None:
+        plan = simulation.plan
         self._sources = lfp.Sources(
-            simulation.world,
-            simulation.plan,
-            simulation.mixing,
-            simulation.ripple_uv,
-            simulation.artefacts,
+            simulation.world, plan, simulation.mixing, simulation.ripple_uv, simulation.artefacts
         )
-        self._kernel = lfp.interpolation_kernel()
-        self._high_pass = simulation.plan.probe.kind.has_lf
+        self._weights = weights
+        is_multiplexed = plan.levels.number is not None
+        shifts = plan.probe.shifts if is_multiplexed else np.zeros(plan.probe.n_channels)
+        self._slots = [_Slot(shift, shifts == shift) for shift in np.unique(shifts)]
+        self._high_pass = plan.probe.kind.has_lf
         ahead = self._sources.next(lfp.HALF_TAPS)
         before = np.repeat(ahead[:1], lfp.HALF_TAPS - 1, axis=0)
         self._buffer = np.concatenate([before, ahead])
-        self._state: FloatArray | None = None
 
     def next(self, n: int) -> tuple[FloatArray, FloatArray]:
-        """Next n LF samples, and the same stretch on the AP grid as the AP band passes it."""
+        """Next n LF samples, and the same stretch on the AP grid as the AP band passes it, uV."""
         block = np.concatenate([self._buffer, self._sources.next(n)])
         self._buffer = block[n:]
-        coarse = block[lfp.HALF_TAPS - 1 : lfp.HALF_TAPS - 1 + n]
-        fine = lfp.upsample(block, self._kernel)
-        if self._high_pass:
-            fine, self._state = _first_order(fine, self._state)
-        return coarse, fine
+        n_channels = self._weights.shape[1]
+        slow, fast = np.empty((n, n_channels)), np.empty((n * LF_STEP, n_channels))
+        for slot in self._slots:
+            weights = self._weights[:, slot.channels]
+            slow[:, slot.channels] = slot.coarse(block, n) @ weights
+            fine = lfp.upsample(block, slot.ap_kernel)
+            if self._high_pass:
+                fine, slot.state = _first_order(fine, slot.state)
+            fast[:, slot.channels] = fine @ weights
+        return slow, fast
+
+
+class _Slot:
+    """The channels that are sampled at one moment, `shift` samples of either band late."""
+
+    def __init__(self, shift: float, channels: np.ndarray) -> None:
+        self.channels = np.flatnonzero(channels)
+        self.ap_kernel = lfp.interpolation_kernel(shift / LF_STEP)
+        self._lf_kernel = lfp.interpolation_kernel(shift)[:, :1] if shift else None
+        self.state: FloatArray | None = None
+
+    def coarse(self, block: FloatArray, n: int) -> FloatArray:
+        """Give the sources at the moments of the LF samples, shape (n, n_sources)."""
+        if self._lf_kernel is None:
+            return block[lfp.HALF_TAPS - 1 : lfp.HALF_TAPS - 1 + n]
+        windows = np.lib.stride_tricks.sliding_window_view(block, 2 * lfp.HALF_TAPS, axis=0)
+        return (windows @ self._lf_kernel)[:n, :, 0]
 
 
 def truth_spikes(simulation: ProbeSimulation) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -247,6 +248,22 @@ def test_half_a_simulated_session_is_removed(tmp_path: Path) -> None:
         simulate_session(tmp_path, **small, progress=stop)
     session = simulate_session(tmp_path, **small).session
     assert (session / "raw_session.flag").is_file()
+
+
+def test_a_simulation_that_is_killed_leaves_no_session_and_is_made_again(tmp_path: Path) -> None:
+    """Nothing can clean up after signal.SIGKILL: what is there has to be hidden, and nobody's."""
+    small = {"duration_s": 1, "n_channels": 4, "video": False}
+    child = os.fork()
+    if not child:
+        simulate_session(
+            tmp_path, **small, progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        )
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert [path.name[:12] for path in tmp_path.iterdir()] == [".simulating_"]
+    made = simulate_session(tmp_path, **small)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["simlab", "truth"]
+    assert (made.session / "raw_session.flag").is_file()
 
 
 def test_the_demonstration_goes_on_with_the_session_that_is_there(tmp_path: Path) -> None:

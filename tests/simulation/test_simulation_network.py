@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.integrate import quad
 from scipy.signal import butter, sosfiltfilt
 
-from neuro_assets.simulation import simulate_session
+from neuro_assets.simulation import lfp, simulate_session
 from neuro_assets.simulation.clocks import lay_out
 from neuro_assets.simulation.levels import NAMED
 from neuro_assets.simulation.plan import plan_probe
 from neuro_assets.simulation.spikes import make_spikes
+from neuro_assets.simulation.traces import ProbeSimulation
 from neuro_assets.simulation.units import make_units
 from neuro_assets.simulation.world import make_world
 
@@ -209,3 +212,29 @@ def test_the_ripples_current_is_levelled_on_the_layers_channel(session):
     assert np.interp(depth, own["depth_um"], own["potential_uv"]) == pytest.approx(1, abs=0.01)
     peak = own["depth_um"].iloc[own["csd_ua_mm3"].argmax()]
     assert peak == pytest.approx(layer["pyramidal_um"], abs=5)
+
+
+def test_fields_are_sampled_as_late_as_the_channels_slot_says(monkeypatch):
+    """A converter takes its channels in turn, in the LF band too (`inter_sample_shift`)."""
+    monkeypatch.setattr(lfp, "LF_NOISE_UV", 0.0)
+    levels = replace(NAMED["network"], saturation_events=0)
+    timeline = lay_out(4, 1, 1, levels)
+    plan = plan_probe("NP1", 48, timeline, levels, 9, 0)
+    at_once = replace(plan.probe, shifts=np.zeros_like(plan.probe.shifts))
+
+    def band(plan):
+        simulation = ProbeSimulation(plan, make_world(timeline, [plan]))
+        return np.concatenate([lf for _, lf in simulation.chunks()]).astype(float)
+
+    late, now = (
+        np.fft.rfft(band(plan), axis=0),
+        np.fft.rfft(band(replace(plan, probe=at_once)), axis=0),
+    )
+    frequency = np.fft.rfftfreq(4 * 2500, 1 / 2500)
+    low = (frequency > 2) & (frequency < 40)
+    for channel in np.flatnonzero(plan.probe.shifts > 0.5)[:5]:
+        cross = late[low, channel] * now[low, channel].conj()
+        seconds = np.sum(np.angle(cross) * np.abs(cross) * frequency[low]) / np.sum(
+            2 * np.pi * frequency[low] ** 2 * np.abs(cross)
+        )
+        assert seconds * 2500 == pytest.approx(plan.probe.shifts[channel], abs=0.1)
