@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -32,18 +33,34 @@ def check_wideband(opened: Any, reader: str, named: Sequence[str]) -> None:
     Raises
     ------
     Broken
-        `data_missing`.
+        `data_missing`; `bad_options` where the LFP is meant and its rate is not the reader's.
     """
     if reader != "neuroscope":
         return
     taken = Path(opened.neo_reader.data_file_path)
-    if taken.suffix == _RAW or any(name.endswith(taken.suffix) for name in named):
+    if taken.suffix == _RAW:
+        return
+    if any(name.endswith(taken.suffix) for name in named):
+        _check_lfp_rate(opened, taken)
         return
     raise Broken(
         "data_missing",
         f"{taken.with_suffix(_RAW).name} is not there, and {taken.name} (the LFP, at a rate of "
         f"its own) is not taken for it; copy it, or name {taken.suffix} in the entry's glob",
     )
+
+
+def _check_lfp_rate(opened: Any, file: Path) -> None:
+    """Refuse an LFP that the reader gives the rate of the wideband."""
+    header = ElementTree.parse(opened.neo_reader.xml_file_path)
+    text = header.findtext("fieldPotentials/lfpSamplingRate")
+    rate = opened.get_sampling_frequency()
+    if text and float(text) != rate:
+        raise Broken(
+            "bad_options",
+            f"{file.name} is sampled at {float(text):g} Hz, and the reader takes it for {rate:g} "
+            "Hz; describe it with the binary reader in lab.yaml",
+        )
 
 
 def check_companions(opened: Any, reader: str) -> None:

@@ -256,6 +256,12 @@ def test_a_pattern_names_the_lfp_of_neuroscope_or_does_not(tmp_path):
     for glob, n_found in (("**/*.lfp", 1), ("**/amp.*", 0)):
         entry = ReaderEntry(glob=glob, reader="neuroscope", wiring=TETRODE)
         assert len(scan_session(tmp_path, [entry]).recordings) == n_found
+    header = tmp_path / "amp.xml"
+    rate = "<fieldPotentials><lfpSamplingRate>1250</lfpSamplingRate></fieldPotentials></parameters>"
+    header.write_text(header.read_text().replace("</parameters>", rate))
+    scan = scan_session(tmp_path, [entry.model_copy(update={"glob": "**/*.lfp"})])
+    assert scan.recordings == ()
+    assert "1250 Hz, and the reader takes it for 20000 Hz" in scan.problems[0].detail
 
 
 def test_a_file_of_no_channel_and_a_channel_without_a_file_are_refused(tmp_path):
