@@ -21,6 +21,7 @@ from neuro_assets.registry.index import RecordIndex, Records
 from neuro_assets.registry.log import FOLDER, Document, TransactionLog, merged
 from neuro_assets.registry.records import RecordingRecord, SessionInfo
 from neuro_assets.registry.table import as_table
+from neuro_assets.registry.turns import verify_turns
 from neuro_assets.store import Store
 from neuro_assets.store.model import checked_name, now
 from neuro_assets.store.opening import lab_memory
@@ -229,7 +230,7 @@ class Registry:
         damaged = [f"record of {key}: {why}" for key, why in index.damaged.items()]
         extra = (key for key in names if key not in known)
         foreign = [f"registry/{key}.json is in no transaction of the log" for key in extra]
-        return damaged + defects + foreign
+        return damaged + defects + foreign + verify_turns(self.store, repair=repair)
 
     def _is_derived(self, key: str) -> bool:
         """Compare a derived record, again where another writer changes the registry meanwhile."""

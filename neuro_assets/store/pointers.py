@@ -103,7 +103,7 @@ def fail(store: StoreFiles, manifest: Manifest) -> None:
     )
     with store.backend.lock(f"{asset}/{key}"):
         before = readable_pointer(store, f"{asset}/{key}/{FAILURE}")
-        if before is None or before.turn <= manifest.turn:
+        if before is None or before.turn <= manifest.turn or is_foreign(store, asset, key, before):
             store.backend.write(f"{asset}/{key}/{FAILURE}", pointer.to_json())
 
 

@@ -15,7 +15,7 @@ from neuro_assets.store.model import (
     checked_name,
     is_safe_name,
 )
-from neuro_assets.store.pointers import readable_pointer
+from neuro_assets.store.pointers import is_foreign, readable_pointer
 from neuro_assets.store.stored import Stored, is_copied
 
 RESERVED = frozenset(
@@ -99,7 +99,8 @@ class StoreReader(StoreFiles):
         if failed is None:
             return None
         current = self.read_pointer(asset, key, CURRENT)
-        if current is not None and current.turn > failed.turn:
+        is_later = current is not None and current.turn > failed.turn
+        if is_later and not is_foreign(self, asset, key, current):
             return None
         found = self.read_manifest(asset, key, failed.version, failed.attempt)
         copied = found and is_copied(found, asset, key, failed.version, failed.attempt)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from neuro_assets.outcomes import Outcome
+from neuro_assets.registry.registry import Registry
 from neuro_assets.registry.turns import take_turn
 from neuro_assets.store import Manifest, Pointer, Store, Stored, pointers
 
@@ -43,6 +44,27 @@ def fail(store: Store, turn: int) -> None:
 def test_each_run_has_one_turn_and_later_ones_are_higher(store):
     assert [take_turn(store, KEY, run) for run in ("a", "b", "a", "c", "b")] == [1, 2, 1, 3, 2]
     assert take_turn(store, "other", "c") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b'{"run_', b"[]"])
+def test_a_damaged_turn_stops_no_run_and_verify_reports_and_mends_it(store, content):
+    assert [take_turn(store, KEY, run) for run in ("a", "b")] == [1, 2]
+    store.backend.write(f"registry/turns/{KEY}/2.json", content)
+    store.backend.write(f"registry/turns/{KEY}/run-a.json", content)
+    assert [take_turn(store, KEY, run) for run in ("c", "a", "b")] == [3, 1, 2]
+    (line,) = Registry(store).verify(repair=True)
+    assert line.startswith(f"registry/turns/{KEY}/2.json is damaged")
+    assert Registry(store).verify() == []
+    assert take_turn(store, KEY, "d") == 4
+
+
+@pytest.mark.parametrize("name", ["failure.json", "current.json"])
+def test_a_copied_pointer_of_another_key_hides_no_failure(store, name):
+    pointer = Pointer(version="v", attempt="a", outcome="failed", turn=50, owner="units/other")
+    store.backend.write(f"units/{KEY}/{name}", pointer.to_json())
+    fail(store, 2)
+    found = store.failure("units", KEY)
+    assert found is not None and found.error["message"] == "turn 2"
 
 
 def test_many_at_once_get_a_turn_each_and_the_steps_of_one_run_the_same(store):
