@@ -167,5 +167,5 @@ def delete_raw(
         raise PermanentFailure(
             "raw deletion is off; set raw_deletion.enabled: true in lab.yaml if you mean it"
         )
-    delete_files(files)
+    delete_files(lab.store(), key, files)
     console.print(f"{len(files)} raw files deleted.")

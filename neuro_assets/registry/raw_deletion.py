@@ -5,18 +5,23 @@ Deleting is a command of its own, off unless a lab turns it on.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from neuro_assets.formats.modalities import RawFiles
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.registry.registry import RecordingRecord, Registry
-from neuro_assets.store import Store
+from neuro_assets.store import Store, Stored
+from neuro_assets.store.model import checked_name
 
 COMPRESSED_RECORDING = "compressed_recording"
 HOLD_MORE = ("nwb", "reader")
 """Formats whose files may hold other things than the samples of one recording."""
+
+_FOLDER = "registry/raw_deletion"
+"""What is being deleted, by key; a file stays there only where the deletion was cut."""
 
 _Stamp = tuple[int, int, int, int]
 
@@ -31,16 +36,22 @@ class RawFile:
         The file itself, no link on the way below the source's folder.
     stamp : tuple of int
         Device, inode, size and time of the last change.
+    attempt : str
+        The stored copy that it was compared with.
     """
 
     path: Path
     stamp: _Stamp
+    attempt: str = ""
 
 
 def deletable_files(
     store: Store, registry: Registry, key: str, roots: Mapping[str, str]
 ) -> list[RawFile]:
     """Compare the stored copy with the raw files, sample by sample, and list those files.
+
+    Of a deletion that was cut, the rest is listed: files that are as they were when they were
+    compared, with a copy that is still the same and intact.
 
     Parameters
     ----------
@@ -69,11 +80,15 @@ def deletable_files(
     record = registry.get(key)
     if record is None:
         raise PermanentFailure(f"{key} is not in the registry; `neuro-assets status` lists what is")
+    rest = _rest_of_cut_deletion(store, key)
+    if rest is not None:
+        _check_rest(store, registry, record, rest, roots)
+        return rest
     files = {path: RawFile(path, _stamp(path)) for path in _data_files(record, roots)}
     for path in files:
         _refuse_links(path, Path(roots[record.session.root]))
     others = _sharing(registry, record, {each.stamp[:2] for each in files.values()}, roots)
-    safe = _compared(store, record, roots)
+    attempt, safe = _compared(store, record, roots)
     for other in others:
         try:
             _compared(store, other, roots)
@@ -81,14 +96,18 @@ def deletable_files(
             raise PermanentFailure(
                 f"{other.key} needs files of {key} too, and they would be lost for it: {error}"
             ) from error
-    return [files[path] for path in safe]
+    return [replace(files[path], attempt=attempt) for path in safe]
 
 
-def delete_files(files: list[RawFile]) -> None:
-    """Delete raw files, if none changed since it was compared.
+def delete_files(store: Store, key: str, files: list[RawFile]) -> None:
+    """Delete raw files, if none changed since it was compared; cut, it can be called again.
 
     Parameters
     ----------
+    store : Store
+        The lab's store.
+    key : str
+        The recording.
     files : list of RawFile
         From `deletable_files`.
 
@@ -102,12 +121,63 @@ def delete_files(files: list[RawFile]) -> None:
             raise PermanentFailure(
                 f"{file.path} changed while it was compared; nothing was deleted: try again"
             )
+    path = f"{_FOLDER}/{checked_name(key, 'key')}.json"
+    rows = [{**asdict(f), "path": str(f.path), "stamp": list(f.stamp)} for f in files]
+    noted = (store.read_json(path) or {}).get("files", [])
+    if not all(row in noted for row in rows):  # else it is cut already, and may be cut again
+        store.write_json_atomic(path, {"files": rows})
     for file in files:
-        file.path.unlink()
+        file.path.unlink(missing_ok=True)
+    store.backend.remove(path)
 
 
-def _compared(store: Store, record: RecordingRecord, roots: Mapping[str, str]) -> list[Path]:
-    """Compare a recording with its copy; its data files, all of which the copy can replace."""
+def _rest_of_cut_deletion(store: Store, key: str) -> list[RawFile] | None:
+    """Find what is left to delete; None where nothing was cut, or a file left is another now."""
+    noted = store.read_json(f"{_FOLDER}/{key}.json")
+    if noted is None:
+        return None
+    files = [RawFile(Path(row["path"]), (*row["stamp"],), row["attempt"]) for row in noted["files"]]
+    rest = [file for file in files if os.path.lexists(file.path)]
+    is_cut = 0 < len(rest) < len(files) and all(_stamp(file.path) == file.stamp for file in rest)
+    return rest if is_cut else None
+
+
+def _check_rest(
+    store: Store,
+    registry: Registry,
+    record: RecordingRecord,
+    rest: list[RawFile],
+    roots: Mapping[str, str],
+) -> None:
+    """Refuse to go on with a deletion where what made it safe is so no more."""
+    _folder(record, roots)
+    for file in rest:
+        _refuse_links(file.path, Path(roots[record.session.root]))
+    if others := _sharing(registry, record, {file.stamp[:2] for file in rest}, roots):
+        raise PermanentFailure(
+            f"the deletion of {record.key} was cut, and {others[0].key} needs a file that is left, "
+            f"which cannot be compared alone: {rest[0].path}"
+        )
+    if {file.attempt for file in rest} - {_intact_copy(store, record.key).attempt}:
+        raise PermanentFailure(
+            f"the deletion of {record.key} was cut, and another copy counts now than the one that "
+            f"was compared: {rest[0].path} stays"
+        )
+
+
+def _intact_copy(store: Store, key: str) -> Stored:
+    stored = store.current(COMPRESSED_RECORDING, key)
+    if stored is None or stored.outcome is not Outcome.COMPLETE:
+        raise PermanentFailure(f"{key} has no complete {COMPRESSED_RECORDING}; make it first")
+    if defects := store.verify(COMPRESSED_RECORDING, key):
+        raise PermanentFailure(f"the stored copy of {key} is damaged: {defects[0]}")
+    return stored
+
+
+def _compared(
+    store: Store, record: RecordingRecord, roots: Mapping[str, str]
+) -> tuple[str, list[Path]]:
+    """Compare a recording with its copy; the attempt, and the data files that it can replace."""
     from neuro_assets.formats.opening import open_raw
     from neuro_assets.formats.raw_versions import raw_version
     from neuro_assets.science.compression.verify import (
@@ -116,11 +186,7 @@ def _compared(store: Store, record: RecordingRecord, roots: Mapping[str, str]) -
     )
 
     folder = _folder(record, roots)
-    stored = store.current(COMPRESSED_RECORDING, record.key)
-    if stored is None or stored.outcome is not Outcome.COMPLETE:
-        raise PermanentFailure(
-            f"{record.key} has no complete {COMPRESSED_RECORDING}; make it first"
-        )
+    stored = _intact_copy(store, record.key)
     used = {ref.asset: ref.version for ref in stored.manifest.inputs}.get("raw_recording")
     if used not in {
         raw_version(record.raw, folder),
@@ -129,13 +195,11 @@ def _compared(store: Store, record: RecordingRecord, roots: Mapping[str, str]) -
         raise PermanentFailure(
             f"the raw data of {record.key} changed after they were compressed; run it again first"
         )
-    if defects := store.verify(COMPRESSED_RECORDING, record.key):
-        raise PermanentFailure(f"the stored copy of {record.key} is damaged: {defects[0]}")
     streams = open_raw(record.raw, folder)
     files = {name: [folder / file for file in record.raw.streams[name].files] for name in streams}
     safe = raw_files_safe_to_delete(stored.local(), streams, files)
     if record.raw.format not in HOLD_MORE:
-        return safe
+        return stored.attempt, safe
     alone = [
         path
         for name, stream in streams.items()
@@ -147,7 +211,7 @@ def _compared(store: Store, record: RecordingRecord, roots: Mapping[str, str]) -
             f"no file of {record.key} holds its samples and nothing else: what is beside them "
             "(a header, other signals) is not in the store, so nothing can be deleted"
         )
-    return alone
+    return stored.attempt, alone
 
 
 def _folder(record: RecordingRecord, roots: Mapping[str, str]) -> Path:

@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from neuro_assets.formats.raw_versions import raw_version
 from neuro_assets.formats.scan import scan_session
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.parameters.compression import CompressionParameters
+from neuro_assets.registry import raw_deletion
 from neuro_assets.registry.raw_deletion import (
     COMPRESSED_RECORDING,
     deletable_files,
@@ -92,7 +94,7 @@ def test_a_file_whose_every_sample_is_stored_may_go(case: Case) -> None:
     files = case.ask()
     assert [each.path for each in files] == [case.file]
     assert case.file.exists()
-    delete_files(files)
+    delete_files(case.store, KEY, files)
     assert not case.file.exists()
     assert case.file.with_suffix(".meta").exists()
 
@@ -143,6 +145,77 @@ def test_of_a_file_that_holds_more_than_the_samples_nothing_goes(case: Case) -> 
     case.commit(OTHER)
     with pytest.raises(PermanentFailure, match="nothing can be deleted"):
         case.ask(OTHER)
+
+
+class Cut(Exception):
+    """The process was killed here."""
+
+
+@pytest.fixture
+def cut(case: Case, monkeypatch: pytest.MonkeyPatch) -> tuple[Case, list[Path]]:
+    """A deletion of two files that was killed after the first."""
+    case.commit()
+    second = case.file.with_name("more.bin")
+    second.write_bytes(b"more")
+    [first] = case.ask()
+    more = replace(first, path=second, stamp=raw_deletion._stamp(second))
+    unlink = Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if path == second:
+            raise Cut
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        patch.setattr(Path, "unlink", killed)
+        delete_files(case.store, KEY, [first, more])
+    assert second.exists() and not case.file.exists()
+    return case, [second]
+
+
+def test_a_deletion_that_was_cut_can_be_finished(
+    cut: tuple[Case, list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, left = cut
+    files = case.ask()
+    assert [file.path for file in files] == left
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        patch.setattr(Path, "unlink", Mock(side_effect=Cut))
+        delete_files(case.store, KEY, files)
+    assert case.ask() == files, "cut again"
+    delete_files(case.store, KEY, files)
+    assert not left[0].exists()
+    with pytest.raises(PermanentFailure, match="is not there"):
+        case.ask()
+
+
+@pytest.mark.parametrize("what", ["changed", "copy", "damaged", "shared"])
+def test_what_made_a_cut_deletion_safe_must_still_be_so(
+    cut: tuple[Case, list[Path]], what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, left = cut
+    stored = case.store.current(COMPRESSED_RECORDING, KEY)
+    assert stored is not None
+    match = {"changed": "is not there", "copy": "another copy counts now",
+             "damaged": "is damaged", "shared": "needs a file that is left"}[what]  # fmt: skip
+    if what == "changed":
+        left[0].write_bytes(b"other data")
+    elif what == "copy":
+        with case.store.attempt(COMPRESSED_RECORDING, KEY, "bb") as attempt:
+            (attempt.folder / "a").write_bytes(b"a")
+            attempt.commit(
+                Manifest(asset=COMPRESSED_RECORDING, key=KEY, version="bb",
+                         outcome=Outcome.COMPLETE, turn=1)
+            )  # fmt: skip
+    elif what == "damaged":
+        next(path for path in stored.local().rglob("*") if path.is_file()
+             and path.name != "manifest.json").write_bytes(b"x")  # fmt: skip
+    else:
+        other = case.records[KEY]
+        monkeypatch.setattr(raw_deletion, "_sharing", lambda *_: [other])
+    with pytest.raises(PermanentFailure, match=match):
+        case.ask()
+    assert left[0].exists()
 
 
 def test_an_unknown_recording_is_refused(case: Case) -> None:
@@ -288,5 +361,5 @@ def test_a_file_that_changes_while_it_is_compared_stays(case: Case) -> None:
     values[7] ^= 1
     case.file.write_bytes(values.tobytes())
     with pytest.raises(PermanentFailure, match="changed while it was compared"):
-        delete_files(files)
+        delete_files(case.store, KEY, files)
     assert case.file.exists()
