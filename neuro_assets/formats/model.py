@@ -192,6 +192,8 @@ class RawRecording(Frozen):
         Scale of all channels where the format has none: uV per bit, and uV.
     sync_channels : tuple of int
         Channels (index in the file) that are not neural, where the format does not say so.
+    subject : str
+        Whose the file itself says that it is; empty where it does not.
     processed : str
         What an earlier program already did to the data (the command line of CatGT); empty for
         data as acquired.
@@ -212,6 +214,7 @@ class RawRecording(Frozen):
     gain_uv: float | None = None
     offset_uv: float | None = None
     sync_channels: tuple[int, ...] = ()
+    subject: str = ""
     processed: str = ""
 
     @property

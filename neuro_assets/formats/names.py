@@ -1,4 +1,4 @@
-"""Names: what a SpikeGLX file name and a probe folder name say, in every spelling met.
+"""Names: what those of files, probes, subjects and days say, in every spelling met.
 
 Names only: nothing here opens a file or reads a meta file. The gate and the device are taken
 from the name the file has now, because a meta's `fileName` keeps the name it was recorded with.
@@ -7,7 +7,9 @@ from the name the file has now, because a meta's `fileName` keeps the name it wa
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _SPIKEGLX = re.compile(
@@ -181,3 +183,47 @@ def subject_label(folder: str) -> str:
     """
     found = _LABEL.fullmatch(folder)
     return found[1] if found else folder.removeprefix("sub-")
+
+
+def labels_in(names: Iterable[str], own: str) -> list[str]:
+    """List the labels of subjects in the names of files and folders.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Of whatever is in a session.
+    own : str
+        The session's label, which may have a `_` in it.
+
+    Returns
+    -------
+    list of str
+        One for each name that begins with `sub-`.
+    """
+    is_own = re.compile(rf"sub-{re.escape(own)}(?![^_.])" if own else "(?!)")
+    return [
+        own if is_own.match(name) else name[4:].partition("_")[0]
+        for name in names
+        if name.startswith("sub-") and name[4:5] not in ("", "_")
+    ]
+
+
+def parse_day(text: str) -> date | None:
+    """Read a date folder.
+
+    Parameters
+    ----------
+    text : str
+        `yyyy-mm-dd`.
+
+    Returns
+    -------
+    date or None
+        None for anything else.
+    """
+    if not re.match(r"^\d{4}-\d{2}-\d{2}$", text):
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None

@@ -105,6 +105,7 @@ class _File:
     series: list[Series]
     created: datetime | None
     identifier: str
+    subject: str
 
 
 def _candidate(file: _File) -> Candidate:
@@ -132,7 +133,9 @@ def _read_file(folder: Path, found: FoundFile) -> _File:
                 for item in file.get("acquisition", {}).values()
                 if _type_of(item) == "ElectricalSeries"
             ]
-            return _File(found, series, _created(file), _text(file.get("identifier")))
+            return _File(
+                found, series, _created(file), _text(file.get("identifier")), _subject(file)
+            )
     except PermissionError:
         raise Broken("unreadable", "no permission to read the file; grant it") from None
     except FileNotFoundError:
@@ -180,8 +183,10 @@ def _read_series(file: Any, item: Any) -> Series:
     )
 
 
-def refuse_links(path: Path, series: str) -> None:
-    """Refuse samples that HDF5 takes from other files: nobody would see when they are replaced.
+def subject_beside(path: Path, series: str) -> str:
+    """Read whose a series is, and refuse samples that HDF5 takes from other files.
+
+    Nobody would see when those are replaced.
 
     Parameters
     ----------
@@ -189,6 +194,11 @@ def refuse_links(path: Path, series: str) -> None:
         NWB file (HDF5).
     series : str
         Path of the series in it.
+
+    Returns
+    -------
+    str
+        The file's `subject_id`; empty without one.
 
     Raises
     ------
@@ -200,6 +210,7 @@ def refuse_links(path: Path, series: str) -> None:
     # Locked as the reader does that has it open.
     with h5py.File(path, "r") as file:
         _refuse_linked(file, file[series]["data"])
+        return _subject(file)
 
 
 def _refuse_linked(file: Any, data: Any) -> None:
@@ -252,6 +263,10 @@ def _created(file: Any) -> datetime | None:
         return None
 
 
+def _subject(file: Any) -> str:
+    return _text(file.get("general/subject/subject_id"))
+
+
 def _text(dataset: Any) -> str:
     if dataset is None:
         return ""
@@ -290,6 +305,7 @@ def _recordings(file: _File, earlier: int, problems: list[Problem]) -> list[RawR
                     hash=wide[0].hash,
                 ),
                 probe_model=wide[0].devices[0] if wide[0].devices else "",
+                subject=file.subject,
                 reader="nwb",
                 reader_options={name: one.path for name, one in bands.items()},
             )

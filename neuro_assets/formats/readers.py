@@ -26,7 +26,7 @@ from neuro_assets.formats.generic_open import (
     probe_for,
 )
 from neuro_assets.formats.model import Identity, Problem, RawRecording, Scan, Stream
-from neuro_assets.formats.nwb import refuse_links
+from neuro_assets.formats.nwb import subject_beside
 from neuro_assets.formats.opened_files import opened_files
 from neuro_assets.formats.options import ReaderEntry
 from neuro_assets.formats.timeline import refuse_jumps
@@ -125,9 +125,10 @@ def _describe(folder: Path, listing: Listing, entry: ReaderEntry, match: str) ->
     files += [found for found in _opened(folder, listing, names) if found not in files]
     _check_samples(opened, files)
     _check_times(opened, match)
+    subject = ""
     if entry.reader in NWB and (folder / match).is_file():
         series = opened.electrical_series_path if entry.reader == "nwb" else opened.timeseries_path
-        refuse_links(folder / match, series)
+        subject = subject_beside(folder / match, series)
     n_neural = opened.get_num_channels() - len(entry.sync_channels)
     probe_file = str(Path(entry.probe_file).expanduser().absolute()) if entry.probe_file else None
     probe_for(opened, probe_file, entry.wiring, n_neural)
@@ -154,6 +155,7 @@ def _describe(folder: Path, listing: Listing, entry: ReaderEntry, match: str) ->
                 identity=Identity(size_bytes=size),
                 reader_options={"path": match, "options": dict(entry.options)},
                 probe_file=probe_file,
+                subject=subject,
                 segment=segment,
                 **{name: getattr(entry, name) for name in _SAME},
             )

@@ -23,7 +23,7 @@ from itertools import pairwise, takewhile
 from pathlib import Path, PurePosixPath
 
 from neuro_assets.formats.model import Problem, RawRecording
-from neuro_assets.formats.names import parse_probe_name, parse_spikeglx_name
+from neuro_assets.formats.names import labels_in, parse_day, parse_probe_name, parse_spikeglx_name
 from neuro_assets.formats.walk import FoundFile, Listing
 
 _DATE = re.compile(r"(?<!\d)(\d{4})[-_.]?(\d{2})[-_.]?(\d{2})(?!\d)")
@@ -38,6 +38,7 @@ CONFLICTS = frozenset({"several_dates", "several_subjects", "several_runs", "dat
 """Kinds of problems for which nothing of a session may be processed."""
 
 _ANIMAL_FILES = (".ap.bin", ".ap.cbin")
+_FREE_NAMES = ("reader", "nwb")
 _NUMBER_FOLDER = re.compile(r"^\d{1,3}$")
 
 
@@ -104,27 +105,6 @@ def one_fields(path: PurePosixPath) -> SessionFields | None:
     if day is None:
         return None
     return SessionFields(parts[-5] if len(parts) > 4 else "", parts[-3], day, parts[-1])
-
-
-def parse_day(text: str) -> date | None:
-    """Read a date folder.
-
-    Parameters
-    ----------
-    text : str
-        `yyyy-mm-dd`.
-
-    Returns
-    -------
-    date or None
-        None for anything else.
-    """
-    if not re.match(r"^\d{4}-\d{2}-\d{2}$", text):
-        return None
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        return None
 
 
 def bare_fields(
@@ -200,7 +180,7 @@ def conflicts(
     times = sorted(r.identity.created for r in recordings if r.identity.created)
     found = {
         "several_dates": _days_apart(times),
-        "several_subjects": _animals(recordings, named, fields, others),
+        "several_subjects": _animals(folder, recordings, named, fields, others),
         "date_conflict": _other_day(times, named),
     }
     if not (any(found.values()) or named.subject or _subject_and_day(folder)):
@@ -230,19 +210,28 @@ def _other_day(times: Sequence[datetime], named: NamedFields) -> str:
 
 
 def _animals(
+    folder: Path,
     recordings: Sequence[RawRecording],
     named: NamedFields,
     fields: SessionFields,
     others: Collection[str],
 ) -> str:
     """Say which animals the names inside a session are of, where they are several."""
-    labels = [name for part in _folders(recordings) if (name := _bids("sub", [part]))]
+    said = [_bids("sub", [r.subject]) or r.subject for r in recordings if r.subject]
+    of_folder = named.subject or (fields.subject if said and _subject_and_day(folder) else "")
+    labels = [*labels_in(_folders(recordings), named.subject), *said]
     runs = [name for run in _runs(recordings) if find_day(run) and (name := _before_date(run))]
+    files = [name for each in recordings if (name := _file_animal(each))]
     own, elsewhere = _plain(fields.subject), {_plain(name) for name in others}
     # A run may be named for anything, but not for an animal that the tree has elsewhere.
-    strange = [run for run in runs if _plain(run) in elsewhere and _plain(run) != own]
-    claims = [*labels, *([named.subject] if named.subject else [])]
-    for names in (claims, runs, [fields.subject, *strange] if strange else []):
+    strange = [run for run in (*runs, *files) if _plain(run) in elsewhere and _plain(run) != own]
+    claims = [*labels, *([of_folder] if of_folder else [])]
+    for names in (
+        claims,
+        runs,
+        [] if of_folder else files,
+        [fields.subject, *strange] if strange else [],
+    ):
         distinct = {_plain(name): name for name in names}
         if len(distinct) > 1:
             return (
@@ -250,6 +239,13 @@ def _animals(
                 "to the folder of its own subject"
             )
     return ""
+
+
+def _file_animal(recording: RawRecording) -> str:
+    """Take the animal from `<animal>_<yyyy-mm-dd>` of files whose format has no run names."""
+    name = PurePosixPath(recording.main.files[0]).name if recording.format in _FREE_NAMES else ""
+    animal = _before_date(name) if find_day(name) else None
+    return "" if animal is None or parse_probe_name(animal) else animal
 
 
 def plain_names(subjects: Iterable[str]) -> frozenset[str]:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import shutil
 from datetime import UTC, date, datetime
 
+import numpy as np
 import pytest
+from pynwb import NWBHDF5IO, NWBFile
+from pynwb.ecephys import ElectricalSeries
+from pynwb.file import Subject
 from spikeglx_files import write
 
 from neuro_assets.cli.lab import Lab
 from neuro_assets.cli.setup import _old_keys
 from neuro_assets.config import parse_config
+from neuro_assets.formats.options import ReaderEntry
 from neuro_assets.registry.keys import subject_by
 from neuro_assets.registry.planning import plan
 from neuro_assets.registry.registry import Registry
@@ -518,6 +523,70 @@ def test_the_case_of_a_file_name_says_nothing_of_whose_it_is(tmp_path):
     assert set(look().values()) == {"ready"}
     session_of_m2(tmp_path)
     assert look()["M1_20240512_1_probe00"] == "held"
+
+
+def nwb_file(path, subject):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    started = datetime(2024, 5, 12, 10, len(path.name), tzinfo=UTC)
+    nwb = NWBFile("x", str(path), started, subject=Subject(subject_id=subject))
+    for name in ("rel_x", "rel_y"):
+        nwb.add_electrode_column(name, "um")
+    device = nwb.create_device("Probe00")
+    group = nwb.create_electrode_group("Probe00", description="-", location="-", device=device)
+    for i in range(2):
+        nwb.add_electrode(group=group, location="-", rel_x=0.0, rel_y=15.0 * i)
+    samples = np.random.default_rng(len(path.name)).integers(-99, 99, (500, 2), dtype=np.int16)
+    table = nwb.create_electrode_table_region([0, 1], "-")
+    nwb.add_acquisition(ElectricalSeries("AP", samples, table, rate=30000.0, starting_time=0.0))
+    with NWBHDF5IO(path, "w") as io:
+        io.write(nwb)
+
+
+@pytest.mark.parametrize("entry", [False, True])
+@pytest.mark.parametrize(
+    ("place", "subjects", "names"),
+    [
+        ("Subjects/M1/2024-05-12/001", ["M2"], "M1, M2"),
+        ("Subjects/M1/2024-05-12/001", ["sub-m1"], ""),
+        ("M1_2024-05-12", ["M2"], "M1, M2"),
+        ("dandi", ["M1", "M2"], "M1, M2"),
+        ("dandi", ["M1"], ""),
+        ("P/sub-mouse_1/ses-1", ["mouse_1"], ""),
+    ],
+)
+def test_what_a_file_says_of_its_animal_is_heard(tmp_path, place, subjects, names, entry):
+    label = place.split("/")[1] if "sub-" in place else ""
+    for n, subject in enumerate(subjects):
+        nwb_file(tmp_path / place / f"{label or 'x'}_ses-{'1' * (n + 1)}.nwb", subject)
+    readers = (ReaderEntry(glob="**/*.nwb", reader="nwb"),) if entry else ()
+    found = LocalSessionSource(tmp_path, settle_s=0, readers=readers).changes().changed
+    assert [len(one.recordings) for one in found] == [len(subjects)], found
+    assert (names in found[0].hold) if names else found[0].hold == ""
+
+
+@pytest.mark.parametrize(
+    ("place", "files", "is_held"),
+    [
+        ("exp", ["M1_2024-05-12", "M2_2024-05-12"], True),
+        ("exp", ["probe0_2024-05-12", "probe1_2024-05-12"], False),
+        ("exp", ["M1_2024-05-12_1", "M1_2024-05-12_2"], False),
+        ("Subjects/M1/2024-05-12/001", ["M2_2024-05-12"], True),
+        ("Subjects/M1/2024-05-12/001", ["left_2024-05-12", "right_2024-05-12"], False),
+    ],
+)
+def test_readers_files_that_are_named_for_other_animals_are_held(tmp_path, place, files, is_held):
+    for n, name in enumerate(files):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{place}/{name}.raw").write_bytes(bytes(range(n, n + 80)))
+    if "Subjects" in place:
+        write(tmp_path / f"Subjects/M2/2024-05-12/001/x{BIN}")
+    options = {"sampling_frequency": 15000, "num_channels": 2, "dtype": "int16"}
+    wiring = {"positions_um": [[0, 0], [25, 0]]}
+    entry = {"glob": "**/*.raw", "reader": "binary", "options": options, "gain_uv": 0.1}
+    readers = (ReaderEntry.model_validate(entry | {"wiring": wiring}),)
+    found = LocalSessionSource(tmp_path, settle_s=0, readers=readers).changes().changed
+    assert len(found[0].recordings) == len(files)
+    assert bool(found[0].hold) == is_held
 
 
 # --- nothing vanishes ---------------------------------------------------------------------------

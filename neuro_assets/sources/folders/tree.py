@@ -10,13 +10,12 @@ import re
 from pathlib import Path, PurePosixPath
 
 from neuro_assets.formats.model import Problem
-from neuro_assets.formats.names import subject_label
+from neuro_assets.formats.names import parse_day, subject_label
 from neuro_assets.formats.session_fields import (
     NamedFields,
     SessionFields,
     find_day,
     one_fields,
-    parse_day,
 )
 from neuro_assets.formats.walk import natural_key, scan_folder
 from neuro_assets.sources.folders.sweep import (
