@@ -26,7 +26,7 @@ GRAPH = {
     },
     "unit_quality_tridesclous2": {"analyzer_tridesclous2"},
     "units": {"sorting_tridesclous2", "analyzer_tridesclous2", "unit_quality_tridesclous2"},
-    "lfp": {"compressed_recording", "bad_channels"},
+    "lfp": {"compressed_recording", "bad_channels", "recording_quality"},
     "nwb": {
         "raw_recording",
         "recording_metadata",

@@ -13,7 +13,7 @@ from places import NO_NP24, NP24
 from probeinterface import generate_linear_probe
 from scipy import ndimage, signal
 
-from neuro_assets.formats.bands import shared_clock_rate
+from neuro_assets.formats.bands import OFFSET, shared_clock_rate
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.lfp import LfpParameters
 from neuro_assets.science.lfp import filters as lfp_filters
@@ -167,6 +167,31 @@ def test_slow_waves_are_right_beyond_the_marked_edge(tmp_path, frequency, cutoff
     apart = np.abs(microvolts(part) - microvolts(whole)[10_000:]).max(axis=1)[:5_000]
     assert apart[edge:].max() < 20
     assert apart[: edge // 3].max() > 40
+
+
+@pytest.mark.parametrize("band", ["lf", "wideband"])
+def test_saturation_stays_within_its_period(tmp_path, band):
+    rate, after = (2500.0, 5) if band == "lf" else (30000.0, 0)
+    rng = np.random.default_rng(5)
+    traces = rng.normal(0, 50, (round(10 * rate), 2)).astype(np.float32)
+    saturated = traces.copy()
+    saturated[round(5 * rate) - after : round(5.2 * rate) - after] = 4000
+    table = pd.DataFrame({"start_sample": [150_000], "stop_sample": [156_000]})
+    lfps = []
+    for name, given, known in (("clean", traces, None), ("saturated", saturated, table)):
+        recording = make(given, rate)
+        ap = recording if band == "wideband" else make(np.zeros((300_000, 2)))
+        if band == "lf":
+            recording.annotate(**{OFFSET: float(after)})
+        folder = tmp_path / name
+        folder.mkdir()
+        streams = (ap, recording if band == "lf" else None)
+        result = extract_lfp(*streams, None, folder, LfpParameters(**FLOAT), saturation=known)
+        lfps.append(microvolts(open_lfp(folder)))
+    assert result.applied[0].name == "bridge_saturated_periods"
+    apart = np.abs(lfps[1] - lfps[0]).max(axis=1)
+    assert np.r_[apart[:4_980], apart[5_220:]].max() < 20
+    assert apart.max() < 250
 
 
 def test_int16_is_within_one_step_whatever_the_chunks(tmp_path):

@@ -29,7 +29,11 @@ def specs(config: LabConfig) -> list[StepSpec]:
         config.step(LfpParameters),
         group=names.LFP,
         kinds={"zarr"},
-        needs=[Need(names.COMPRESSED_RECORDING), Need(names.BAD_CHANNELS, optional=True)],
+        needs=[
+            Need(names.COMPRESSED_RECORDING),
+            Need(names.BAD_CHANNELS, optional=True),
+            Need(names.RECORDING_QUALITY, optional=True),
+        ],
         packages=("scipy",),
         io_manager_key=ZARR_RECORDING,
         criteria=CRITERIA,
@@ -42,12 +46,14 @@ def specs(config: LabConfig) -> list[StepSpec]:
 
         recordings = open_recordings(step.stored(names.COMPRESSED_RECORDING).local())
         labels = step.optional(names.BAD_CHANNELS)
+        quality = step.optional(names.RECORDING_QUALITY)
         return extract_lfp(
             recordings.get("ap", recordings.get("wideband")),
             recordings.get("lf"),
             None if labels is None else labels.table("channels"),
             step.folder,
             step.parameters,
+            saturation=None if quality is None else quality.table("saturation"),
             n_jobs=step.n_jobs,
             progress=step.progress,
         )

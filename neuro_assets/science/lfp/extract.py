@@ -30,7 +30,13 @@ from neuro_assets.science.lfp.filters import (
     stream,
 )
 from neuro_assets.science.lfp.output import LfpWriter, open_lfp
-from neuro_assets.science.lfp.source import Source, choose_source, match_channels, probe_holder
+from neuro_assets.science.lfp.source import (
+    Source,
+    bridge_saturation,
+    choose_source,
+    match_channels,
+    probe_holder,
+)
 from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
 
 REPLACED_LABELS = ("dead", "noise")
@@ -44,6 +50,7 @@ def extract_lfp(
     folder: Path,
     parameters: LfpParameters | None = None,
     *,
+    saturation: pd.DataFrame | None = None,
     n_jobs: int = 1,
     progress: Progress = no_progress,
 ) -> StepResult:
@@ -69,6 +76,8 @@ def extract_lfp(
         Existing and empty.
     parameters : LfpParameters, optional
         The default set otherwise.
+    saturation : DataFrame or None
+        Saturated periods of the AP stream (`start_sample`, `stop_sample`), to be bridged.
     n_jobs : int
         Threads.
     progress : callable
@@ -88,7 +97,7 @@ def extract_lfp(
         When gains are not finite, or streams or labels do not belong together.
     """
     parameters = parameters or LfpParameters.resolve()
-    source = choose_source(ap, lf, parameters)
+    source, bridged = bridge_saturation(choose_source(ap, lf, parameters), ap, saturation)
     scaling = _scaling(source, keep_level=parameters.highpass_hz is None)
     table = match_channels(source.recording, ap, channels)
     repair = _interpolation(table, parameters)
@@ -125,7 +134,7 @@ def extract_lfp(
         timeline,
     )
     result = _describe(folder, table, sums, writer, source, parameters)
-    result.applied = _applied(source, parameters, filtering, table)
+    result.applied = bridged + _applied(source, parameters, filtering, table)
     progress(1.0, "LFP written")
     return result
 

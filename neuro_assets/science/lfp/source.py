@@ -5,7 +5,7 @@ Decisions about the input only: filtering is in `lfp_filters`, storing in `lfp_s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,9 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from neuro_assets.formats.bands import OFFSET, shared_clock_rate
+from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.lfp import LfpParameters
+from neuro_assets.parameters.preprocessing import SpikeBand
 from neuro_assets.science.geometry import channel_table
+from neuro_assets.science.masking import BridgedPeriodsRecording, masked_periods
+from neuro_assets.science.result import Applied
 
 MAX_START_DIFFERENCE_S = 1.0
 """LF and AP of one probe start within a few samples; more, and they are not one recording."""
@@ -120,6 +124,46 @@ def _from_lf(ap: Any | None, lf: Any, parameters: LfpParameters) -> Source:
     # A rounding error of the start times is no delay.
     delay = round(start_s * rate, 6)
     return Source("lf", lf, rate, delay, shifts, shift_source)
+
+
+def bridge_saturation(
+    source: Source, ap: Any | None, saturation: pd.DataFrame | None
+) -> tuple[Source, list[Applied]]:
+    """Bridge saturated periods, which the filters would spread far beyond themselves.
+
+    Parameters
+    ----------
+    source : Source
+        As `choose_source` gives it.
+    ap : spikeinterface.BaseRecording or None
+        The stream whose samples `saturation` counts.
+    saturation : DataFrame or None
+        `start_sample`, and `stop_sample`, one past the last.
+
+    Returns
+    -------
+    Source
+        With straight lines there, padded as for the spikes (`SpikeBand`).
+    list of Applied
+        What was done; empty where nothing was.
+    """
+    if ap is None or saturation is None or saturation.empty:
+        return source, []
+    band, recording = SpikeBand(), source.recording
+    samples = saturation[["start_sample", "stop_sample"]].to_numpy() - [0, 1]
+    clock = (timeline_of(ap).on_clock(samples) + [0, 1]) / float(ap.get_sampling_frequency())
+    places = timeline_of(recording).from_clock(clock * source.rate - source.delay)
+    bounds = {"start_sample": np.floor(places[:, 0]), "stop_sample": np.ceil(places[:, 1])}
+    pad, edge = (
+        max(1, round(ms * source.rate / 1000)) for ms in (band.mask_pad_ms, band.mask_edge_ms)
+    )
+    periods = masked_periods(pd.DataFrame(bounds), int(recording.get_num_samples()), pad)
+    if not len(periods):
+        return source, []
+    bridged = BridgedPeriodsRecording(recording, *periods.T.tolist(), edge)
+    numbers = {"n_periods": len(periods), "total_s": float(np.diff(periods).sum() / source.rate)}
+    numbers |= {"pad_ms": band.mask_pad_ms, "edge_ms": band.mask_edge_ms}
+    return replace(source, recording=bridged), [Applied("bridge_saturated_periods", numbers)]
 
 
 def reaches_lfp_band(ap: Any) -> bool:
