@@ -160,7 +160,8 @@ def bridge_saturation(
     periods = masked_periods(pd.DataFrame(bounds), int(recording.get_num_samples()), pad)
     if not len(periods):
         return source, []
-    bridged = BridgedPeriodsRecording(recording, *periods.T.tolist(), edge)
+    starts, stops = periods.T.tolist()
+    bridged = BridgedPeriodsRecording(recording, starts, stops, edge)
     numbers = {"n_periods": len(periods), "total_s": float(np.diff(periods).sum() / source.rate)}
     numbers |= {"pad_ms": band.mask_pad_ms, "edge_ms": band.mask_edge_ms}
     return replace(source, recording=bridged), [Applied("bridge_saturated_periods", numbers)]

@@ -329,7 +329,7 @@ def _metrics(
         numbers |= {f"{name}_median": middle, f"{name}_p10": low, f"{name}_p90": high}
     for name in ("spike_band_power_uv2", "spike_rate_hz"):
         numbers[f"{name}_median"] = inside[name].median()
-    numbers |= inside[_LINE_COLUMNS].median().to_dict()
+    numbers |= {name: inside[name].median() for name in _LINE_COLUMNS}
     numbers |= {
         "line_noise_db": _worst_line(inside),
         "saturated_fraction": n_saturated / int(main.get_num_samples()),
