@@ -24,7 +24,6 @@ from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason, Transie
 from neuro_assets.parameters.sorting import SWITCHES, SortingParameters
 from neuro_assets.science.sorting import (
     effective_parameters,
-    for_channels,
     open_sorting,
     process,
     sort_recording,
@@ -145,19 +144,6 @@ def test_the_chain_holds_only_the_steps_that_are_ours() -> None:
     assert [s.name for s in chain.applied] == ["highpass_filter", "common_reference", "whiten"]
     assert ours.switches["skip_kilosort_preprocessing"] is True
     assert ours.switches["do_CAR"] is False
-
-
-@pytest.mark.parametrize("sorter", ["kilosort4", "spykingcircus2", "tridesclous2", "lupin"])
-def test_no_sorter_subtracts_the_median_of_a_few_channels(sorter: str) -> None:
-    raw = quiet(n_channels=4)
-    theirs = SortingParameters.for_sorter(sorter)
-    assert for_channels(theirs, 16) is theirs
-    ours = for_channels(theirs, 4)
-    chain = sorter_chain(raw, good(raw), None, ours)
-    assert [s.name for s in chain.applied] == ["highpass_filter", "whiten"]
-    effective = effective_parameters(ours, 4)
-    does_it = {"kilosort4": "do_CAR"}.get(sorter, "apply_preprocessing")
-    assert effective[does_it] is False
 
 
 def test_our_drift_correction_needs_the_estimate() -> None:

@@ -25,7 +25,6 @@ from neuro_assets.science.preprocessing import (
     base_chain,
     correct_motion,
     filter_band,
-    good_channels,
     reference_band,
     whiten,
 )
@@ -91,7 +90,6 @@ def sort_recording(
         When the sorter is killed, most likely for memory.
     """
     _check_can_run(recording, parameters)
-    parameters = for_channels(parameters, len(good_channels(recording, channels)))
     chain = sorter_chain(recording, channels, saturation, parameters, motion)
     effective = effective_parameters(parameters, chain.recording.get_num_channels())
     workplace = Path(tempfile.mkdtemp(prefix=f"{parameters.sorter}_", dir=scratch))
@@ -182,32 +180,6 @@ def _uses_gpu(parameters: SortingParameters) -> bool:
     import torch
 
     return bool(torch.cuda.is_available())
-
-
-def for_channels(parameters: SortingParameters, n_channels: int) -> SortingParameters:
-    """Take over what a sorter does before it sorts where it would reference too few channels.
-
-    A median over fewer than `band.min_reference_channels` channels subtracts the spikes
-    themselves. Sorters subtract it all the same; ours then leaves it out, so filter and whitening,
-    which come before and after it, are ours as well.
-
-    Parameters
-    ----------
-    parameters : SortingParameters
-        The sorter set.
-    n_channels : int
-        Good channels.
-
-    Returns
-    -------
-    SortingParameters
-        The same where there are enough channels, or the reference is not the sorter's.
-    """
-    enough = n_channels >= parameters.band.min_reference_channels
-    if enough or parameters.reference != "sorter" or not parameters.is_checked:
-        return parameters
-    steps = dict.fromkeys(("filtering", "reference", "whitening"), "ours")
-    return parameters.model_validate(parameters.model_dump() | steps)
 
 
 def sorter_chain(
