@@ -293,8 +293,9 @@ def _result(
     }
     if not _corrects_drift(parameters, chain):
         who["drift"] = "off"
-    if chain.recording.get_num_channels() < parameters.band.min_reference_channels:
-        who["reference"] = "off" if parameters.reference == "ours" else parameters.reference
+    few = chain.recording.get_num_channels() < parameters.band.min_reference_channels
+    if few and parameters.reference == "ours":
+        who["reference"] = "off"
     chain.applied.append(
         Applied(
             f"sort:{parameters.sorter}",
