@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Any
 
 from neuro_assets.formats.model import Identity, RawRecording
-from neuro_assets.recording_key import safe_name
+from neuro_assets.recording_key import RecordingKey, safe_name
 from neuro_assets.registry.records import RecordingRecord, SessionInfo
 
 
@@ -77,6 +77,7 @@ class RecordIndex:
         self._by_eid: dict[str, dict[str, None]] = defaultdict(dict)
         self._by_file: dict[str, dict[str, None]] = defaultdict(dict)
         self._by_subject: dict[str, dict[str, None]] = defaultdict(dict)
+        self._by_old_subject: dict[str, dict[str, None]] = defaultdict(dict)
         self._by_trigger: dict[Any, dict[str, None]] = defaultdict(dict)
         self._by_folded: dict[str, str] = {}
         self._before: dict[str, bytes | None] = {}
@@ -173,6 +174,10 @@ class RecordIndex:
             self.records[key] for key in self._by_subject.get(safe_name(subject).casefold(), ())
         ]
 
+    def named_for(self, subject: str) -> list[RecordingRecord]:
+        """List the records whose key names a subject and whose session is of another one now."""
+        return [self.records[key] for key in self._by_old_subject.get(subject.casefold(), ())]
+
     def with_eid(self, eid: str) -> list[RecordingRecord]:
         """List the records of an Alyx session, whichever source found them."""
         return [self.records[key] for key in self._by_eid.get(eid, ())]
@@ -216,7 +221,9 @@ class RecordIndex:
             for name in _triggers(record.recording):
                 yield self._by_trigger, name
             yield self._by_file, f"{session.place}/{record.recording.main.files[0]}"
-        yield self._by_subject, safe_name(session.subject).casefold()
+        yield self._by_subject, (subject := safe_name(session.subject).casefold())
+        if (named := RecordingKey.parse(record.key).subject.casefold()) != subject:
+            yield self._by_old_subject, named
         yield self._by_session, (session.source, session.session_id)
         yield self._by_session, session_names(session)
         if record.eid:

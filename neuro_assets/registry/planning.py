@@ -95,6 +95,7 @@ def plan(
         planner.see(session)
     for session in seen:
         planner.drop(session.description)
+    planner.hold_misnamed()
     request_runs(index, planner.actions, requests, now)
     return planner.actions
 
@@ -201,6 +202,17 @@ class _Planner:
             unreadable = is_unreadable(record, description)
             if record.state != "vanished" or record.unreadable != unreadable:
                 self._lose(record, why_gone(record, description), unreadable=unreadable)
+
+    def hold_misnamed(self) -> None:
+        """Hold what was moved in an earlier look, where the animal of its key is there now."""
+        judged = {key for _, key in self.claimed}
+        for subject in sorted(self.subjects):
+            for record in self.index.named_for(subject):
+                if record.key in judged or record.state == "vanished" or record.conflict:
+                    continue
+                if why := misnamed(self.index, record, record.session, self.subjects):
+                    held = record.model_copy(update={"conflict": why})
+                    self._judge(ActionKind.UPDATE, record, held, f"{record.key}: {why}")
 
     def _hold_attached(self, source: str, eid: str, reason: str) -> None:
         for record in self.index.with_eid(eid):

@@ -200,3 +200,46 @@ def test_a_supercat_file_is_compared_too(tmp_path):
     write(tmp_path / "catgt_y/run_g0_tcat.imec0.ap.bin", seed=4)
     (problem,) = scan_session(tmp_path).problems
     assert "supercat's file of several runs" in problem.detail
+
+
+@pytest.mark.parametrize("serials", ["12", "00"])
+@pytest.mark.parametrize(
+    ("swap", "back"),
+    [
+        ("M1>away M2>M1 away>M2", "M1>away M2>M1 away>M2"),
+        ("M1>away,M2>M1 away>M2", "M2>away M1>M2 away>M1"),
+        ("M1>M2b M2>M1 M2b>M2", "M1>away M2>M1 away>M2"),
+        ("M1>M2b M2>M1b", "M2b>M1 M1b>M2"),
+    ],
+)
+def test_swapped_animals_are_held_in_whichever_looks_the_halves_are_seen(
+    tmp_path, serials, swap, back
+):
+    day = "rig/Subjects/{}/2024-05-12/001"
+    places = {each: tmp_path / day.format(each) for each in ("M1", "M2")}
+    places |= {f"{each}b": place.with_name("002") for each, place in places.items()}
+    places["away"] = tmp_path / "away"
+    lab = lab_of(tmp_path, "rig")
+    tick = Ticks(lab)
+    for n in (1, 2):
+        created = f"2024-05-12T1{n}:00:00"
+        write(places[f"M{n}"] / BIN, seed=n, serial=serials[n - 1], created=created)
+    before = tick()
+    assert {r.state for r in before.values()} == {"ready"}
+
+    def move(steps):
+        for moves in steps.split():
+            for one in moves.split(","):
+                start, end = (places[each] for each in one.split(">"))
+                start.rename(end)
+            after = tick()
+            assert all(r.requested == before[r.key].raw_version for r in after.values())
+        return after
+
+    swapped = move(swap)
+    assert {r.state for r in swapped.values()} == {"held"}
+    assert all(f"is one of another animal, {k[:2]};" in r.reason for k, r in swapped.items())
+    after = move(back)
+    assert {k: (r.state, r.request, r.session.subject) for k, r in after.items()} == {
+        f"M{n}_20240512_1_probe00": ("ready", 1, f"M{n}") for n in (1, 2)
+    }
