@@ -161,25 +161,27 @@ def shared_subject(
     str
         One line; empty where its subject is that of one place only, or of an earlier recording.
     """
-    own, before = _whose(session), found.session if found and not found.conflict else None
-    if not own or before and (before.subject, before.dataset) == (session.subject, session.dataset):
+    before = found.session if found and not found.conflict else None
+    if not (_whose(session) or index.is_label(session.subject)):
+        return ""
+    if before and before.subject == session.subject and _stays_one(before, session):
         return ""  # moved: it was of this animal before
     others = [
         each
         for each in index.of_subject(session.subject)
         # Results of what is away stay: they are those of this subject.
         if each.key != key and not each.conflict and (is_there(each) or each.request > 0)
-        and _whose(each.session) and bool(each.session.dataset) == bool(session.dataset)
-        and (each.session.dataset or each.eid is None)
+        and (each.session.dataset or each.eid is None) and _is_comparable(each.session, session)
     ]  # fmt: skip
-    if not others or any(_whose(each.session) == own for each in others):
+    if not others or any(_is_one_animal(each.session, session) for each in others):
         return ""
     other = others[0]
-    if session.dataset and _whose(other.session)[:2] == own[:2]:
+    if session.dataset and _whose(other.session)[:2] == _whose(session)[:2]:
         what_to_do = "name the folders of one animal alike, or give each animal a label of its own"
-    elif session.dataset:
+    elif session.dataset or other.session.dataset:
+        source = "this source" if session.dataset else f"the source {other.session.source!r}"
         what_to_do = (
-            "write `project_in_subject: true` at this source in lab.yaml (with a `project: NAME` "
+            f"write `project_in_subject: true` at {source} in lab.yaml (with a `project: NAME` "
             "where both projects have one name), or rename one; where both are one project, write "
             "one `project: NAME` at the source of each"
         )
@@ -189,10 +191,34 @@ def shared_subject(
             "each in lab.yaml"
         )
     return (
-        f"subject {session.subject!r} of {(session.dataset or session.lab)!r} ({session.place}) "
-        f"would be one animal with that of {(other.session.dataset or other.session.lab)!r} "
-        f"({other.key}, {other.session.place}); {what_to_do}"
+        f"subject {session.subject!r}{_of(session)} ({session.place}) would be one animal with "
+        f"that{_of(other.session) or ' of another folder'} ({other.key}, {other.session.place}); "
+        f"{what_to_do}"
     )
+
+
+def _of(session: SessionInfo) -> str:
+    name = session.dataset or session.lab
+    return f" of {name!r}" if name else ""
+
+
+def _stays_one(before: SessionInfo, after: SessionInfo) -> bool:
+    """Tell whether a move under one name is no move to another project."""
+    return before.dataset == after.dataset or not (before.dataset and after.dataset)
+
+
+def _is_comparable(one: SessionInfo, other: SessionInfo) -> bool:
+    """Tell whether the places of two sessions of one name may be those of two animals."""
+    return bool(one.dataset) != bool(other.dataset) or bool(_whose(one) and _whose(other))
+
+
+def _is_one_animal(one: SessionInfo, other: SessionInfo) -> bool:
+    if bool(one.dataset) == bool(other.dataset):
+        return _whose(one) == _whose(other)
+    label, plain = (one, other) if one.dataset else (other, one)
+    # What lies beside the subjects of a project is the project's.
+    beside = (plain.source, plain.path.rpartition("/")[0])
+    return _whose(label)[:2] in (beside, ("", plain.project or None))
 
 
 def _whose(session: SessionInfo) -> tuple[str, ...]:

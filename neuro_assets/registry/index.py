@@ -77,6 +77,7 @@ class RecordIndex:
         self._by_eid: dict[str, dict[str, None]] = defaultdict(dict)
         self._by_file: dict[str, dict[str, None]] = defaultdict(dict)
         self._by_subject: dict[str, dict[str, None]] = defaultdict(dict)
+        self._by_label: dict[str, dict[str, None]] = defaultdict(dict)
         self._by_old_subject: dict[str, dict[str, None]] = defaultdict(dict)
         self._by_trigger: dict[Any, dict[str, None]] = defaultdict(dict)
         self._by_folded: dict[str, str] = {}
@@ -174,6 +175,10 @@ class RecordIndex:
             self.records[key] for key in self._by_subject.get(safe_name(subject).casefold(), ())
         ]
 
+    def is_label(self, subject: str) -> bool:
+        """Tell whether a subject's name is also a label of BIDS."""
+        return bool(self._by_label.get(safe_name(subject).casefold()))
+
     def named_for(self, subject: str) -> list[RecordingRecord]:
         """List the records whose key names a subject and whose session is of another one now."""
         return [self.records[key] for key in self._by_old_subject.get(subject.casefold(), ())]
@@ -222,6 +227,8 @@ class RecordIndex:
                 yield self._by_trigger, name
             yield self._by_file, f"{session.place}/{record.recording.main.files[0]}"
         yield self._by_subject, (subject := safe_name(session.subject).casefold())
+        if session.dataset:
+            yield self._by_label, subject
         if (named := RecordingKey.parse(record.key).subject.casefold()) != subject:
             yield self._by_old_subject, named
         yield self._by_session, (session.source, session.session_id)

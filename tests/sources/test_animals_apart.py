@@ -420,6 +420,63 @@ def test_one_name_in_two_labs_is_held_until_a_project_says_they_are_one(tmp_path
     assert set(look().values()) == {"ready"}
 
 
+ONE_001 = ["Subjects/001", "labA/Subjects/001", "001"]
+LAYOUTS = [*(f"{top}/2024-05-12/001" for top in ONE_001), "001_20240512_g0"]
+
+
+@pytest.mark.parametrize("first", ["plain", "label"])
+@pytest.mark.parametrize("plain", LAYOUTS)
+def test_a_label_and_a_subject_of_another_layout_are_held_until_a_person_says_which(
+    tmp_path, plain, first
+):
+    places = {"plain": plain, "label": "p/rawdata/sub-001/ses-1"}
+    files = {name: tmp_path / f"data/{place}/x{BIN}" for name, place in places.items()}
+    look = lookout(tmp_path)
+    for n, name in enumerate(sorted(places, key=lambda each: each != first)):
+        created = f"2024-05-12T1{n}:00:00"
+        write(files[name], seed=n, serial=str(n + 1), created=created)
+        states = look()
+    one, two = "001_20240512_1_probe00", "001_20240512_1_probe00-x2"
+    assert states == look() == {one: "ready", two: "held"}
+    reason = look.registry.get(two).reason
+    assert places["plain"] in reason and places["label"] in reason
+    assert "project_in_subject" in reason and "one `project: NAME`" in reason
+    # One animal, says a person; its later sessions in either layout are, too.
+    look(project="ours")
+    assert set(look().values()) == {"ready"}
+    more = tmp_path / "data/p/rawdata/sub-001/ses-2"
+    write(more / f"y{BIN}", seed=7, serial="7", created="2024-05-13T10:00:00")
+    assert set(look().values()) == {"ready"}
+
+
+def test_a_label_that_is_named_with_its_project_is_another_animal(tmp_path):
+    for n, place in enumerate(("Subjects/001/2024-05-12/001", "p/rawdata/sub-001/ses-1")):
+        created = f"2024-05-12T1{n}:00:00"
+        write(tmp_path / f"data/{place}/x{BIN}", seed=n, serial=str(n + 1), created=created)
+    look = lookout(tmp_path)
+    assert sorted(look().values()) == ["held", "ready"]
+    states = look(project_in_subject=True)
+    ready = [key for key, state in states.items() if state == "ready"]
+    assert ready == ["001_20240512_1_probe00", "p-001_20240512_1_probe00"]
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_an_animal_may_go_from_one_layout_to_another(tmp_path, beside):
+    days = tmp_path / "data/Subjects/001"
+    for n in range(2):
+        created = f"2024-05-1{n}T10:00:00"
+        write(days / f"2024-05-1{n}/001/x{BIN}", seed=n, serial=str(n + 1), created=created)
+    look = lookout(tmp_path)
+    before = look()
+    for n in range(2):
+        name = "001_2024051{}" if beside and n else "sub-001/ses-{}"
+        place = tmp_path / "data/p/rawdata" / name.format(n)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (days / f"2024-05-1{n}/001").rename(place)
+        assert look() == before
+    assert set(before.values()) == {"ready"}
+
+
 def test_one_lab_in_two_sources_is_one_lab(tmp_path):
     for n, root in enumerate(("one", "two")):
         path = f"{root}/labA/Subjects/M1/2024-05-1{n}/001/x{BIN}"

@@ -300,7 +300,7 @@ class LocalSessionSource:
             lab=fields.lab,
             subject=in_subject + fields.subject,
             dataset=dataset,
-            project=self.project if dataset or fields.lab else "",
+            project=self.project,
             date=fields.date,
             number=fields.number,
             date_guessed=fields.guessed,
