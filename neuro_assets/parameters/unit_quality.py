@@ -21,20 +21,49 @@ AIND_DEFAULT_QC: dict[str, Limits] = {
 A value that cannot be computed fails there; here the unit is unknown."""
 
 
+IBL_GOOD: dict[str, Limits] = {"ibl_label": (1.0, None)}
+"""ibllib 0ca9305 (4.0.0), brainbox.metrics.single_units: all three criteria."""
+
+NOISE: dict[str, dict[str, Limits]] = {
+    "many_peaks": {"num_positive_peaks": (3, None)},
+    "many_troughs": {"num_negative_peaks": (2, None)},
+    "too_fast": {"peak_to_trough_duration": (None, 0.0001)},
+    "too_slow": {"peak_to_trough_duration": (0.00115, None)},
+    "uneven_baseline": {"waveform_baseline_flatness": (0.5, None)},
+    "large_after_peak": {"peak_after_to_trough_ratio": (0.8, None)},
+    "no_spike": {"snr": (None, 1.0)},
+    "noise_shape": {"trough_half_width": (None, 0.00015), "snr": (None, 4.0)},
+    "mixed_amplitudes": {"amplitude_excess_cv": (0.35, None)},
+    "widespread": {"far_amplitude_ratio": (0.6, None)},
+}
+"""Names, and the range of each column within which (of all) a unit is noise.
+
+The first six are bombcell's (845f8ff, as in SpikeInterface 0.105.3, `bombcell_label_units`); the
+others are measured (docs/benchmarks.md). Durations in seconds."""
+
+
 class UnitQualityParameters(StepParameters):
     """Limits of the criteria.
 
     Attributes
     ----------
     good
-        What a unit has to fulfil to be called good.
+        What a unit that is no noise has to fulfil to be called good.
+    noise
+        What makes a unit noise: each criterion by its name.
     """
 
     step: ClassVar[str] = "unit_quality"
-    algorithm_version: ClassVar[str] = "2"
+    algorithm_version: ClassVar[str] = "3"
     sets: ClassVar[dict[str, NamedSet]] = {
-        "default": NamedSet(source="ibllib 0ca9305 (4.0.0), brainbox.metrics.single_units"),
-        "ibl": NamedSet(source="ibllib 0ca9305 (4.0.0), brainbox.metrics.single_units"),
+        "default": NamedSet(
+            source="ibllib 0ca9305 (4.0.0), brainbox.metrics.single_units, without its limit of "
+            "amplitude; span and noise: see NOISE and docs/benchmarks.md"
+        ),
+        "ibl": NamedSet(
+            source="ibllib 0ca9305 (4.0.0), brainbox.metrics.single_units; noise as by default",
+            values={"good": IBL_GOOD},
+        ),
         "aind": NamedSet(
             source="aind-ephys-pipeline e85fb1f (1.3.1), curation.qc_thresholds",
             values={"good": AIND_DEFAULT_QC},
@@ -67,5 +96,11 @@ class UnitQualityParameters(StepParameters):
     """IBL's quantile of the amplitude distribution"""
     noise_cutoff_bins: int = Field(100, ge=10)
     """Bin edges of IBL's histogram"""
-    good: dict[str, Limits] = {"ibl_label": (1.0, None)}
+    good: dict[str, Limits] = {
+        "ibl_max_confidence": (90.0, None),
+        "ibl_noise_cutoff": (None, 5.0),
+        "central_span": (0.6, None),
+    }
     """Columns and their least and greatest allowed values, inclusive"""
+    noise: dict[str, dict[str, Limits]] = NOISE
+    """Criteria and the ranges of columns, inclusive: within all of one's, a unit is noise"""

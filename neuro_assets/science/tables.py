@@ -19,6 +19,7 @@ UNIT_COLUMNS = {
     "unit_id": "string",
     "uuid": "string",
     "source": "string",
+    "label": "string",
     "good": "boolean",
     "ibl_label": "float64",
     "main_channel_id": "string",

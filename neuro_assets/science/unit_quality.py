@@ -1,4 +1,4 @@
-"""One row a unit: metrics, IBL's three criteria, AIND's default, and whether it is good.
+"""One row a unit: metrics, IBL's three criteria, AIND's default, and good, bad, noise or unknown.
 
 SpikeInterface's metrics keep their names, IBL's begin with `ibl_`: presence over bins of 60 s is
 `presence_ratio`, over bins of 10 s `ibl_presence_ratio`. The metrics themselves are computed in
@@ -7,7 +7,6 @@ SpikeInterface's metrics keep their names, IBL's begin with `ibl_`: presence ove
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,27 @@ from spikeinterface.core import SortingAnalyzer
 
 from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure
-from neuro_assets.parameters.unit_quality import AIND_DEFAULT_QC, Limits, UnitQualityParameters
+from neuro_assets.parameters.unit_quality import AIND_DEFAULT_QC, IBL_GOOD, UnitQualityParameters
 from neuro_assets.science import spike_metrics
 from neuro_assets.science.pictures import to_picture
 from neuro_assets.science.result import Applied, Picture, Progress, StepResult, no_progress
 from neuro_assets.science.valid_time import masked_of
-from neuro_assets.science.verdicts import count_verdicts
+from neuro_assets.science.verdicts import (
+    count_passed,
+    count_verdicts,
+    fulfils,
+    joined_reasons,
+    labels,
+    noise_reasons,
+)
 
 IBL_CRITERIA = ("ibl_max_confidence", "ibl_noise_cutoff", "ibl_amp_median_uv")
 """In the order of the bits of `ibl_bitwise_fail`, least significant first."""
+
+FAR_UM = 60.0
+"""Beyond it a neuron's spike is much smaller; what moves all contacts is not, um."""
+
+LABEL_COLOURS = {"noise": "0.75", "bad": "C3", "unknown": "C1", "good": "C2"}
 
 PROVEN_P = 0.01
 """Below this probability the violations of a unit prove its contamination, however few spikes."""
@@ -56,11 +67,10 @@ def unit_quality(
     -------
     StepResult
         Table `unit_quality`, one row a unit; `good` is NA where `good_reason` says why the unit
-        could not be judged. Metrics: `n_units`, those of `count_verdicts`, `n_units_ibl_pass`,
-        `ibl_yield`, `n_units_aind_pass`, `median_snr`, `median_firing_rate_hz`,
-        `max_firing_rate_hz`, `median_amplitude_uv`, `median_presence_ratio`,
-        `median_rp_contamination`, `valid_s`, `units_per_channel`. A picture of depth, amplitude
-        and label.
+        could not be judged. Metrics: `n_units`, those of `count_verdicts`, those of `count_passed`
+        of `ibl` and `aind`, `median_snr`, `median_firing_rate_hz`, `max_firing_rate_hz`,
+        `median_amplitude_uv`, `median_presence_ratio`, `median_rp_contamination`, `valid_s`,
+        `units_per_channel`. A picture of depth, amplitude and label.
 
     Raises
     ------
@@ -74,14 +84,28 @@ def unit_quality(
     ours = _spike_rows(analyzer, masked, valid_samples, parameters, progress)
     theirs = _spikeinterface_metrics(analyzer)
     table = _identity(analyzer).join([ours, theirs[theirs.columns.difference(ours.columns)]])
+    table["far_amplitude_ratio"] = far_amplitude_ratio(analyzer)
+    if {"sd_ratio", "snr"} <= set(table):
+        # What noise (1 SD) does not explain of the spikes' spread, in parts of the amplitude.
+        table["amplitude_excess_cv"] = (table["sd_ratio"] ** 2 - 1).clip(lower=0) ** 0.5
+        table["amplitude_excess_cv"] /= table["snr"]
     add_ibl_label(table, parameters)
     reasons = unknown_reasons(table, valid_samples / fs, parameters)
     table["presence_ratio_reason"] = reasons["presence_ratio"]
-    table["aind_default_qc"], _ = fulfils(table, AIND_DEFAULT_QC, reasons)
-    table["good"], table["good_reason"] = fulfils(table, parameters.good, reasons)
+    ibl = fulfils(table, IBL_GOOD, reasons)
+    aind = fulfils(table, AIND_DEFAULT_QC, reasons)
+    table["aind_default_qc"] = aind[0]
+    table["noise_reason"] = noise_reasons(table, parameters.noise)
+    noise = table["noise_reason"] != ""
+    table["good"], table["good_reason"] = fulfils(table, parameters.good, reasons, noise)
+    table["label"] = labels(table["good"], table["noise_reason"])
     table = _ordered(table.reset_index())
     return StepResult(
-        metrics=_metrics(table, analyzer, valid_samples / fs),
+        metrics={
+            **_metrics(table, analyzer, valid_samples / fs),
+            **count_passed("ibl", *ibl),
+            **count_passed("aind", *aind),
+        },
         tables={"unit_quality": table},
         applied=[Applied("unit_quality", parameters.model_dump(mode="json"))],
         picture=_picture(table),
@@ -151,6 +175,29 @@ def peak_to_peak_scale(analyzer: SortingAnalyzer) -> np.ndarray:
     return np.where(np.isfinite(scale), scale, np.nan)
 
 
+def far_amplitude_ratio(analyzer: SortingAnalyzer) -> np.ndarray:
+    """Peak-to-peak amplitude away from a unit's main channel, in parts of the one on it.
+
+    Parameters
+    ----------
+    analyzer : SortingAnalyzer
+        With templates.
+
+    Returns
+    -------
+    ndarray, shape (n_units,)
+        Median over the unit's channels farther than `FAR_UM`; NaN where it has none.
+    """
+    heights = np.ptp(analyzer.get_extension("templates").get_data(operator="average"), axis=1)
+    main = analyzer.get_main_channels(outputs="index")
+    where = analyzer.get_channel_locations()
+    far = np.linalg.norm(where[np.newaxis] - where[main][:, np.newaxis], axis=2) > FAR_UM
+    if analyzer.sparsity is not None:
+        far &= analyzer.sparsity.mask
+    ratios = heights / heights[np.arange(len(main)), main][:, np.newaxis]
+    return pd.DataFrame(np.where(far, ratios, np.nan)).median(axis=1).to_numpy()
+
+
 def _spike_rows(
     analyzer: SortingAnalyzer,
     masked: np.ndarray,
@@ -179,6 +226,7 @@ def _spike_rows(
                 "presence_ratio": spike_metrics.presence_ratio(
                     valid, n_valid, int(parameters.presence_bin_s * fs)
                 ),
+                "central_span": spike_metrics.central_span(valid, n_valid),
                 "ibl_presence_ratio": spike_metrics.presence_ratio(
                     valid, n_valid, int(parameters.ibl_presence_bin_s * fs)
                 ),
@@ -245,13 +293,9 @@ def unknown_reasons(
     # IBL's label counts what is unknown as failed; it is no ground unless something else failed.
     unknown = (reasons[list(IBL_CRITERIA)] != "").to_numpy() @ np.array([1, 2, 4])
     only = (table["ibl_bitwise_fail"] > 0) & (table["ibl_bitwise_fail"].to_numpy() & ~unknown == 0)
-    joined = reasons[list(IBL_CRITERIA)].apply(_joined, axis=1)
+    joined = reasons[list(IBL_CRITERIA)].apply(joined_reasons, axis=1)
     reasons["ibl_label"] = joined.where(only, "")
     return reasons
-
-
-def _joined(reasons: pd.Series) -> str:
-    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason)
 
 
 def add_ibl_label(table: pd.DataFrame, parameters: UnitQualityParameters) -> None:
@@ -278,43 +322,9 @@ def add_ibl_label(table: pd.DataFrame, parameters: UnitQualityParameters) -> Non
     table["ibl_bitwise_fail"] = ((~passed) @ np.array([1, 2, 4])).astype(np.uint8)
 
 
-def fulfils(
-    table: pd.DataFrame, limits: Mapping[str, Limits], reasons: pd.DataFrame
-) -> tuple[pd.Series, pd.Series]:
-    """Say which units are within all limits.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Metrics.
-    limits : mapping of str to (float or None, float or None)
-        Least and greatest allowed value of each column, inclusive.
-    reasons : DataFrame of str
-        Of `unknown_reasons`.
-
-    Returns
-    -------
-    verdict : Series of boolean
-        False where a value is out of its limits; else NA where one is no ground for a verdict.
-    reason : Series of str
-        Why it is NA; empty where it is not.
-    """
-    verdict = pd.Series(True, index=table.index, dtype="boolean")
-    for column, (least, greatest) in limits.items():
-        if column not in table:
-            raise PermanentFailure(
-                f"There is no metric {column!r} to judge units by; compute it in the analyzer or "
-                "take it out of unit_quality.good"
-            )
-        low, high = -np.inf if least is None else least, np.inf if greatest is None else greatest
-        within = table[column].astype(float).between(low, high).astype("boolean")
-        verdict &= within.mask(reasons[column] != "")
-    why = reasons[list(limits)].apply(_joined, axis=1) if limits else ""
-    return verdict, pd.Series(why, index=table.index, dtype=object).where(verdict.isna(), "")
-
-
 def _ordered(table: pd.DataFrame) -> pd.DataFrame:
-    first = ["unit_id", "good", "good_reason", "ibl_label", "ibl_bitwise_fail", "aind_default_qc"]
+    first = ["unit_id", "label", "good", "good_reason", "noise_reason"]
+    first += ["ibl_label", "ibl_bitwise_fail", "aind_default_qc"]
     first += ["main_channel_id", "shank", "x_um", "y_um", "num_spikes", "firing_rate"]
     first += [name for name in ("presence_ratio", "presence_ratio_reason") if name in table]
     first = [name for name in first if name in table]
@@ -326,13 +336,9 @@ def _metrics(table: pd.DataFrame, analyzer: SortingAnalyzer, valid_s: float) -> 
         return float(table[column].median()) if column in table else float("nan")
 
     n_units = len(table)
-    passed = int((table["ibl_label"] == 1).sum())
     return {
         "n_units": n_units,
         **count_verdicts(table),
-        "n_units_ibl_pass": passed,
-        "ibl_yield": passed / n_units,
-        "n_units_aind_pass": int(table["aind_default_qc"].fillna(False).sum()),
         "median_snr": median("snr"),
         "median_firing_rate_hz": median("firing_rate"),
         "max_firing_rate_hz": float(table["firing_rate"].max()),
@@ -345,23 +351,23 @@ def _metrics(table: pd.DataFrame, analyzer: SortingAnalyzer, valid_s: float) -> 
 
 
 def _picture(table: pd.DataFrame) -> Picture:
-    """Depth against amplitude, coloured by IBL's label."""
+    """Depth against amplitude, coloured by label."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 4))
     axes = figure.add_subplot()
-    dots = axes.scatter(
-        table["ibl_amp_median_uv"],
-        table["y_um"],
-        s=10 + 4 * np.sqrt(table["firing_rate"].clip(lower=0) * 10),
-        c=table["ibl_label"],
-        cmap="RdYlGn",
-        vmin=0,
-        vmax=1,
-        edgecolors="0.3",
-        linewidths=0.5,
-    )
+    for label, colour in LABEL_COLOURS.items():
+        units = table[table["label"] == label]
+        axes.scatter(
+            units["ibl_amp_median_uv"],
+            units["y_um"],
+            s=10 + 4 * np.sqrt(units["firing_rate"].clip(lower=0) * 10),
+            c=colour,
+            edgecolors="0.3",
+            linewidths=0.5,
+            label=f"{label} ({len(units)})",
+        )
     axes.set_xlabel("median amplitude (uV, peak to peak)")
     axes.set_ylabel("distance along the probe (um)")
-    figure.colorbar(dots, ax=axes, label="IBL label")
-    return to_picture("Depth, amplitude and IBL label of units", figure)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize="small")
+    return to_picture("Depth, amplitude and label of units", figure)

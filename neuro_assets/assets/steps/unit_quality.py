@@ -17,9 +17,10 @@ JUDGED = (
     ),
     Criterion("n_units_good", "verdicts", "units"),
     Criterion("n_units_bad", "verdicts", "units"),
+    Criterion("n_units_noise", "verdicts", "units"),
     Criterion("n_units_unknown", "verdicts", "units"),
 )  # fmt: skip
-"""Good, bad and unknown units, and why most are unknown (`unknown_because`)."""
+"""Labels of units; `unknown_because` and `noise_because` are beside them."""
 
 CRITERIA = (
     *JUDGED,
@@ -49,7 +50,7 @@ def _unit_quality(config: LabConfig, sorter: str) -> StepSpec:
         packages=("spikeinterface",),
     )
     def unit_quality(step: Step) -> StepResult:
-        """One row a unit: SpikeInterface's metrics, IBL's three criteria and label."""
+        """One row a unit: SpikeInterface's metrics, IBL's label, and ours."""
         from neuro_assets.science.analyzer import open_analyzer
         from neuro_assets.science.unit_quality import unit_quality as measure
 
