@@ -119,6 +119,37 @@ def grew(found: RecordingRecord, record: RecordingRecord) -> bool:
     )
 
 
+def lost_files(found: RecordingRecord, recording: RawRecording | None) -> str:
+    """Say which files of a recording with results are gone while others are there.
+
+    Parameters
+    ----------
+    found : RecordingRecord
+        As it is registered.
+    recording : RawRecording or None
+        What is in its folder now.
+
+    Returns
+    -------
+    str
+        One line; empty where it holds as many samples as before, or was never processed.
+    """
+    known = found.recording
+    if known is None or recording is None or found.request == 0:
+        return ""
+    now = {n: stream.n_samples * stream.n_channels for n, stream in recording.streams.items()}
+    fewer = [s for n, s in known.streams.items() if s.n_samples * s.n_channels > now.get(n, 0)]
+    there = {file for stream in recording.streams.values() for file in stream.files}
+    gone = [file for stream in fewer for file in stream.files if file not in there]
+    if not gone:
+        return ""
+    more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+    return (
+        f"{gone[0]}{more} of it cannot be read any more, and results were made of all: copy what "
+        "is gone back, or `neuro-assets run` with its folder takes what is left"
+    )
+
+
 def is_displaced(
     found: RecordingRecord,
     seen: Mapping[tuple[str, str], Sequence[RawRecording]],
@@ -160,8 +191,9 @@ def why_gone(record: RecordingRecord, description: SessionDescription) -> str:
     """Say why a session that is there has a recording no more."""
     if description.eid is not None:
         return f"Alyx names no {record.label} of its session any more"
-    files = record.recording.main.files if record.recording else ()
-    found = [p for p in description.problems if p.path in (*files, record.label)]
+    main = record.recording and record.recording.main
+    names = {*main.files, *main.metas, record.label} if main else {record.label}
+    found = [p for p in description.problems if p.path in names]
     why = "".join(f"; {problem.kind}: {problem.detail}" for problem in found)
     return f"{place_of(record.session)} holds no {record.label} any more{why}"
 

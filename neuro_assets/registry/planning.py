@@ -24,6 +24,7 @@ from neuro_assets.registry.judging import (
     is_other_data,
     is_shown_differently,
     is_unreadable,
+    lost_files,
     metadata_version,
     missing_of,
     modalities_of,
@@ -76,8 +77,8 @@ def plan(
     requests : Requests
         Which runs to request.
     rename : bool
-        Whether a recording with results under a key of another animal gets one of its own; one
-        without results does in any case.
+        Whether a recording with results under a key of another animal gets one of its own (one
+        without results does in any case), and one that lost files counts as it is now.
 
     Returns
     -------
@@ -338,7 +339,10 @@ class _Planner:
         info = session_info(session.description)
         new: dict[str, Any] = {**fields, "session": info, "unreadable": False, "renamed_to": ""}
         new["missing"] = missing_of(session, label, recording, found)
-        if recording is not None:
+        trusted = self.rename or session.description.eid is not None
+        if lost := "" if trusted else lost_files(found, recording):
+            new["missing"] = [lost]
+        elif recording is not None:
             version, version_alias = version_of_raw(found, info, recording, session.versions[label])
             new.update(recording=recording, raw_version=version, version_alias=version_alias)
             if not new["missing"]:

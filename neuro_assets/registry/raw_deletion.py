@@ -84,7 +84,14 @@ def deletable_files(
     if rest is not None:
         _check_rest(store, registry, record, rest, roots)
         return rest
-    files = {path: RawFile(path, _stamp(path)) for path in _data_files(record, roots)}
+    paths = _data_files(record, roots)
+    if gone := [path for path in paths if not os.path.lexists(path)]:
+        raise PermanentFailure(
+            f"{gone[0]} is not there (any more), and no note says that its deletion was cut, so "
+            f"what is left cannot be compared: copy it back, or see that `neuro-assets verify` "
+            f"finds nothing wrong with {key} and remove the rest by hand"
+        )
+    files = {path: RawFile(path, _stamp(path)) for path in paths}
     for path in files:
         _refuse_links(path, Path(roots[record.session.root]))
     others = _sharing(registry, record, {each.stamp[:2] for each in files.values()}, roots)

@@ -243,3 +243,58 @@ def test_swapped_animals_are_held_in_whichever_looks_the_halves_are_seen(
     assert {k: (r.state, r.request, r.session.subject) for k, r in after.items()} == {
         f"M{n}_20240512_1_probe00": ("ready", 1, f"M{n}") for n in (1, 2)
     }
+
+
+AP, LF, SECOND = (f"x_g0_{end}.bin" for end in ("t0.imec0.ap", "t0.imec0.lf", "t1.imec0.ap"))
+
+
+def two_triggers(folder):
+    write(folder / AP, seed=1)
+    write(folder / LF, 25, seed=2)
+    later = "2024-05-12T10:00:01"
+    write(folder / SECOND, seed=3, first_sample=1300, created=later)
+    write(folder / SECOND.replace(".ap", ".lf"), 25, seed=4, first_sample=108, created=later)
+
+
+def lab_that_reprocesses(tmp_path):
+    lab = lab_of(tmp_path, "rig")
+    return lab.with_text(f"{lab.text}processing: {{reprocess_changed: true}}\n")
+
+
+@pytest.mark.parametrize("gone", ["*.lf.bin", "*.lf.*", "*_t1.*"])
+def test_a_recording_that_lost_files_is_not_processed_again_until_a_person_says_so(tmp_path, gone):
+    folder, lab = tmp_path / "rig/m1_20240512", lab_that_reprocesses(tmp_path)
+    two_triggers(folder)
+    tick = Ticks(lab)
+    before = tick()[KEY]
+    (away := tmp_path / "away").mkdir()
+    lost = [each.rename(away / each.name) for each in sorted(folder.glob(gone))]
+    for anew in (False, True, False):
+        (after,) = tick(anew).values()
+        assert (after.state, after.request, after.raw) == ("not_ready", 1, before.raw)
+        assert sorted(each.name for each in lost if each.suffix == ".bin")[0] in after.reason
+        assert after.raw_version == before.raw_version
+    for each in lost:
+        each.rename(folder / each.name)
+    assert tick()[KEY].model_copy(update={"updated": before.updated}) == before
+    for each in lost:
+        (folder / each.name).unlink()
+    assert tick()[KEY].state == "not_ready"
+    register_folder(tmp_path, lab.config, lab.registry, folder, use_hash=False)
+    (after,) = tick().values()
+    assert (after.state, after.request) == ("ready", 2)
+    assert not {each.name for each in lost} & {*after.raw.main.files, *after.raw.streams}
+
+
+@pytest.mark.parametrize("gone", ["*.bin", "*_t0.imec0.ap.bin", "*_t1.imec0.ap.bin"])
+def test_of_data_whose_metas_are_left_status_says_so(tmp_path, gone):
+    folder, lab = tmp_path / "rig/m1_20240512", lab_that_reprocesses(tmp_path)
+    two_triggers(folder)
+    tick = Ticks(lab)
+    tick()
+    for each in folder.glob(gone):
+        each.unlink()
+    for anew in (False, True):
+        (record,) = tick(anew).values()
+        assert (record.key, record.state, record.request) == (KEY, "vanished", 1)
+        assert "data_missing: the meta is there without its .bin" in record.reason

@@ -96,7 +96,9 @@ def test_a_band_that_arrives_late_runs_again_and_one_that_is_gone_does_not(known
     grown_plan = plan(after(late, known), [seen(grown, "v3")], [], NOW)
     assert kinds(grown_plan) == [(ActionKind.CHANGE, True)]
     gone = plan(after(late, known), [seen(session(), "v4")], [], NOW)
-    assert kinds(gone) == [(ActionKind.CHANGE, False)]
+    assert kinds(gone) == [(ActionKind.NOT_READY, False)]
+    said = plan(after(late, known), [seen(session(), "v4")], [], NOW, rename=True)
+    assert kinds(said) == [(ActionKind.CHANGE, False)]
 
 
 def test_what_grew_was_no_complete_copy_and_runs_again(known):

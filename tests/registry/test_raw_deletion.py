@@ -218,6 +218,13 @@ def test_what_made_a_cut_deletion_safe_must_still_be_so(
     assert left[0].exists()
 
 
+def test_files_that_are_gone_without_a_note_have_a_line_that_says_what_to_do(case: Case) -> None:
+    case.commit()
+    case.file.unlink()
+    with pytest.raises(PermanentFailure, match=r"is not there .*copy it back, or see that `neuro"):
+        case.ask()
+
+
 def test_an_unknown_recording_is_refused(case: Case) -> None:
     with pytest.raises(PermanentFailure, match="not in the registry"):
         case.ask("nobody")
