@@ -66,7 +66,7 @@ def _units_table() -> dg.AssetsDefinition:
         """Units of all recordings with their metrics, one row a unit."""
         from neuro_assets.science.tables import units_table as build
 
-        records = Registry(store).all()
+        records = _listed(Registry(store).all())
         made, frames = {}, {}
         for key in records:
             try:
@@ -91,7 +91,7 @@ def _insertions(steps: Sequence[StepSpec]) -> dg.AssetsDefinition:
         """List the recordings of the lab: what was made, skipped or failed, and key figures."""
         from neuro_assets.science.tables import insertions as build
 
-        records = Registry(store).all()
+        records = _listed(Registry(store).all())
         states = [each.readable() for each in inventory(store, records, steps)]
         outcomes: dict[str, dict[str, Any]] = {key: {} for key in records}
         metrics: dict[str, dict[str, Any]] = {key: {} for key in records}
@@ -127,7 +127,7 @@ def tables_out_of_date(store: Store, records: Records) -> dict[str, str]:
     dict of str to str
         By table, what changed, or why it cannot be read; nothing for one that was never made.
     """
-    found = {}
+    found, records = {}, _listed(records)
     for name in (names.INSERTIONS, names.UNITS_TABLE):
         try:
             stored = store.current(name, WHOLE_LAB)
@@ -144,6 +144,17 @@ def tables_out_of_date(store: Store, records: Records) -> dict[str, str]:
             fields = "other recordings" if "key" in changed else ", ".join(changed)
             found[name] = f"{fields} in the registry"
     return found
+
+
+def _listed(records: Records) -> Records:
+    """Leave out keys whose recording has another one now: it would be counted twice."""
+    lines = records.lines.items()
+    has_no_other = b'"renamed_to":""'  # most, and to parse all would take longer than the rest
+    return Records({k: each for k, each in lines if has_no_other in each or not _is_renamed(each)})
+
+
+def _is_renamed(record: bytes) -> bool:
+    return bool(json.loads(record).get("renamed_to"))
 
 
 def _taken(table: str, records: Records, keys: Container[str]) -> dict[str, str]:

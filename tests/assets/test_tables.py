@@ -16,6 +16,7 @@ from neuro_assets.assets.tables import tables_out_of_date
 from neuro_assets.cli import app
 from neuro_assets.outcomes import Outcome
 from neuro_assets.registry.index import Records
+from neuro_assets.registry.judging import renamed
 from neuro_assets.science import tables
 from neuro_assets.store import WHOLE_LAB, Manifest
 from neuro_assets.store.output_files import commit_result
@@ -103,6 +104,36 @@ def test_units_of_a_renamed_subject_are_out_of_date_in_the_units_table(lab):
     assert tables_out_of_date(lab.store, lab.registry.all()) == {
         names.UNITS_TABLE: "subject in the registry"
     }
+
+
+def test_what_is_listed_under_another_key_is_in_no_table_twice(lab):
+    (old,) = lab.registry.all()
+    new = "M2_20240512_1_probe00"
+    frame = pd.DataFrame({"unit_id": [1], "uuid": ["a"]})
+
+    def have_units(key):
+        manifest = Manifest(asset=names.UNITS, key=key, version="aa", outcome=Outcome.COMPLETE)
+        with lab.store.attempt(names.UNITS, key, "aa") as attempt:
+            commit_result(attempt, manifest, ".parquet", {"units": frame})
+
+    def keys(name):
+        return list(lab.store.current(name, WHOLE_LAB).table(name)["key"])
+
+    def rename(index):
+        record = index.records[old]
+        index.put(renamed(record, new, is_unmade=False))
+        index.put(record.model_copy(update={"key": new}))
+
+    have_units(old)
+    assert lab.run("tables").success
+    lab.registry.transact(rename)
+    both = {names.INSERTIONS, names.UNITS_TABLE}
+    changed = dict.fromkeys(both, "other recordings in the registry")
+    assert tables_out_of_date(lab.store, lab.registry.all()) == changed
+    have_units(new)
+    assert lab.run("tables").success
+    assert {name: keys(name) for name in both} == dict.fromkeys(both, [new])
+    assert tables_out_of_date(lab.store, lab.registry.all()) == {}
 
 
 def test_a_damaged_output_costs_its_recording_only(lab, tmp_path):
