@@ -68,6 +68,13 @@ class Criterion:
         return Verdict.PASS
 
 
+def limits_of(criteria: Sequence[Criterion], metric: str) -> dict[str, float]:
+    """Limits of one metric by the name of the verdict beyond them, for the picture that has it."""
+    rows = (row for row in criteria if row.metric == metric)
+    found = {name: getattr(row, name) for row in rows for name in ("warning", "fail", "critical")}
+    return {name: limit for name, limit in found.items() if limit is not None}
+
+
 @dataclass(frozen=True)
 class Judged:
     """A criterion, the value it was applied to, and the verdict.

@@ -16,9 +16,9 @@ import pandas as pd
 from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.bad_channels import BadChannelsParameters
+from neuro_assets.science.drawings import channels_picture
 from neuro_assets.science.gaps import per_piece
 from neuro_assets.science.geometry import channel_table
-from neuro_assets.science.pictures import depth_picture
 from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
 
 if TYPE_CHECKING:
@@ -97,23 +97,8 @@ def detect_bad_channels(
         metrics=_metrics(channels, seconds, len(pieces), parameters),
         tables={"channels": channels},
         applied=[*applied, _detection(methods, parameters)],
-        picture=depth_picture(
-            "Similarity to the shank's median trace by depth",
-            channels["y_um"],
-            {"similarity": channels["similarity"], "trend": channels["similarity_trend"]},
-            labels=channels["label"],
-            limits=_limits(channels["similarity_trend"], parameters),
-        ),
+        picture=channels_picture(channels, parameters),
     )
-
-
-def _limits(trend: pd.Series, parameters: BadChannelsParameters) -> dict[str, pd.Series]:
-    """Limits of the similarity: those of single channels move with the trend along the shank."""
-    return {
-        "dead below": trend + parameters.dead_channel_threshold,
-        "noise above": trend + parameters.noisy_channel_threshold,
-        "out: trend below": 0 * trend + 1 + parameters.outside_channel_threshold,
-    }
 
 
 def check_sortable(

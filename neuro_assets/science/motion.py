@@ -6,6 +6,7 @@ The chain before it is `neuro_assets.science.preprocessing`. Times are samples o
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.motion import MotionParameters
 from neuro_assets.science.compiled import PEAK_KERNELS, keep_compiled
+from neuro_assets.science.drawings import NO_LIMITS, motion_picture
 from neuro_assets.science.gaps import retimed
-from neuro_assets.science.pictures import to_picture
 from neuro_assets.science.preprocessing import Chain, good_channels, spike_band_chain
-from neuro_assets.science.result import Applied, Picture, Progress, StepResult, no_progress
+from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
 
 MOTION_NAME = "motion"
 MIN_PEAKS = 200
@@ -35,6 +36,7 @@ def estimate_motion(
     parameters: MotionParameters,
     *,
     saturation: pd.DataFrame | None = None,
+    limits_um: Mapping[str, float] = NO_LIMITS,
     n_jobs: int = 1,
     progress: Progress = no_progress,
 ) -> StepResult:
@@ -53,6 +55,8 @@ def estimate_motion(
         Method and resolution.
     saturation : DataFrame or None
         Saturated periods, `start_sample` and `stop_sample`.
+    limits_um : mapping of str to float
+        Limits of `drift_rms_um` by the verdict beyond them; the picture has them.
     n_jobs : int
         Worker threads.
     progress : Progress
@@ -95,7 +99,9 @@ def estimate_motion(
         | {"n_peaks": n_peaks, "peak_rate_hz": n_peaks / duration, "duration_s": duration},
         tables={"motion": table, "windows": evidence},
         applied=chain.applied,
-        picture=_picture(motion, sure),
+        picture=motion_picture(
+            motion.temporal_bins_s[0], motion.displacement[0], evidence, parameters, limits_um
+        ),
     )
 
 
@@ -339,24 +345,3 @@ def _metrics(motion: Motion, confident: np.ndarray) -> dict[str, Any]:
         "max_jump_um": float(jumps.max()) if jumps.size else 0.0,
         **counts,
     }
-
-
-def _picture(motion: Motion, confident: np.ndarray) -> Picture:
-    """Draw the displacement over time, one line a confident depth window."""
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 3))
-    axes = figure.add_subplot()
-    depths = motion.spatial_bins_um[confident]
-    axes.set_prop_cycle(color=colormaps["viridis"](np.linspace(0, 1, len(depths))))
-    labels = [f"{depth:.0f} um" for depth in depths]
-    axes.plot(motion.temporal_bins_s[0], motion.displacement[0][:, confident], lw=1, label=labels)
-    if not confident.all():
-        unsure = ", ".join(f"{depth:.0f}" for depth in motion.spatial_bins_um[~confident])
-        axes.set_title(f"not drawn, too little evidence: {unsure} um", fontsize=7)
-    if 0 < len(depths) <= 8:
-        axes.legend(fontsize=7, frameon=False)
-    axes.set_xlabel("time (s, probe clock)")
-    axes.set_ylabel("displacement (um)")
-    return to_picture("Estimated motion of the probe", figure)

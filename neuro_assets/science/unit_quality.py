@@ -18,8 +18,8 @@ from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.unit_quality import AIND_DEFAULT_QC, IBL_GOOD, UnitQualityParameters
 from neuro_assets.science import spike_metrics
-from neuro_assets.science.pictures import to_picture
-from neuro_assets.science.result import Applied, Picture, Progress, StepResult, no_progress
+from neuro_assets.science.drawings import units_picture
+from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
 from neuro_assets.science.valid_time import masked_of
 from neuro_assets.science.verdicts import (
     count_passed,
@@ -35,8 +35,6 @@ IBL_CRITERIA = ("ibl_max_confidence", "ibl_noise_cutoff", "ibl_amp_median_uv")
 
 FAR_UM = 60.0
 """Beyond it a neuron's spike is much smaller; what moves all contacts is not, um."""
-
-LABEL_COLOURS = {"noise": "0.75", "bad": "C3", "unknown": "C1", "good": "C2"}
 
 PROVEN_P = 0.01
 """Below this probability the violations of a unit prove its contamination, however few spikes."""
@@ -108,7 +106,7 @@ def unit_quality(
         },
         tables={"unit_quality": table},
         applied=[Applied("unit_quality", parameters.model_dump(mode="json"))],
-        picture=_picture(table),
+        picture=units_picture(table, parameters),
     )
 
 
@@ -348,26 +346,3 @@ def _metrics(table: pd.DataFrame, analyzer: SortingAnalyzer, valid_s: float) -> 
         "valid_s": valid_s,
         "units_per_channel": n_units / analyzer.get_num_channels(),
     }
-
-
-def _picture(table: pd.DataFrame) -> Picture:
-    """Depth against amplitude, coloured by label."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 4))
-    axes = figure.add_subplot()
-    for label, colour in LABEL_COLOURS.items():
-        units = table[table["label"] == label]
-        axes.scatter(
-            units["ibl_amp_median_uv"],
-            units["y_um"],
-            s=10 + 4 * np.sqrt(units["firing_rate"].clip(lower=0) * 10),
-            c=colour,
-            edgecolors="0.3",
-            linewidths=0.5,
-            label=f"{label} ({len(units)})",
-        )
-    axes.set_xlabel("median amplitude (uV, peak to peak)")
-    axes.set_ylabel("distance along the probe (um)")
-    figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize="small")
-    return to_picture("Depth, amplitude and label of units", figure)

@@ -10,7 +10,6 @@ from probeinterface import generate_multi_columns_probe, generate_multi_shank, g
 from neuro_assets.outcomes import PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.bad_channels import BadChannelsParameters
 from neuro_assets.science import bad_channels as module
-from neuro_assets.science import pictures
 from neuro_assets.science.bad_channels import check_sortable, detect_bad_channels
 from neuro_assets.science.geometry import channel_table
 
@@ -73,21 +72,6 @@ def test_known_dead_noisy_and_outside_channels_are_found(tmp_path):
     assert result.metrics["n_out_channels"] == 10
     assert result.metrics["bad_channel_fraction"] == pytest.approx(14 / 64)
     assert len(result.picture.png) < 100_000
-
-
-def test_the_picture_draws_the_limits_and_its_legend_hides_no_channel(tmp_path, monkeypatch):
-    figures = []
-    monkeypatch.setattr(pictures, "to_picture", lambda title, figure: figures.append(figure))
-    recording, _ = with_known_faults()
-    channels = detect_bad_channels(recording, tmp_path, QUICK).tables["channels"]
-    (figure,) = figures
-    figure.canvas.draw()
-    (axes,) = figure.axes
-    drawn = {line.get_label(): line.get_xdata() for line in axes.lines}
-    below = drawn["similarity"] < drawn["dead below"]
-    assert below[channels["label"] == "dead"].all() and not below[channels["label"] == "good"].any()
-    assert {"noise above", "out: trend below"} < set(drawn)
-    assert not axes.get_legend().get_window_extent().overlaps(axes.get_window_extent())
 
 
 @pytest.mark.parametrize("location", ["top", "bottom", "both"])

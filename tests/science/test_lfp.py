@@ -538,7 +538,7 @@ def test_the_picture_is_a_small_png(tmp_path):
 
     _, result = run(tmp_path, lf=make(np.random.default_rng(0).normal(0, 9, (5000, 32)), 2500.0))
     assert len(result.picture.png) < 100_000
-    assert image.imread(io.BytesIO(result.picture.png)).shape[1] == 640
+    assert image.imread(io.BytesIO(result.picture.png)).shape[1] == 700
 
 
 @pytest.mark.real

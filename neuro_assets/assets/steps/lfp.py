@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from neuro_assets import names
 from neuro_assets.assets.step import Need, Step, StepSpec, step
-from neuro_assets.checks.criteria import Criterion
+from neuro_assets.checks.criteria import Criterion, limits_of
 from neuro_assets.config import LabConfig
 from neuro_assets.parameters.lfp import LfpParameters
 from neuro_assets.resources.io_managers import ZARR_RECORDING
@@ -54,6 +54,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
             step.folder,
             step.parameters,
             saturation=None if quality is None else quality.table("saturation"),
+            limits_uv=limits_of(CRITERIA, "lfp_rms_uv_median"),
             n_jobs=step.n_jobs,
             progress=step.progress,
         )

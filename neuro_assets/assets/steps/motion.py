@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from neuro_assets import names
 from neuro_assets.assets.step import Need, Step, StepSpec, step
-from neuro_assets.checks.criteria import Criterion
+from neuro_assets.checks.criteria import Criterion, limits_of
 from neuro_assets.config import LabConfig
 from neuro_assets.parameters.motion import MotionParameters
 from neuro_assets.resources.io_managers import PARQUET
@@ -54,6 +54,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
             step.folder,
             step.parameters,
             saturation=step.stored(names.RECORDING_QUALITY).table("saturation"),
+            limits_um=limits_of(CRITERIA, "drift_rms_um"),
             n_jobs=step.n_jobs,
             progress=step.progress,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from neuro_assets import names
 from neuro_assets.assets.step import Need, Step, StepSpec, step
-from neuro_assets.checks.criteria import Criterion
+from neuro_assets.checks.criteria import Criterion, limits_of
 from neuro_assets.config import LabConfig
 from neuro_assets.parameters.recording_quality import RecordingQualityParameters
 from neuro_assets.resources.io_managers import PARQUET
@@ -53,6 +53,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
             step.folder,
             step.parameters,
             channels=step.stored(names.BAD_CHANNELS).table("channels"),
+            limits_uv=limits_of(CRITERIA, "rms_destriped_uv_median"),
             n_jobs=step.n_jobs,
             progress=step.progress,
         )

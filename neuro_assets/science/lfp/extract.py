@@ -8,6 +8,7 @@ LFP (ripples, theta, current source density) has its own modules.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from neuro_assets.formats.timeline import Timeline, timeline_of
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.lfp import LfpParameters
+from neuro_assets.science.drawings import NO_LIMITS
 from neuro_assets.science.lfp import metrics as lfp_metrics
 from neuro_assets.science.lfp.filters import (
     GaussianHighpass,
@@ -51,6 +53,7 @@ def extract_lfp(
     parameters: LfpParameters | None = None,
     *,
     saturation: pd.DataFrame | None = None,
+    limits_uv: Mapping[str, float] = NO_LIMITS,
     n_jobs: int = 1,
     progress: Progress = no_progress,
 ) -> StepResult:
@@ -78,6 +81,8 @@ def extract_lfp(
         The default set otherwise.
     saturation : DataFrame or None
         Saturated periods of the AP stream (`start_sample`, `stop_sample`), to be bridged.
+    limits_uv : mapping of str to float
+        Limits of `lfp_rms_uv_median` by the verdict beyond them; the picture has them.
     n_jobs : int
         Threads.
     progress : callable
@@ -133,7 +138,7 @@ def extract_lfp(
         _annotations(source, parameters),
         timeline,
     )
-    result = _describe(folder, table, sums, writer, source, parameters)
+    result = _describe(folder, table, sums, writer, source, parameters, limits_uv)
     result.applied = bridged + _applied(source, parameters, filtering, table)
     progress(1.0, "LFP written")
     return result
@@ -334,6 +339,7 @@ def _describe(
     writer: LfpWriter,
     source: Source,
     parameters: LfpParameters,
+    limits_uv: Mapping[str, float],
 ) -> StepResult:
     stored = open_lfp(folder)
     frequencies, power = lfp_metrics.channel_spectra(stored)
@@ -369,5 +375,5 @@ def _describe(
             "channels": table,
             "spectrum": lfp_metrics.band_table(frequencies, power[:, counted]),
         },
-        picture=lfp_metrics.picture(stored, table, frequencies, power),
+        picture=lfp_metrics.picture(stored, table, frequencies, power, limits_uv),
     )

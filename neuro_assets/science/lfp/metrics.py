@@ -5,7 +5,7 @@ They are computed from the stored LFP, so that they describe what a reader gets.
 
 from __future__ import annotations
 
-import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import signal
 
 from neuro_assets.formats.timeline import timeline_of
+from neuro_assets.science.drawings import field_picture
 from neuro_assets.science.result import Picture
 
 SEGMENT_S = 2.0
@@ -105,68 +106,34 @@ def band_table(frequencies: NDArray[np.float64], power: NDArray[np.float64]) -> 
 
 
 def picture(
-    recording: Any, channels: pd.DataFrame, frequencies: NDArray[np.float64], power: NDArray[Any]
+    recording: Any,
+    channels: pd.DataFrame,
+    frequencies: NDArray[np.float64],
+    power: NDArray[Any],
+    limits_uv: Mapping[str, float],
 ) -> Picture:
-    """One second of the LFP over depth, and its spectrum over depth.
+    """Draw one second in the middle of the LFP, its spectrum and its size, over depth.
 
     Parameters
     ----------
     recording : spikeinterface.BaseRecording
         The LFP.
     channels : DataFrame
-        With `shank` and `y_um`: the order from tip to surface.
+        With `shank`, `y_um` and `rms_uv`.
     frequencies, power : ndarray
         As `channel_spectra`.
+    limits_uv : mapping of str to float
+        Limits of the median RMS, uV, by the verdict beyond them.
 
     Returns
     -------
     Picture
-        PNG, some 50 kB.
+        Of `drawings.field_picture`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rate, n = recording.get_sampling_frequency(), recording.get_num_samples(0)
-    order = channels.sort_values(["shank", "y_um"], kind="stable").index.to_numpy()
     timeline = timeline_of(recording)
     length = min(timeline.longest(n), round(rate))
     start = timeline.inside((n - length) // 2, length, n)
+    traces = read_scaled(recording, start, start + length)
     begin = float(timeline.seconds(start, rate))
-    traces = read_scaled(recording, start, start + length)[:, order]
-    limit = float(np.percentile(np.abs(traces), 99)) or 1.0
-    figure = Figure(figsize=(8, 3), dpi=80)
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.17, top=0.95, wspace=0.12)
-    extent = (begin, begin + length / rate, 0, len(order))
-    image = left.imshow(
-        traces.T,
-        aspect="auto",
-        origin="lower",
-        cmap="RdBu_r",
-        extent=extent,
-        vmin=-limit,
-        vmax=limit,
-    )
-    left.set(xlabel="time (s, probe clock)", ylabel="channel, tip to surface")
-    figure.colorbar(image, ax=left, label="uV" if recording.has_scaleable_traces() else "units")
-    shown = frequencies <= 0.5 * rate
-    decibel = 10 * np.log10(np.maximum(power[shown][:, order], 1e-6))
-    top = float(frequencies[shown][-1]) or 1.0
-    image = right.imshow(
-        decibel.T, aspect="auto", origin="lower", cmap="viridis", extent=(0, top, 0, len(order))
-    )
-    right.set(xlabel="frequency (Hz)")
-    figure.colorbar(image, ax=right, label="dB (uV²/Hz)")
-    return Picture("LFP over depth: one second and its spectrum", _small_png(figure))
-
-
-def _small_png(figure: Any) -> bytes:
-    """Draw with 64 colours: noise in full colour would take 200 kB."""
-    from PIL import Image
-
-    figure.canvas.draw()
-    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
-    buffer = io.BytesIO()
-    image.quantize(64).save(buffer, format="png", optimize=True)
-    return buffer.getvalue()
+    return field_picture(traces, begin, rate, channels, frequencies, power, limits_uv)

@@ -16,11 +16,11 @@ import pandas as pd
 from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.recording_quality import RecordingQualityParameters
+from neuro_assets.science.drawings import NO_LIMITS, noise_picture
 from neuro_assets.science.geometry import channel_labels, channel_table
-from neuro_assets.science.pictures import to_picture
 from neuro_assets.science.quality.destripe import Destriper
 from neuro_assets.science.quality.saturation import find_saturation, limits_of
-from neuro_assets.science.result import Applied, Picture, Progress, StepResult, no_progress
+from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
 from neuro_assets.science.spectral import line_noise_db, power_spectrum
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def recording_quality(
     parameters: RecordingQualityParameters,
     *,
     channels: pd.DataFrame,
+    limits_uv: Mapping[str, float] = NO_LIMITS,
     n_jobs: int = 1,
     progress: Progress = no_progress,
 ) -> StepResult:
@@ -59,6 +60,8 @@ def recording_quality(
         Pieces, filters and limits.
     channels : DataFrame
         Table of `bad_channels`.
+    limits_uv : mapping of str to float
+        Limits of the median `rms_destriped_uv` by the verdict beyond them; the picture has them.
     n_jobs : int
         Threads that look for saturation.
     progress : callable
@@ -112,7 +115,7 @@ def recording_quality(
     result.metrics |= _metrics(quality, main, saturation, n_saturated, limits.range_uv)
     result.metrics |= _continuity(recordings, main)
     result.metrics["examined_s"] = sum(b - a for a, b in pieces) / main.sampling_frequency
-    result.picture = _picture(quality, spectra)
+    result.picture = noise_picture(quality, spectra, limits_uv)
     return result
 
 
@@ -357,25 +360,3 @@ def _continuity(recordings: Mapping[str, BaseRecording], main: BaseRecording) ->
         }
         fractions.append(dropped / max(1, dropped + n_samples))
     return {**numbers, "dropped_fraction": max(fractions)}
-
-
-def _picture(quality: pd.DataFrame, spectra: pd.DataFrame) -> Picture:
-    """RMS by depth, and the spectrum of the median channel with the deciles around it."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.5, 4.5))
-    left, right = figure.subplots(1, 2)
-    known = bool(quality["y_um"].notna().all())
-    depth = quality["y_um"] if known else quality["channel_index"]
-    for name in ("rms_raw_uv", "rms_destriped_uv"):
-        left.plot(quality[name], depth, ".", markersize=3, label=name.removesuffix("_uv"))
-    left.set(xlabel="RMS (µV)", ylabel="depth (µm)" if known else "channel", xlim=(0, None))
-    left.legend(fontsize=8)
-    for stream, table in spectra[spectra["frequency_hz"] > 0].groupby("stream"):
-        by_frequency = table.groupby("frequency_hz")["power_uv2_hz"]
-        low, middle, high = (by_frequency.quantile(q) for q in (0.1, 0.5, 0.9))
-        right.loglog(middle.index, middle, label=str(stream))
-        right.fill_between(middle.index, low, high, alpha=0.3)
-    right.set(xlabel="frequency (Hz)", ylabel="power (µV²/Hz)")
-    right.legend(fontsize=8)
-    return to_picture("Noise by depth and power spectrum", figure)
