@@ -14,6 +14,8 @@ def log_reason(
 ) -> None:
     """Log reason and next step for an asset, and for each that this run leaves out because of it.
 
+    What is below several of them has the reasons of all in its newest observation.
+
     Parameters
     ----------
     context : AssetExecutionContext
@@ -30,11 +32,25 @@ def log_reason(
         f"mend the cause, then re-execute this run from its failure, or `neuro-assets run {key}`"
     )
     _log(context, asset, reason, {"outcome": outcome, "reason": reason, "next_step": next_step})
+    earlier = _logged_in(context)
+    cause = f"{asset}, which {'failed:' if outcome == 'failed' else 'is'} {reason}"
     for name in left_out(context, asset):
-        metadata = {"outcome": "waiting", "waits_for": asset, "reason": reason}
-        state = "failed:" if outcome == "failed" else "is"
-        message = f"not made: it waits for {asset}, which {state} {reason}"
-        _log(context, name, message, {**metadata, "next_step": next_step})
+        causes, waits_for = cause, asset
+        if (before := earlier.get(name)) is not None:  # below another failed step too
+            causes = f"{before.metadata['reason'].value}; and for {cause}"
+            waits_for = f"{before.metadata['waits_for'].value}, {asset}"
+        metadata = {"outcome": "waiting", "waits_for": waits_for, "reason": causes}
+        _log(context, name, f"not made: it waits for {causes}", {**metadata, "next_step": next_step})
+
+
+def _logged_in(context: dg.AssetExecutionContext) -> dict[str, dg.AssetObservation]:
+    """What the run has logged of assets that it leaves out, the newest of each."""
+    records = context.instance.get_records_for_run(
+        context.run_id, of_type=dg.DagsterEventType.ASSET_OBSERVATION
+    ).records
+    events = [record.event_log_entry.get_dagster_event() for record in records]
+    logged = [event.asset_observation_data.asset_observation for event in events]
+    return {each.asset_key.to_user_string(): each for each in logged if "waits_for" in each.metadata}
 
 
 def left_out(context: dg.AssetExecutionContext, asset: str) -> list[str]:

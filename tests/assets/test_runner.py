@@ -149,6 +149,22 @@ def test_a_failure_is_said_on_the_page_of_each_asset_that_waits_for_it(lab, monk
     assert set(observed(lab.run("first", force=True))) == {"first"}, "second is not in the run"
 
 
+def test_what_is_below_two_failed_steps_ends_with_the_reasons_of_both(lab):
+    config = parse_config("lab: x\nstore: {url: store}\n", base=lab.store.backend.locate("."))
+    other = replace(lab.spec("other", ()), compute=lambda step: 1 / 0)
+    first = replace(lab.spec("first", ()), compute=lambda step: {}["n"])
+    below = lab.spec("below", (Need("first"), Need("other")))
+    lab.assets = [step_asset(spec, config) for spec in (first, other, below)]
+    result = lab.run(force=True)
+    text, _ = observed(result)["below"]
+    assert text.count("which failed:") == 2
+    assert "first, which failed: 'n'" in text and "other, which failed: division by zero" in text
+    events = [e.asset_observation_data.asset_observation for e in result.all_events
+              if e.is_asset_observation]  # fmt: skip
+    newest = [e for e in events if e.asset_key == dg.AssetKey("below")][-1]
+    assert {*newest.metadata["waits_for"].value.split(", ")} == {"first", "other"}
+
+
 def test_a_transient_failure_is_said_when_it_is_not_tried_again(lab, monkeypatch):
     def busy(*_, **__):
         raise ConnectionError("the server is busy")
