@@ -1,10 +1,12 @@
 """Why a partition was not made, said in Dagster's log of it and of each that waits for it.
 
 Dagster's page of a partition without a value says only that a run failed. What a step logs before
-it raises stands among the partition's events ("View all historical events").
+it raises stands among the partition's events ("View all historical events"), and in the checks.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import dagster as dg
 
@@ -40,17 +42,21 @@ def log_reason(
             causes = f"{before.metadata['reason'].value}; and for {cause}"
             waits_for = f"{before.metadata['waits_for'].value}, {asset}"
         metadata = {"outcome": "waiting", "waits_for": waits_for, "reason": causes}
-        _log(context, name, f"not made: it waits for {causes}", {**metadata, "next_step": next_step})
+        message = f"not made: it waits for {causes}"
+        _log(context, name, message, {**metadata, "next_step": next_step})
+        _log_checks(context, name, causes)
 
 
 def _logged_in(context: dg.AssetExecutionContext) -> dict[str, dg.AssetObservation]:
-    """What the run has logged of assets that it leaves out, the newest of each."""
+    """List what the run has logged of assets that it leaves out, the newest of each."""
     records = context.instance.get_records_for_run(
         context.run_id, of_type=dg.DagsterEventType.ASSET_OBSERVATION
     ).records
     events = [record.event_log_entry.get_dagster_event() for record in records]
     logged = [event.asset_observation_data.asset_observation for event in events]
-    return {each.asset_key.to_user_string(): each for each in logged if "waits_for" in each.metadata}
+    return {
+        each.asset_key.to_user_string(): each for each in logged if "waits_for" in each.metadata
+    }
 
 
 def left_out(context: dg.AssetExecutionContext, asset: str) -> list[str]:
@@ -86,3 +92,19 @@ def _log(
             asset, partition=context.partition_key, description=message, metadata=metadata
         )
     )
+
+
+def _log_checks(context: dg.AssetExecutionContext, asset: str, causes: str) -> None:
+    """Make the checks amber that the run planned: without a result Dagster shows them as failed."""
+    graph = context.job_def.asset_layer.asset_graph
+    for check in sorted(graph.get_check_keys_for_assets({dg.AssetKey(asset)})):
+        evaluation: Any = dg.AssetCheckEvaluation(
+            check.asset_key,
+            check.name,
+            passed=False,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"Nothing was judged: it waits for {causes}; an earlier value is kept",
+            metadata={"outcome": "waiting"},
+            partition=context.partition_key,
+        )
+        context.log_event(evaluation)  # it takes one, and its type does not say so

@@ -18,6 +18,9 @@ from neuro_assets.sources.raw_input import externals
 from neuro_assets.store import InputRef, Manifest, Store, Stored
 from neuro_assets.store.json_values import jsonable
 
+A_RUN = "a run"
+"""What an output waits for whose inputs are all there."""
+
 
 @dataclass(frozen=True)
 class OutputState:
@@ -167,13 +170,15 @@ def _skip_detail(stored: Stored) -> str:
 def _waits_on(record: RecordingRecord, step: StepSpec, done: Mapping[str, OutputState]) -> str:
     if record.state != "ready":
         return f"raw data: {record.reason}"
-    open_needs = [
-        f"{need.asset} ({done[need.asset].outcome.value})"
-        for need in step.needs
-        if need.asset in done
-        and done[need.asset].outcome not in (Outcome.COMPLETE, Outcome.SKIPPED)
-    ]
-    return ", ".join(open_needs) or "a run"
+    origins: dict[str, None] = {}  # the first that is not made, not all in between
+    for need in step.needs:
+        state = done.get(need.asset)
+        if state is None or state.outcome in (Outcome.COMPLETE, Outcome.SKIPPED):
+            continue
+        passed_on = state.outcome is Outcome.WAITING and state.detail != A_RUN
+        found = state.detail.split(", ") if passed_on else [f"{need.asset} ({state.outcome.value})"]
+        origins |= dict.fromkeys(found)
+    return ", ".join(origins) or A_RUN
 
 
 def _differences(

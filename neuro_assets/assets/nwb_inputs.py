@@ -7,13 +7,32 @@ from typing import TYPE_CHECKING, Any
 
 from neuro_assets import names
 from neuro_assets.assets.step import Step
-from neuro_assets.outcomes import Outcome
+from neuro_assets.outcomes import Outcome, PermanentFailure
+from neuro_assets.resources.io_managers import Missing
 from neuro_assets.store import Stored
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from neuro_assets.science.nwb.inputs import NwbInputs
+
+
+def require_contents(step: Step) -> None:
+    """Refuse a file of metadata alone, as after a full disk: it would look like a result.
+
+    Raises
+    ------
+    PermanentFailure
+        When of all that the file could hold nothing was made, with the first reason.
+    """
+    gone = {name: found for name, found in step.inputs.items() if isinstance(found, Missing)}
+    contents = step.inputs.keys() - {names.RAW_RECORDING, names.RECORDING_METADATA}
+    if contents <= gone.keys() and not step.parameters.raw_traces:
+        first = min(contents, key=lambda name: not gone[name].reason.startswith("it failed"))
+        raise PermanentFailure(
+            f"nothing that the file could hold was made ({first}: {gone[first].reason}): "
+            f"mend that, then `neuro-assets run {step.key}`"
+        )
 
 
 def nwb_inputs(step: Step) -> NwbInputs:

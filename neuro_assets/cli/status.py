@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from neuro_assets.assets.overview import Filter, Line, RecordingState, summary
+from neuro_assets.checks.criteria import Verdict
 from neuro_assets.cli.app import app
 from neuro_assets.cli.lab import Lab, console, new_table, open_lab, size_words, time_words
 from neuro_assets.outcomes import Outcome, PermanentFailure
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from neuro_assets.assets.inventory import OutputState
     from neuro_assets.registry.index import Records
     from neuro_assets.registry.records import RecordingRecord
+    from neuro_assets.store import Manifest
 
 COLOURS = {
     RecordingState.DAMAGED: "red",
@@ -222,15 +224,28 @@ def states_table(title: str, states: list[OutputState]) -> Table:
         manifest = state.stored.manifest if state.stored else None
         skip = (manifest.skip or {}) if manifest else {}
         remarks = [state.detail] if state.detail else []
+        style = STYLES[state.outcome]
+        if state.outcome is Outcome.COMPLETE and manifest and (found := _complaints(manifest)):
+            remarks, style = [*remarks, *found], "yellow"
         if state.outcome is Outcome.SKIPPED and skip.get("origin") in assets:
             remarks = [f"{skip['reason']}: see {skip['origin']}"]
         if state.out_of_date:
             remarks.append("out of date: " + "; ".join(state.out_of_date))
         table.add_row(
             state.asset,
-            f"[{STYLES[state.outcome]}]{state.outcome.value.replace('_', ' ')}[/]",
+            f"[{style}]{state.outcome.value.replace('_', ' ')}[/]",
             time_words(manifest.duration_s if manifest else None),
             size_words(manifest.size_bytes if manifest and manifest.files else None),
             escape("; ".join(remarks)),
         )
     return table
+
+
+def _complaints(manifest: Manifest) -> list[str]:
+    """List the criteria that an output does not meet; one without limits has no verdict."""
+    met = {Verdict.NOT_SET.name, Verdict.PASS.name}
+    return [
+        f"{row['verdict']}: {row['metric']} {row['value']:.4g}"
+        for row in manifest.checks
+        if row["verdict"] not in met and row["value"] is not None
+    ]

@@ -120,7 +120,14 @@ def _both(
 def _observation(
     asset: str, record: RecordingRecord, values: dict[str, Any], tags: dict[str, str] | None
 ) -> dg.AssetObservation:
-    return dg.AssetObservation(asset_key=asset, partition=record.key, metadata=values, tags=tags)
+    state = record.state.replace("_", " ")
+    return dg.AssetObservation(
+        asset_key=asset,
+        partition=record.key,
+        description=f"raw data {state}: {record.reason}" if record.reason else None,
+        metadata=values,
+        tags=tags,
+    )
 
 
 def shown(record: RecordingRecord) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from datetime import date
 
@@ -12,7 +13,7 @@ from spikeglx_files import write
 from neuro_assets.assets.catalog import all_steps
 from neuro_assets.assets.inventory import inventory
 from neuro_assets.outcomes import Outcome
-from neuro_assets.store import InputRef, Manifest
+from neuro_assets.store import Attempt, InputRef, Manifest
 
 TEXT = "lab: mylab\nstore: {url: store}\n"
 
@@ -68,3 +69,19 @@ def test_a_need_that_is_gone_is_out_of_date(lab, tmp_path) -> None:
     (step,) = [replace(s, needs=()) for s in all_steps(lab.config) if s.name == "nwb"]
     stored_nwb(lab, record, step, [InputRef(asset="analyzer_gone", version="v", digest="d")])
     assert reasons(lab, record, step) == ("input: analyzer_gone is no longer used",)
+
+
+def test_a_disk_that_was_full_leaves_no_file_of_metadata_alone(lab, tmp_path, monkeypatch) -> None:
+    (key,) = lab.register(tmp_path / "raw")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Attempt, "commit", full)
+        assert not lab.run("process", key, only=["compressed_recording"]).success
+    assert not lab.run("publish", key, only=["nwb"]).success
+    nwb = lab.states(key)["nwb"]
+    assert nwb.outcome is Outcome.FAILED
+    assert "nothing that the file could hold was made (compressed_recording" in nwb.detail
+    assert "space" in nwb.detail

@@ -79,7 +79,7 @@ def failed_with(lab: Lab, result, asset: str, match: str) -> None:
     failure = lab.store.failure(asset, KEY)
     assert failure is not None and match in failure.error["message"]
     assert failure.turn == lab.store.current(asset, KEY).manifest.turn + 1
-    checks = {e.check_name: e for e in result.get_asset_check_evaluations()}
+    checks = {e.check_name: e for e in checks_of(result, asset)}
     assert set(checks) == {"outcome", "usable", "counts"}
     assert not any(check.passed for check in checks.values())
     assert match in checks["outcome"].description
@@ -136,6 +136,11 @@ def observed(result) -> dict[str, tuple[str, str]]:
     return found
 
 
+def checks_of(result, asset: str) -> list[dg.AssetCheckEvaluation]:
+    found = result.get_asset_check_evaluations()
+    return [each for each in found if each.asset_key == dg.AssetKey(asset)]
+
+
 def test_a_failure_is_said_on_the_page_of_each_asset_that_waits_for_it(lab, monkeypatch):
     assert observed(lab.run(force=True)) == {}
     monkeypatch.setattr(Attempt, "commit", lambda *_, **__: 1 / 0)
@@ -146,7 +151,15 @@ def test_a_failure_is_said_on_the_page_of_each_asset_that_waits_for_it(lab, monk
     assert found["second"][0].startswith("not made: it waits for first, which failed: division")
     assert set(found) == {"first", "second"}
     assert f"neuro-assets run {KEY}" in found["second"][1]
-    assert set(observed(lab.run("first", force=True))) == {"first"}, "second is not in the run"
+    of_second = {e.check_name: e for e in checks_of(result, "second")}
+    assert set(of_second) == {"outcome", "usable", "counts"}
+    for check in of_second.values():  # what is stored is no less good than before: amber, not red
+        assert not check.passed and check.severity is dg.AssetCheckSeverity.WARN
+        assert "it waits for first, which failed: division by zero" in check.description
+        assert check.partition == KEY
+    alone = lab.run("first", force=True)
+    assert set(observed(alone)) == {"first"}, "second is not in the run"
+    assert checks_of(alone, "second") == []
 
 
 def test_what_is_below_two_failed_steps_ends_with_the_reasons_of_both(lab):

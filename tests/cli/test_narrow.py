@@ -8,8 +8,11 @@ from pathlib import Path
 from commands import call
 from labs import SmallLab
 from rich.console import Console, RenderableType
+from spikeglx_files import write
 
 from neuro_assets.assets.inventory import OutputState
+from neuro_assets.assets.steps.nwb import CRITERIA
+from neuro_assets.checks.criteria import judge
 from neuro_assets.cli import demonstration
 from neuro_assets.cli.demonstration import Recovered
 from neuro_assets.cli.lab import Lab
@@ -71,3 +74,28 @@ def test_a_reason_stands_where_it_arose_and_an_asset_is_never_cut(tmp_path: Path
     for asset in ("sorting_tridesclous2", "analyzer_tridesclous2", "unit_quality_tridesclous2"):
         assert any(line.strip().startswith(asset + " ") for line in lines)
     assert "skipped_upstream: see" in text
+
+
+def test_an_output_that_fails_a_criterion_says_so(tmp_path: Path) -> None:
+    lab = SmallLab(tmp_path)
+    criteria = [row for row in CRITERIA if row.metric == "n_unmade_inputs"]
+    rows = [row.row() for row in judge(criteria, {"n_unmade_inputs": 2})]
+    made = Manifest(asset="nwb", key="K", version="a", outcome=Outcome.COMPLETE, checks=rows)
+    with lab.store.attempt("nwb", "K", "a") as attempt:
+        stored = attempt.commit(made)
+    text = "".join(
+        shown(states_table("K", [OutputState("K", "nwb", made.outcome, "", (), stored)]))
+    )
+    assert "WARNING: n_unmade_inputs 2" in text
+
+
+def test_what_waits_names_what_is_not_made_and_nothing_in_between(tmp_path: Path) -> None:
+    write(tmp_path / "raw" / "M1_g0" / "M1_g0_t0.imec0.ap.bin", n=3000, seed=0)
+    lab = SmallLab(tmp_path)
+    (key,) = lab.register(tmp_path / "raw")
+    states = lab.states(key)
+    assert states["compressed_recording"].detail == "a run"
+    assert states["units"].detail == "compressed_recording (waiting)"
+    lab.store.fail(Manifest(asset="compressed_recording", key=key, version="a", outcome="failed"))
+    details = {name: each.detail for name, each in lab.states(key).items()}
+    assert details["units"] == details["lfp"] == "compressed_recording (failed)"

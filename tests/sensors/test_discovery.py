@@ -127,9 +127,14 @@ def test_a_session_without_its_flag_waits_and_says_for_what(tmp_path, session):
     data = next(folder.rglob("*probe00*/*.ap.bin"), None) or next(folder.rglob("*.ap.bin"))
     whole = data.read_bytes()
     data.write_bytes(whole[: len(whole) // 2 // 2 * 2])
-    rig.tick()
+    events = rig.tick().asset_events
     waiting = [r for r in rig.lab.registry.all().values() if r.state == "not_ready"]
     assert waiting and waiting[0].missing
+    said = [e.description for e in events if e.partition == waiting[0].key]
+    assert said == [f"raw data not ready: {waiting[0].reason}"]
+    assert waiting[0].key in rig.keys, "its page is there"
+    again = [e for e in rig.tick().asset_events or [] if e.partition == waiting[0].key]
+    assert again == [], "once, and not at every tick"
     assert waiting[0].key not in rig.started.values()
     data.write_bytes(whole)
     (folder / "raw_session.flag").touch()

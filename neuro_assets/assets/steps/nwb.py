@@ -82,9 +82,10 @@ def specs(config: LabConfig) -> list[StepSpec]:
     )
     def nwb(step: Step) -> StepResult:
         """NWB file of one probe: electrodes, units with metrics, LFP; validated and inspected."""
-        from neuro_assets.assets.nwb_inputs import nwb_inputs
+        from neuro_assets.assets.nwb_inputs import nwb_inputs, require_contents
         from neuro_assets.science.nwb.write import write_nwb
 
+        require_contents(step)
         stored = step.optional(names.COMPRESSED_RECORDING) is not None
         with nullcontext() if stored else raw_files(step, config):
             return write_nwb(nwb_inputs(step), step.folder, step.parameters, progress=step.progress)
