@@ -48,6 +48,33 @@ def differs(record: RecordingRecord, identity: Identity, content: str) -> bool:
     return comparable and known != content
 
 
+def replaced(record: RecordingRecord, recording: RawRecording, version: str, content: str) -> str:
+    """Say that other samples lie under the metadata of those that were registered.
+
+    Parameters
+    ----------
+    record : RecordingRecord
+        As it was.
+    recording : RawRecording
+        As it is now.
+    version, content : str
+        Of its raw data, and of its samples, now. Only a version by stored hashes stays when the
+        samples change.
+
+    Returns
+    -------
+    str
+        One line; empty where the version changed, too, or the samples did not.
+    """
+    if version != record.raw_version or not differs(record, recording.identity, content):
+        return ""
+    return (
+        f"the samples of {recording.main.files[0]} are not those that were registered, and "
+        "fileSHA1 in its metadata is: put the first file back, or correct fileSHA1; where that is "
+        "right, remove `use_file_hash` of its source from lab.yaml"
+    )
+
+
 def counts(other: RecordingRecord, key: str) -> bool:
     """Tell whether a record may hold back that of a key: it is there, and not itself held."""
     return other.key != key and not other.conflict and is_there(other)

@@ -13,7 +13,7 @@ from typing import Any
 from neuro_assets.formats.model import RawRecording
 from neuro_assets.recording_key import safe_name
 from neuro_assets.registry.actions import Action, ActionKind, Requests, Seen
-from neuro_assets.registry.conflicts import misnamed, shared_subject, still_held
+from neuro_assets.registry.conflicts import misnamed, replaced, shared_subject, still_held
 from neuro_assets.registry.descriptions import SessionDescription
 from neuro_assets.registry.index import RecordIndex
 from neuro_assets.registry.judging import (
@@ -339,14 +339,17 @@ class _Planner:
         info = session_info(session.description)
         new: dict[str, Any] = {**fields, "session": info, "unreadable": False, "renamed_to": ""}
         new["missing"] = missing_of(session, label, recording, found)
-        trusted = self.rename or session.description.eid is not None
-        if lost := "" if trusted else lost_files(found, recording):
+        of_database = session.description.eid is not None
+        if lost := "" if self.rename or of_database else lost_files(found, recording):
             new["missing"] = [lost]
         elif recording is not None:
             version, version_alias = version_of_raw(found, info, recording, session.versions[label])
             new.update(recording=recording, raw_version=version, version_alias=version_alias)
-            if not new["missing"]:
-                new["content"] = session.contents.get(label, "")
+            content = session.contents.get(label, "")
+            if why := "" if of_database else replaced(found, recording, version, content):
+                new["conflict"] = "; ".join(filter(None, (new["conflict"], why)))
+            elif not new["missing"]:
+                new["content"] = content
         before = found.session.place
         if before and before != info.place and before not in found.aliases:
             new["aliases"] = [*found.aliases, before]

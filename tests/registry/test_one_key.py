@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import dagster as dg
@@ -298,3 +299,33 @@ def test_of_data_whose_metas_are_left_status_says_so(tmp_path, gone):
         (record,) = tick(anew).values()
         assert (record.key, record.state, record.request) == (KEY, "vanished", 1)
         assert "data_missing: the meta is there without its .bin" in record.reason
+
+
+@pytest.mark.parametrize("out", ["first", "sha1", "option"])
+def test_a_file_that_is_replaced_under_its_old_hash_is_held(tmp_path, out):
+    lab, path = lab_of(tmp_path, "rig"), tmp_path / "rig/m1_20240512" / BIN
+    plain = lab.text
+    lab = lab.with_text(plain.replace("path: rig,", "path: rig, use_file_hash: true,"))
+    tick, meta = Ticks(lab), path.with_suffix(".meta")
+    write(path)
+    before = tick()[KEY]
+    first, text = path.read_bytes(), meta.read_bytes()
+    os.utime(path, ns=(1, 1))
+    assert tick()[KEY].state == "ready"
+    write(path, seed=1)
+    meta.write_bytes(text)
+    for anew in (False, True, True):
+        record = tick(anew)[KEY]
+        assert (record.state, record.raw_version) == ("held", before.raw_version)
+        assert f"the samples of {BIN} are not those that were registered" in record.reason
+    if out == "first":
+        path.write_bytes(first)
+    elif out == "sha1":
+        write(path, seed=1)
+    else:
+        tick.lab = lab.with_text(plain)
+    record = tick(anew=True)[KEY]
+    is_same = record.raw_version == before.raw_version
+    assert (record.state, record.request, is_same) == (
+        ("ready", 1, True) if out == "first" else ("ready", 2, False)
+    )
