@@ -28,7 +28,7 @@ _WIDTH = 0.6
 
 
 def densities(layer_um: float, width_um: float) -> tuple[FloatArray, FloatArray]:
-    """Lay the currents out over depth, not yet levelled.
+    """Lay the currents out over depth, far beyond the probe too, not yet levelled.
 
     Parameters
     ----------
@@ -38,12 +38,11 @@ def densities(layer_um: float, width_um: float) -> tuple[FloatArray, FloatArray]
     Returns
     -------
     depth_um : ndarray
-        Even grid of at most 5 um.
+        Even grid of 5 um.
     density : ndarray
         Shape (n_sources, n_depths), rows as in `SOURCES`; each sums to 0.
     """
-    # A probe of few channels has a thin layer, which needs a finer grid.
-    away = np.arange(-REACH_WIDTHS, REACH_WIDTHS, min(GRID_UM / width_um, 0.1))
+    away = np.arange(-REACH_WIDTHS, REACH_WIDTHS, GRID_UM / width_um)
     rows = []
     for source in SOURCES:
         parts = [
@@ -82,20 +81,20 @@ def potentials(
 
 
 def levelled(
-    layer_um: float, width_um: float, sizes_uv: FloatArray, at_um: FloatArray, levels: NetworkLevels
+    layer_um: float, sizes_uv: FloatArray, at_um: FloatArray, levels: NetworkLevels
 ) -> tuple[pd.DataFrame, FloatArray]:
     """Scale each source's currents so that its potential has the wanted size.
 
     Parameters
     ----------
-    layer_um, width_um : float
-        Depth and width of the pyramidal layer, um.
+    layer_um : float
+        Depth of the pyramidal layer, um.
     sizes_uv : ndarray
         Largest magnitude of each source's potential at any depth, uV; rows as in `SOURCES`.
     at_um : ndarray
         Depths of the channels, um.
     levels : NetworkLevels
-        Radius of the discs, and conductivity.
+        Width of the layer, radius of the discs, and conductivity.
 
     Returns
     -------
@@ -104,7 +103,7 @@ def levelled(
     weights : ndarray
         uV on the channels, shape (n_sources, n_channels).
     """
-    depth, density = densities(layer_um, width_um)
+    depth, density = densities(layer_um, levels.layer_um)
     everywhere = potentials(depth, depth, density, levels)
     density *= (sizes_uv / np.abs(everywhere).max(axis=1))[:, None]
     everywhere = potentials(depth, depth, density, levels)

@@ -119,6 +119,8 @@ class NetworkLevels:
         Of the tissue, S/m.
     disc_um : float
         Radius of the discs in which currents flow, um.
+    layer_um : float
+        Width of the pyramidal layer, um; the currents over depth are laid out in widths of it.
     """
 
     replay_fraction: float = 0.5
@@ -128,6 +130,7 @@ class NetworkLevels:
     precession_depth: float = 0.9
     conductivity_s_m: float = 0.3
     disc_um: float = 500.0
+    layer_um: float = 80.0
 
 
 @dataclass(frozen=True)
@@ -283,11 +286,11 @@ NAMED = {
     "hard": HARD,
     "realistic": replace(STANDARD, number=1, noise_uv=15.0, recording=RecordingLevels()),
     "clocks": replace(STANDARD, number=2, clocks=ClockLevels()),
-    "network": replace(STANDARD, number=3, network=NetworkLevels()),
+    "network": replace(STANDARD, number=6, network=NetworkLevels()),
     "face": replace(STANDARD, number=4, face=VideoLevels()),
     "lifelike": replace(
         STANDARD,
-        number=5,
+        number=7,
         noise_uv=15.0,
         recording=RecordingLevels(),
         clocks=ClockLevels(),

@@ -27,6 +27,7 @@ SHARP_WAVE_UV = 200.0
 LF_NOISE_UV = 3.0
 RIPPLE_BAND_HZ = (150.0, 250.0)
 LATENT_SPACING_UM = 300.0
+LAYER_UM = 80.0
 HALF_TAPS = 8
 N_SHARED = 4
 """Sources before the background: theta (two, a quarter turn apart), sharp wave, ripple."""
@@ -74,7 +75,10 @@ def make_mixing(plan: ProbePlan) -> Mixing:
     depth = plan.probe.positions[:, 1]
     span = max(float(np.ptp(depth)), 1.0)
     layer = float(depth.min() + rng.uniform(0.5, 0.75) * span)
-    width = min(80.0, span / 5)
+    network = plan.levels.network
+    # Currents are as wide as the tissue's layers, however short the probe: squeezed onto it, they
+    # would have to be thousands of times as dense for the same potential.
+    width = network.layer_um if network else min(LAYER_UM, span / 5)
     good = np.setdiff1d(np.arange(plan.probe.n_channels), plan.bad)
     channel = int(good[np.argmin(np.abs(depth[good] - layer))])
     turn = np.pi / (1 + np.exp((depth - layer) / (0.5 * width)))
@@ -85,10 +89,10 @@ def make_mixing(plan: ProbePlan) -> Mixing:
     rows.append(ripple / ripple[channel])
     recording = plan.levels.recording
     rows += list(_background_weights(depth, recording.field_uv if recording else BACKGROUND_UV))
-    if plan.levels.network is None:
+    if network is None:
         return Mixing(np.array(rows), layer, width, channel)
     sizes = np.array([THETA_UV, THETA_UV / 2, SHARP_WAVE_UV, 1.0])
-    currents, seen = levelled(layer, width, sizes, depth, plan.levels.network)
+    currents, seen = levelled(layer, sizes, depth, network)
     ripple_uv = seen[3, channel]
     currents.loc[currents["source"] == "ripple", ["csd_ua_mm3", "potential_uv"]] /= ripple_uv
     seen[3] /= ripple_uv

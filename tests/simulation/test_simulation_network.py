@@ -181,6 +181,32 @@ def test_potentials_are_those_of_the_currents_by_integration_over_the_discs(sess
         assert np.corrcoef(curved, density)[0, 1] > 0.97, source
 
 
+@pytest.mark.parametrize(("model", "n"), [("NP1", 1), ("NP1", 4), ("NP1", 16), ("NP2.4", 64)])
+def test_a_short_probe_sees_the_same_currents_as_a_long_one(model, n):
+    """Currents belong to the tissue; on the channels is what point sources of them add up to."""
+    levels = NAMED["network"]
+    timeline = lay_out(4, 1, 1, levels)
+    plans = [plan_probe(model, count, timeline, levels, 5, 0) for count in (n, 384)]
+    mixing, of_long = (lfp.make_mixing(plan) for plan in plans)
+    density = mixing.currents["csd_ua_mm3"].to_numpy().reshape(4, -1)
+    np.testing.assert_allclose(
+        density, of_long.currents["csd_ua_mm3"].to_numpy().reshape(4, -1), rtol=1e-2, atol=1e-9
+    )
+    assert (np.abs(density.sum(axis=1)) < 1e-9 * np.abs(density).sum(axis=1)).all()
+    # Beyond the lowest and highest current that is written down there is none left out.
+    assert (np.abs(density[:, [0, -1]]) < 1e-6 * np.abs(density).max(axis=1)[:, None]).all()
+    depth = mixing.currents["depth_um"].to_numpy()[: density.shape[1]]
+    channel_um = plans[0].probe.positions[:, 1][::4]
+    ring = (np.arange(2500) + 0.5) * 500 / 2500
+    away = np.hypot(ring, (channel_um[:, None] - depth)[..., None])
+    # uA/mm3 x um3 / (S/m x um) is 1e-3 uV; a ring of points lies at one distance.
+    points = (2 * np.pi * ring * 0.2 / (4 * np.pi * 0.3 * away)).sum(axis=-1)
+    summed = density @ points.T * np.diff(depth)[0] * 1e-3
+    seen = mixing.weights[:4, ::4]
+    sizes = np.array([[220.0], [110.0], [200.0], [1.0]])
+    assert (np.abs(seen - summed) < 0.01 * sizes).all()
+
+
 def test_theta_in_the_lf_file_is_the_potential_of_the_truths_currents(session):
     lf = np.fromfile(next(session.session.rglob("*.lf.bin")), "<i2").reshape(-1, 49)[:, :-1]
     lf = lf * (0.6 / 512 / 250 * 1e6)
