@@ -116,10 +116,11 @@ def _write_repository(client: Alyx, name: str | None) -> Iterator[Finding]:
     rows = client.rows("data-repository", most=_MOST_NAMES) if name else []
     for row in (row for row in rows if row["name"] == name):
         subject = f"write_repository {name}"
-        if row.get("globus_is_personal"):
+        # Not set is what a new repository has, and counts as personal.
+        if row.get("globus_is_personal") is not False:
             message = (
-                "Alyx calls it personal (globus_is_personal): everything registers and ONE lists "
-                "nothing; set that to false in Alyx, or name another repository"
+                "globus_is_personal is not false in Alyx: everything registers and ONE lists "
+                "nothing; set it to false there, or name another repository"
             )
         elif not row.get("data_url"):
             message = (

@@ -246,6 +246,7 @@ def test_an_outage_in_the_middle_is_told_for_each_part(server):
     ("fields", "words"),
     [
         ({"globus_is_personal": True}, "ONE lists nothing"),
+        ({"globus_is_personal": None}, "ONE lists nothing"),
         ({"data_url": None}, "no data_url"),
         ({}, "ONE lists what is there"),
     ],

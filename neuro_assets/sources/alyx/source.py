@@ -280,7 +280,8 @@ class _Call:
         problems = [p for d in self.changed for p in d.problems]
         return Changes(
             seen=tuple(moved.ids),
-            changed=tuple(self.changed),
+            # Of two sessions with one name the one that has data gets the key.
+            changed=tuple(sorted(self.changed, key=lambda d: not d.recordings)),
             vanished=tuple(self.vanished),
             excluded=self.excluded,
             not_ready=tuple(d.session_id for d in self.changed if not d.ready),

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import fake_alyx.filters as filters
 from fake_alyx.endpoints import ENDPOINTS, Endpoint
-from fake_alyx.fields import Invalid
+from fake_alyx.fields import DatabaseError, Invalid
 from fake_alyx.lookups import NotModelled
 from fake_alyx.register import Refused, Register
 from fake_alyx.rows import Rows
@@ -84,7 +84,7 @@ class Api:
             return Answer(refused.status, refused.body, allow)
         except Invalid as invalid:
             return Answer(400, {**invalid.errors, "status_code": 400}, allow)
-        except (FilterError, TypeError) as error:
+        except (FilterError, TypeError, DatabaseError) as error:
             return Answer(500, {"status_code": 500, "detail": str(error)}, allow)
 
     def _act(

@@ -23,6 +23,10 @@ class Wrong(ValueError):
     """One field's value is refused; the text is REST framework's."""
 
 
+class DatabaseError(Exception):
+    """The database takes a value less than the serializer does: 500 with its text."""
+
+
 class Invalid(Exception):
     """A body is refused: 400 with a list of texts for each field."""
 
@@ -36,11 +40,15 @@ Reader = Callable[[Tables, Any], Any]
 
 @dataclass(frozen=True)
 class Spec:
-    """A writable field: its reader, whether null is taken, whether it must be sent to create."""
+    """A writable field: its reader, whether null is taken, whether it must be sent to create.
+
+    `column` is named where the serializer takes null and the database does not: a 500.
+    """
 
     read: Reader
     null: bool = False
     required: bool = False
+    column: str = ""
 
 
 def char(tables: Tables, value: Any) -> str:
@@ -199,8 +207,8 @@ DATASET: dict[str, Spec] = {
     "collection": NULL_TEXT,
     "session": Spec(by_id("sessions")),
     "file_size": NULL_INT,
-    "hash": NULL_TEXT,
-    "version": NULL_TEXT,
+    "hash": Spec(char, null=True, column="hash"),
+    "version": Spec(char, null=True, column="version"),
     "revision": Spec(slug("revisions")),
     "default_dataset": Spec(boolean, null=True),
     "tags": Spec(slugs("tags")),
@@ -305,4 +313,6 @@ def _value(tables: Tables, spec: Spec, value: Any) -> Any:
         return spec.read(tables, value)
     if not spec.null:
         raise Wrong("This field may not be null.")
+    if spec.column:
+        raise DatabaseError(f'null value in column "{spec.column}" violates not-null constraint')
     return None
