@@ -124,9 +124,9 @@ class _Runner:
         key = context.partition_key
         manifest = self._blank(context)
         try:
+            home = self._home(store, key)
             run_id = run_first_tried(context.instance, context.run)
             manifest = _with(manifest, turn=take_turn(store, key, run_id))
-            home = self._home(store, key)
             manifest = self._identified(_with(manifest, key=home), inputs)
             counts_for = key if home != key else ""
             with self._alone(store, home):
@@ -146,12 +146,15 @@ class _Runner:
             yield from self._fail(context, store, _with(manifest, key=key), error)
 
     def _home(self, store: Store, key: str) -> str:
-        """Key under which the output stands: the session's, where it is made once a session."""
-        if self.spec.scope == "recording":
-            return key
+        """Key under which the output stands: the session's, or the recording's first one."""
         record = Registry(store).get(key)
+        if record is None and self.spec.scope == "recording":
+            return key
         if record is None:
             raise PermanentFailure(f"{key} is not in the registry")
+        if other := record.alias_of or record.renaming_to:
+            # No failure is recorded under a key that is only a name.
+            raise dg.Failure(f"{key} is renamed to {other}: run that", allow_retries=False)
         return self.spec.home(record)
 
     def _alone(self, store: Store, home: str) -> AbstractContextManager[object]:
@@ -204,8 +207,9 @@ class _Runner:
         manifest: Manifest,
         attempt: Attempt,
     ) -> Step:
+        of_session = self.spec.scope == "session"
         return Step(
-            key=manifest.key,
+            key=manifest.key if of_session else context.partition_key,
             version=manifest.version,
             parameters=self.spec.parameters,
             inputs=inputs,

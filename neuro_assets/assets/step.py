@@ -170,7 +170,7 @@ class StepSpec:
 
     def home(self, record: RecordingRecord) -> str:
         """Key under which an output of this step stands in the store."""
-        return record.session.store_key if self.scope == "session" else record.key
+        return record.session.store_key if self.scope == "session" else record.home
 
     def values(self, key: str, record: RecordingRecord | None = None) -> dict[str, Any]:
         """Every value that the step reads for a key, as it is recorded."""

@@ -73,13 +73,13 @@ def _units_table() -> dg.AssetsDefinition:
                 stored = store.current(names.UNITS, key)
                 if stored is not None and stored.outcome is Outcome.COMPLETE:
                     frames[key] = stored.table("units")
-                    made[key] = stored
+                    made[f"{names.UNITS}:{key}"] = stored
             except PermanentFailure as error:
                 store.backend.require()
                 log.warning("the units of %s are left out: %s", key, error)
         table = build(frames, {k: r.model_dump(mode="json") for k, r in records.items()})
         metrics = {"n_recordings": len(made), "n_units": len(table)}
-        taken = _taken(names.UNITS_TABLE, records, made)
+        taken = _taken(names.UNITS_TABLE, records, frames)
         return StepResult(metrics=metrics, tables={names.UNITS_TABLE: table}), _keyed(made), taken
 
     return units_table
@@ -169,11 +169,8 @@ def _taken(table: str, records: Records, keys: Container[str]) -> dict[str, str]
 
 
 def _keyed(stored: dict[str, Stored]) -> list[InputRef]:
-    """List the inputs of a table, one a recording, told apart by the key in the name."""
-    return [
-        each.ref.model_copy(update={"asset": f"{each.asset}:{each.key}"})
-        for _, each in sorted(stored.items())
-    ]
+    """List the inputs of a table, one a recording, by asset and recording."""
+    return [each.ref.model_copy(update={"asset": name}) for name, each in sorted(stored.items())]
 
 
 def _table(name: str, deps: Sequence[str]) -> Any:

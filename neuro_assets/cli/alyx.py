@@ -94,9 +94,10 @@ def _processing(lab: Lab, key: str) -> str | None:
 
 def _records(lab: Lab, keys: list[str] | None, every: bool) -> list[RecordingRecord]:
     records = lab.registry().all()
+    keys = [lab.present_key(key) for key in keys or ()]
     if bool(keys) == every:
         raise PermanentFailure("name recordings, or give --all for all of them")
-    for key in keys or ():
+    for key in keys:
         if key not in records:
             raise PermanentFailure(
                 f"no recording {key!r} in the registry; `neuro-assets status` lists them"

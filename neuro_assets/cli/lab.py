@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -64,11 +65,31 @@ class Lab:
 
         return Registry(self.store(create=create))
 
+    def present_key(self, key: str) -> str:
+        """Follow a key that was renamed, and say so; any other stays as it is."""
+        from neuro_assets.store.model import is_safe_name
+
+        record = self.registry().get(key) if is_safe_name(key) else None
+        if record is None:
+            return key
+        if record.renaming_to:
+            typer.echo(cut_renaming(key, record.renaming_to), err=True)
+        if not record.alias_of:
+            return key
+        typer.echo(f"{key}: {record.reason}", err=True)
+        return self.present_key(record.alias_of)
+
     def steps(self) -> list[StepSpec]:
         """List the steps that the configuration asks for."""
         from neuro_assets.assets.catalog import all_steps
 
         return all_steps(self.config)
+
+
+def cut_renaming(key: str, new_key: str) -> str:
+    """Say how to finish a renaming that was killed."""
+    command = f"neuro-assets rename {key} {new_key} --yes"
+    return f"{key} is being renamed to {new_key}; if that was cut, finish it: {command}"
 
 
 def open_lab() -> Lab:

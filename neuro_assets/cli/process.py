@@ -98,7 +98,7 @@ def registered_keys(lab: Lab, targets: Iterable[str], *, use_hash: bool = False)
                 console.print(line)
             keys += found.keys
         else:
-            keys.append(_known_key(registry, target))
+            keys.append(_known_key(registry, lab.present_key(target)))
     if not keys:
         raise PermanentFailure("no recording that is ready was found; see the lines above")
     return list(dict.fromkeys(keys))

@@ -14,7 +14,15 @@ from rich.table import Table
 from neuro_assets.assets.overview import Filter, Line, RecordingState, summary
 from neuro_assets.checks.criteria import Verdict
 from neuro_assets.cli.app import app
-from neuro_assets.cli.lab import Lab, console, new_table, open_lab, size_words, time_words
+from neuro_assets.cli.lab import (
+    Lab,
+    console,
+    cut_renaming,
+    new_table,
+    open_lab,
+    size_words,
+    time_words,
+)
 from neuro_assets.outcomes import Outcome, PermanentFailure
 
 if TYPE_CHECKING:
@@ -62,6 +70,7 @@ def status(
     lab = open_lab()
     wanted = Filter(state, subject, project, since.date() if since else None)
     if key is not None:
+        key = lab.present_key(key)
         record = lab.registry().get(key)
         if record is None:
             raise _unknown(key)
@@ -133,6 +142,8 @@ def _show_overview(lab: Lab, wanted: Filter) -> bool:
     ]
     lines += _lines(lab, records, wanted)
     _print_configuration(lab)
+    for key, new_key in registry.refresh().renaming.items():
+        console.print(escape(cut_renaming(key, new_key)), soft_wrap=True)
     if not records and not lines:
         _print_nothing(lab)
         return False

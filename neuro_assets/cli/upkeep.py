@@ -1,8 +1,8 @@
-"""Commands that look after what is stored: `verify`, `gc`, `upgrade-store`, `delete-raw`."""
+"""Commands that look after what is stored: `verify`, `gc`, `rename`, `delete-raw`, ..."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +17,7 @@ from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure
 
 if TYPE_CHECKING:
     from neuro_assets.service.worker_process import WorkerProcess
+    from neuro_assets.store import Store
     from neuro_assets.store.repair import Repair
 
 
@@ -31,6 +32,7 @@ def verify(
     """Read everything stored again: files, manifests, pointers, registry, what cites what."""
     lab = open_lab()
     store = lab.store()
+    key = lab.present_key(key) if key else None
     with progress_of("verifying") as progress:
         defects = store.verify(asset, key, progress=progress)
     records = [] if asset or key else lab.registry().verify(repair=mend)
@@ -156,6 +158,7 @@ def delete_raw(
     from neuro_assets.registry.raw_deletion import deletable_files, delete_files
 
     lab = open_lab()
+    key = lab.present_key(key)
     files = deletable_files(lab.store(), lab.registry(), key, lab.config.roots)
     for file in files:
         console.print(escape(str(file.path)))
@@ -169,3 +172,51 @@ def delete_raw(
         )
     delete_files(lab.store(), key, files)
     console.print(f"{len(files)} raw files deleted.")
+
+
+@app.command()
+def rename(
+    key: Annotated[str, typer.Argument(help="The recording, by its key of today")],
+    new_key: Annotated[str, typer.Argument(help="The key that it gets")],
+    yes: Annotated[bool, typer.Option("--yes", help="Rename; without it only check")] = False,
+) -> None:
+    """Give a recording another key; outputs, their history and what Alyx holds stay its own."""
+    import dagster as dg
+
+    from neuro_assets.assets.checks import check_specs
+    from neuro_assets.partitions import SESSION_PROBE
+    from neuro_assets.service import prepare_home
+    from neuro_assets.service.renaming import check_renaming
+    from neuro_assets.service.renaming import rename as give_key
+
+    lab = open_lab()
+    registry = lab.registry()
+    with dg.DagsterInstance.from_config(str(prepare_home(lab.folder))) as instance:
+        if not yes:
+            is_done = check_renaming(registry, instance, key, new_key)
+            can = "has that key already" if is_done else f"can become {new_key}"
+            console.print(f"{key} {can}; nothing was changed: add --yes to rename it.")
+            return
+        checks = [
+            spec.key
+            for step in lab.steps()
+            for spec in check_specs(step.name, step.criteria, SESSION_PROBE)
+        ]
+        give_key(registry, instance, key, new_key, checks)
+    console.print(f"{key} is {new_key} now; the old key stays its alias.")
+    for asset, name in _files_named(lab.store(), new_key):
+        console.print(
+            f"{asset} keeps its file {name}: `neuro-assets run {new_key} --only {asset} --force` "
+            "writes one of the new name",
+            soft_wrap=True,
+        )
+
+
+def _files_named(store: Store, key: str) -> Iterator[tuple[str, str]]:
+    """Find the outputs whose files are named for an earlier key of their recording."""
+    for asset in store.assets():
+        stored = store.current(asset, key)
+        if stored is None or stored.key == key:
+            continue
+        tops = dict.fromkeys(entry.path.partition("/")[0] for entry in stored.manifest.files)
+        yield from ((asset, top) for top in tops if top.startswith(f"{stored.key}."))

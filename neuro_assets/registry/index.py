@@ -36,10 +36,6 @@ class Records(Mapping[str, RecordingRecord]):
     def __contains__(self, key: object) -> bool:
         return key in self.lines
 
-    def copy(self) -> Records:
-        """Give them as they are now, sorted by key."""
-        return Records({key: self.lines[key] for key in sorted(self.lines)})
-
 
 class RecordIndex:
     """Records with what finds them, changed on trial and taken back.
@@ -64,6 +60,10 @@ class RecordIndex:
         Keys that are ready and for which no run was requested, with day and time first seen.
     requested : dict of str to (str, datetime)
         Keys that are ready and whose run was requested, with by whom and when.
+    aliases : dict of str to str
+        Keys that are only names, with the key that was given instead.
+    renaming : dict of str to str
+        Keys whose renaming was begun and not finished, with the new key.
     """
 
     def __init__(self, records: Mapping[str, RecordingRecord] | None = None) -> None:
@@ -72,6 +72,8 @@ class RecordIndex:
         self.damaged_lines: dict[str, bytes] = {}
         self.due: dict[str, tuple[date, datetime]] = {}
         self.requested: dict[str, tuple[str, datetime]] = {}
+        self.aliases: dict[str, str] = {}
+        self.renaming: dict[str, str] = {}
         self._by_identity: dict[Any, dict[str, None]] = defaultdict(dict)
         self._by_session: dict[Any, dict[str, None]] = defaultdict(dict)
         self._by_eid: dict[str, dict[str, None]] = defaultdict(dict)
@@ -100,7 +102,11 @@ class RecordIndex:
         self._by_folded[record.key.casefold()] = record.key
         for index, name in self._places(record):
             index[name][record.key] = None
-        if record.state == "ready" and record.requested is None:
+        if record.alias_of:
+            self.aliases[record.key] = record.alias_of
+        if record.renaming_to:
+            self.renaming[record.key] = record.renaming_to
+        elif record.state == "ready" and record.requested is None:
             self.due[record.key] = (record.session.date, record.first_seen)
         elif record.state == "ready" and record.requested_at is not None:
             self.requested[record.key] = (record.requested_by, record.requested_at)
@@ -201,9 +207,16 @@ class RecordIndex:
         return key.casefold() in self._by_folded
 
     def taken(self, key: str) -> RecordingRecord | None:
-        """Give the record that has a key, in whatever case."""
+        """Give the record that has or had a key, in whatever case."""
         found = self._by_folded.get(key.casefold())
+        while found in self.aliases:
+            found = self.aliases[found]
         return None if found is None else self.records.get(found)
+
+    def recordings(self) -> Records:
+        """Give the records as they are now, sorted by key, without those that are only names."""
+        lines = self.records.lines
+        return Records({key: lines[key] for key in sorted(lines) if key not in self.aliases})
 
     def _drop(self, key: str) -> None:
         old = self.records.get(key)
@@ -211,13 +224,14 @@ class RecordIndex:
             del self.records.lines[key]
             for index, name in self._places(old):
                 index[name].pop(key, None)
-        for each in (self.due, self.requested, self.damaged, self.damaged_lines):
+        own = (self.due, self.requested, self.damaged, self.damaged_lines)
+        for each in (*own, self.aliases, self.renaming):
             each.pop(key, None)
         self._by_folded.pop(key.casefold(), None)
 
     def _places(self, record: RecordingRecord) -> Iterable[tuple[dict[Any, Any], Any]]:
         session = record.session
-        if record.renamed_to:
+        if record.renamed_to or record.alias_of:
             return  # another record has all of it
         if record.recording is not None:
             origin = _origin(record.recording.identity, record.content)

@@ -138,6 +138,33 @@ def delete_files(store: Store, key: str, files: list[RawFile]) -> None:
     store.backend.remove(path)
 
 
+def copy_note(store: Store, old: str, new: str) -> None:
+    """Let a deletion that was cut be finished under another key of the recording.
+
+    Parameters
+    ----------
+    store : Store
+        The lab's store.
+    old, new : str
+        Keys.
+    """
+    if (noted := store.read_json(f"{_FOLDER}/{old}.json")) is not None:
+        store.write_json_atomic(f"{_FOLDER}/{checked_name(new, 'key')}.json", noted)
+
+
+def remove_note(store: Store, key: str) -> None:
+    """Remove the note of a key that its recording has no more.
+
+    Parameters
+    ----------
+    store : Store
+        The lab's store.
+    key : str
+        After `copy_note`.
+    """
+    store.backend.remove(f"{_FOLDER}/{key}.json")
+
+
 def _rest_of_cut_deletion(store: Store, key: str) -> list[RawFile] | None:
     """Find what is left to delete; None where nothing was cut, or a file left is another now."""
     noted = store.read_json(f"{_FOLDER}/{key}.json")

@@ -172,6 +172,12 @@ class RecordingRecord(_Record):
         Whether it vanished though its files are there: they cannot be read.
     renamed_to : str
         The key that its recording has now; results made under this one stay.
+    first_key : str
+        The key that it had before a person renamed it; empty where it has it still. See `home`.
+    renaming_to : str
+        The key that it is being given, until all of that is done.
+    alias_of : str
+        The key that a person gave instead: this record is nothing but the name, which stays taken.
     waiting_since : datetime or None
         Since when it is not ready, UTC.
     requested : str or None
@@ -217,6 +223,9 @@ class RecordingRecord(_Record):
     content: str = ""
     unreadable: bool = False
     renamed_to: str = ""
+    first_key: str = ""
+    renaming_to: str = ""
+    alias_of: str = ""
     waiting_since: datetime | None = None
     requested: str | None = None
     requested_at: datetime | None = None
@@ -243,6 +252,11 @@ class RecordingRecord(_Record):
         if isinstance(values, dict) and old.keys() & values.keys():
             return {old.get(name, name): value for name, value in values.items()}
         return values
+
+    @property
+    def home(self) -> str:
+        """Key under which its outputs stand in the store, and its results in Alyx."""
+        return self.first_key or self.key
 
     @property
     def identity(self) -> Identity | None:

@@ -91,9 +91,10 @@ class Registry:
         Returns
         -------
         Records
-            By key, sorted; a record is parsed when it is asked for.
+            By key, sorted; a record is parsed when it is asked for. Without keys that a person
+            renamed, which `get` has.
         """
-        return self.refresh().records.copy()
+        return self.refresh().recordings()
 
     @property
     def damaged(self) -> dict[str, str]:

@@ -44,8 +44,7 @@ def take_turn(store: Store, key: str, run_id: str) -> int:
     known = _read(store, own)
     if "turn" in known:
         return int(known["turn"])
-    names = [name.removesuffix(".json") for name in store.backend.names(folder)]
-    last = max((int(name) for name in names if name.isdecimal()), default=0)
+    last = _last(store, folder)
     if not known:
         # Of several steps of the run, all begin where the first does.
         store.create_json(own, {"from": max(last, 1)})
@@ -58,6 +57,25 @@ def take_turn(store: Store, key: str, run_id: str) -> int:
             store.write_json_atomic(own, {"turn": turn})
             return turn
     raise TransientFailure(f"other runs take every turn of {key}: try again")
+
+
+def copy_last_turn(store: Store, old: str, new: str) -> None:
+    """Let the turns of a new key go on behind those of the old one.
+
+    Parameters
+    ----------
+    store : Store
+        The lab's store.
+    old, new : str
+        Keys of one recording; no run of either lives.
+    """
+    if last := _last(store, f"{_FOLDER}/{checked_name(old, 'key')}"):
+        store.create_json(f"{_FOLDER}/{checked_name(new, 'key')}/{last}.json", {"renamed": old})
+
+
+def _last(store: Store, folder: str) -> int:
+    names = [name.removesuffix(".json") for name in store.backend.names(folder)]
+    return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
 def verify_turns(store: Store, *, repair: bool = False) -> list[str]:

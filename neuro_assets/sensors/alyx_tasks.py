@@ -155,9 +155,9 @@ def _move(
     record = Registry(store).get(key)
     if record is None or record.eid is None:
         return f"{key} has no session in Alyx"
-    task = task_state(key, "Started", alyx, run_id=run_id)
+    task = task_state(record.home, "Started", alyx, run_id=run_id)
     if status is not STARTED:
-        final = task_of(key, outputs_of(store, key, assets), alyx)
+        final = task_of(record.home, outputs_of(store, key, assets), alyx)
         # By what is stored, as the step does it, so that the two never disagree.
         ended = (
             {"status": final.status, "version": final.version} if final else {"status": "Errored"}

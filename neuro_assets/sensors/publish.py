@@ -8,6 +8,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from neuro_assets import names
 from neuro_assets.executors.retries import settled, will_be_retried
+from neuro_assets.partitions import SET_NAME
 
 ENDED = (
     dg.DagsterRunStatus.SUCCESS,
@@ -31,6 +32,8 @@ def publish_sensors(
         key = run.tags.get(names.PARTITION_TAG)
         if key is None:
             return dg.SkipReason(f"Run {run.run_id} has no partition")
+        if not context.instance.has_dynamic_partition(SET_NAME, key):
+            return dg.SkipReason(f"{key} was renamed after its run {run.run_id}")
         if will_be_retried(context.instance, settled(context.instance, run)):
             return dg.SkipReason(f"Run {run.run_id} was lost and is retried: waiting for its end")
         tags = {name: run.tags[name] for name in COPIED_TAGS if name in run.tags}

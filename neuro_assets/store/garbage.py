@@ -17,8 +17,8 @@ from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store.backend import Entry
 from neuro_assets.store.local import TEMPORARY
 from neuro_assets.store.locks import is_held
-from neuro_assets.store.model import CURRENT, MANIFEST, SESSION_PREFIX, WHOLE_LAB, Manifest
-from neuro_assets.store.pointers import is_attempt_id, is_foreign, readable_pointer
+from neuro_assets.store.model import CURRENT, MANIFEST, WHOLE_LAB, Manifest
+from neuro_assets.store.pointers import is_attempt_id, is_foreign, is_shared, readable_pointer
 from neuro_assets.store.reader import RESERVED, StoreReader
 from neuro_assets.store.scratch import abandoned_folders
 from neuro_assets.store.stored import is_copied
@@ -265,8 +265,7 @@ class _Damage:
     def concerns(self, path: str) -> bool:
         """Tell whether an attempt's folder belongs to such an output."""
         asset, key = path.split("/")[:2]
-        of_session = key.startswith(SESSION_PREFIX)
-        keys = self._store.keys(asset) if of_session else [key]
+        keys = self._store.keys(asset) if is_shared(self._store, asset, key) else [key]
         return any(self._is_damaged(asset, each) for each in keys)
 
     def _is_damaged(self, asset: str, key: str) -> bool:

@@ -23,6 +23,9 @@ MANIFEST = "manifest.json"
 CURRENT, FAILURE = "current.json", "failure.json"
 """Pointers of an asset and key: to the attempt that counts, and to the last failure."""
 
+RENAMED = "renamed.json"
+"""In the place of the pointers of a key that a person renamed: its outputs count for another."""
+
 WHOLE_LAB = "lab"
 """Key of an output that is made once for all recordings (a cohort table)."""
 
@@ -299,7 +302,8 @@ class Pointer(_Record):
     digest, turn : str, int
         Of its manifest.
     key : str
-        Under which key the attempt stands, where that is not the pointer's own: the session's.
+        Under which key the attempt stands, where that is not the pointer's own: the session's, or
+        the first one of a recording that was renamed.
     owner : str
         `<asset>/<key>` that it was written for; empty in pointers of older releases.
     at : datetime

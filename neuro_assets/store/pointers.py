@@ -18,6 +18,8 @@ from neuro_assets.store.model import (
     CURRENT,
     FAILURE,
     MANIFEST,
+    RENAMED,
+    SESSION_PREFIX,
     Manifest,
     Pointer,
     checked_name,
@@ -57,6 +59,26 @@ def readable_pointer(store: StoreFiles, path: str) -> Pointer | None:
         return Pointer.model_validate_json(store.backend.read(path))
     except (FileNotFoundError, ValidationError, NotAFileError):
         return None
+
+
+def is_shared(store: StoreFiles, asset: str, key: str) -> bool:
+    """Tell whether outputs of a key count for other keys: a session's, or a renamed recording's.
+
+    Parameters
+    ----------
+    store : StoreFiles
+        The store.
+    asset, key : str
+        Under which the outputs stand.
+
+    Returns
+    -------
+    bool
+        Their pointers are then below those other keys.
+    """
+    if key.startswith(SESSION_PREFIX):
+        return True
+    return store.backend.entry(f"{asset}/{key}/{RENAMED}") is not None
 
 
 def adopt(

@@ -20,6 +20,7 @@ from neuro_assets.store.model import (
     CURRENT,
     FAILURE,
     MANIFEST,
+    RENAMED,
     SESSION_PREFIX,
     FileEntry,
     InputRef,
@@ -28,10 +29,11 @@ from neuro_assets.store.model import (
     is_safe_name,
     is_sealed,
 )
+from neuro_assets.store.pointers import is_shared, readable_pointer
 from neuro_assets.store.reader import RESERVED, StoreReader
 from neuro_assets.store.stored import Stored, is_copied
 
-_OF_A_KEY = {"runs", CURRENT, FAILURE, JUDGEMENT}
+_OF_A_KEY = {"runs", CURRENT, FAILURE, JUDGEMENT, RENAMED}
 _PIECE = 4 << 20
 _REPORT_S = 5.0
 
@@ -138,10 +140,22 @@ def _homes(store: StoreReader, asset: str | None, key: str | None) -> list[tuple
         raise PermanentFailure(f"the store has nothing of {asset!r}{nearest(asset, assets)}")
     every = [(name, each) for name in ([asset] if asset else assets) for each in store.keys(name)]
     homes = [home for home in every if key in (None, home[1])]
+    if key is not None:  # what counts for a key may stand under another
+        found = {(name, _home(store, name, each)) for name, each in homes}
+        homes += [home for home in every if home in found.difference(homes)]
     if key is not None and not homes:
         keys = {each for _, each in every}
         raise PermanentFailure(f"the store has nothing of {key!r}{nearest(key, keys)}")
     return homes
+
+
+def _home(store: StoreReader, asset: str, key: str) -> str:
+    """Key under which what counts for another stands."""
+    pointer = readable_pointer(store, f"{asset}/{key}/{CURRENT}")
+    renamed = None if pointer else store.read_json(f"{asset}/{key}/{RENAMED}")
+    if renamed is not None:
+        return _home(store, asset, renamed["renamed_to"])
+    return pointer.key or key if pointer else key
 
 
 class _Reporter:
@@ -297,7 +311,7 @@ def _defects_of_file(stored: Stored, entry: FileEntry, found: Entry | None) -> I
 def _defects_of_input(store: StoreReader, stored: Stored, ref: InputRef) -> Iterator[Defect]:
     """Whether what an output was made from is still there; raw data have no attempt."""
     asset, _, key = ref.asset.partition(":")
-    path = f"{asset}/{key or stored.key}/{ref.version}/{ref.attempt}"
+    path = f"{asset}/{_home(store, asset, key or stored.key)}/{ref.version}/{ref.attempt}"
     if not ref.attempt or store.backend.entry(f"{path}/{MANIFEST}") is not None:
         return
     # What is made once a session stands under the session's key.
@@ -331,8 +345,8 @@ def _defects_of_pointer(store: StoreReader, asset: str, key: str, name: str) -> 
 
 
 def _has_output(store: StoreReader, asset: str, key: str) -> bool:
-    """Tell whether something may count here; what is made once a session counts elsewhere."""
-    if key.startswith(SESSION_PREFIX):
+    """Tell whether something may count here; outputs of a session count elsewhere."""
+    if is_shared(store, asset, key):
         return False
     return any(stored.is_intact() for stored in attempts_of(store, asset, key))
 

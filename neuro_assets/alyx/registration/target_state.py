@@ -91,7 +91,7 @@ def target_state(
             f"{record.key} has no session in Alyx, as far as this platform knows: it is found "
             "when the session is created there and the sensors look again"
         )
-    label = label_of(record.key)
+    label = label_of(record.home)
     qc = worst(judged(outputs)) if parameters.aggregate_qc else Verdict.NOT_SET
     return TargetState(
         key=record.key,
@@ -103,7 +103,7 @@ def target_state(
         qc=qc.name,
         extended_qc=extended_qc(label, outputs) if parameters.extended_qc else {},
         summary=_summary(outputs),
-        task=task_of(record.key, outputs, config),
+        task=task_of(record.home, outputs, config),
         today=today or datetime.now(UTC).date(),
     )
 
@@ -147,7 +147,7 @@ def _files(
 
 def _collection(record: RecordingRecord, name: str) -> str:
     """`alf/<insertion>/neuro_assets`: Alyx links datasets to the insertion that is named there."""
-    parsed = RecordingKey.parse(record.key)
+    parsed = RecordingKey.parse(record.home)
     insertion = record.metadata.insertion if record.metadata else None
     named = insertion is not None and re.fullmatch(r"[A-Za-z0-9_-]+", insertion.name)
     probe = named[0] if named else parsed.probe

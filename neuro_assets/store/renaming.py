@@ -1,0 +1,84 @@
+"""A recording's new key in the store: its pointers are written anew, its outputs stay in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from neuro_assets.outcomes import Outcome
+from neuro_assets.store.model import CURRENT, FAILURE, MANIFEST, RENAMED, Pointer
+from neuro_assets.store.pointers import is_foreign
+from neuro_assets.store.store import Store
+
+
+def pointers_of(store: Store, key: str) -> Iterator[tuple[str, str, Pointer]]:
+    """Read every pointer of a key.
+
+    Parameters
+    ----------
+    store : Store
+        The lab's store.
+    key : str
+        The recording.
+
+    Yields
+    ------
+    asset, name : str
+        Whose, and the file below `<asset>/<key>`.
+    pointer : Pointer
+        What it says; not of copies that somebody made.
+
+    Raises
+    ------
+    PermanentFailure
+        When one is damaged.
+    """
+    for asset in store.assets():
+        runs = store.backend.names(f"{asset}/{key}/runs")
+        for name in [*(f"runs/{run}" for run in runs if run.endswith(".json")), FAILURE, CURRENT]:
+            found = store.read_pointer(asset, key, name)
+            if found is not None and not is_foreign(store, asset, key, found):
+                yield asset, name, found
+
+
+def copy_pointers(store: Store, old: str, new: str) -> None:
+    """Let everything that counts for a key count for another; done twice it is the same.
+
+    Parameters
+    ----------
+    store : Store
+        The lab's store.
+    old, new : str
+        Keys; no run of either lives.
+    """
+    # Failures last: they cite what counts.
+    found = sorted(pointers_of(store, old), key=lambda each: each[2].outcome is Outcome.FAILED)
+    for asset, name, pointer in found:
+        update = {"owner": f"{asset}/{new}", "key": pointer.key or old}
+        if pointer.outcome is Outcome.FAILED:  # stands under the key whose run it was
+            update["key"] = ""
+            place = f"{pointer.version}/{pointer.attempt}"
+            manifest = store.read_manifest(asset, old, pointer.version, pointer.attempt)
+            if manifest is None:
+                continue
+            moved = manifest.model_copy(update={"key": new})
+            store.backend.write(f"{asset}/{new}/{place}/{MANIFEST}", moved.to_json())
+        path = f"{asset}/{new}/{name}"
+        store.backend.write(path, pointer.model_copy(update=update).to_json())
+
+
+def remove_pointers(store: Store, old: str, new: str) -> None:
+    """Leave under a key what another key's pointers name, and say so.
+
+    Parameters
+    ----------
+    store : Store
+        The lab's store.
+    old, new : str
+        Keys, after `copy_pointers`.
+    """
+    for asset in store.assets():
+        if old in store.keys(asset):
+            store.write_json_atomic(f"{asset}/{old}/{RENAMED}", {"renamed_to": new})
+        for name in (CURRENT, FAILURE):
+            store.backend.remove(f"{asset}/{old}/{name}")
+        store.backend.remove_tree(f"{asset}/{old}/runs")

@@ -1,0 +1,384 @@
+"""A recording gets another key: everything that it has stays its own, wherever a rename is cut."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import count
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from labs import SmallLab
+from spikeglx_files import write
+
+from neuro_assets.assets import steps
+from neuro_assets.assets.catalog import all_steps
+from neuro_assets.assets.checks import check_specs
+from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.partitions import SESSION_PROBE, SET_NAME
+from neuro_assets.registry import renaming as in_registry
+from neuro_assets.service import renaming
+from neuro_assets.service.renaming import rename
+
+pytestmark = pytest.mark.integration
+
+TEXT = "store: {url: store}"
+
+TOY = '''
+"""One asset a recording, one a session and one that fails; each computation leaves a line."""
+
+import os
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+
+from neuro_assets import names
+from neuro_assets.assets.step import Need, step
+from neuro_assets.parameters.base import StepParameters
+from neuro_assets.science.result import StepResult
+
+
+class FirstParameters(StepParameters):
+    step: ClassVar[str] = "toy"
+    value: int = 1
+
+
+class SharedParameters(StepParameters):
+    step: ClassVar[str] = "toy_shared"
+
+
+class SecondParameters(StepParameters):
+    step: ClassVar[str] = "toy_child"
+
+
+class BrokenParameters(StepParameters):
+    step: ClassVar[str] = "toy_broken"
+
+
+def note(step, name):
+    with Path(os.environ["TOY_LOG"]).open("a") as log:
+        log.write(f"{name} {step.key}\\n")
+
+
+def specs(config):
+    common = {"group": "behavior", "kinds": {"parquet"}, "io_manager_key": "parquet_io"}
+
+    @step(config.step(FirstParameters), needs=[Need(names.RAW_RECORDING)], **common)
+    def toy(step):
+        """Made of each recording."""
+        note(step, "toy")
+        table = pd.DataFrame({"x": [step.parameters.value]})
+        return StepResult(tables={"toy": table}, metrics={"n": 1})
+
+    @step(config.step(SharedParameters), needs=[], scope="session", clock="session", **common)
+    def toy_shared(step):
+        """Made once a session."""
+        note(step, "toy_shared")
+        return StepResult(tables={"toy_shared": pd.DataFrame({"x": [2]})})
+
+    @step(config.step(SecondParameters), needs=[Need("toy"), Need("toy_shared")], **common)
+    def toy_child(step):
+        """Made of both."""
+        note(step, "toy_child")
+        return StepResult(tables={"toy_child": step.stored("toy").table("toy")})
+
+    @step(config.step(BrokenParameters), needs=[Need("toy")], **common)
+    def toy_broken(step):
+        """Fails."""
+        raise RuntimeError("no camera")
+
+    return [toy, toy_shared, toy_child, toy_broken]
+'''
+MADE = ("toy", "toy_shared", "toy_child")
+TOYS = [*MADE, "toy_broken"]
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch) -> SmallLab:
+    """A session of two probes, one processed."""
+    (tmp_path / "more_steps").mkdir()
+    (tmp_path / "more_steps" / "toy.py").write_text(TOY)
+    monkeypatch.setattr(steps, "__path__", [*steps.__path__, str(tmp_path / "more_steps")])
+    monkeypatch.setenv("TOY_LOG", str(tmp_path / "computed"))
+    for probe in range(2):
+        path = tmp_path / "raw" / "M1_g0" / f"M1_g0_t0.imec{probe}.ap.bin"
+        write(path, n=300, seed=probe, serial=f"1900000000{probe}")
+    lab = SmallLab(tmp_path, TEXT)
+    lab.key, lab.other = lab.register(tmp_path / "raw")
+    lab.new = lab.key.replace("_1_", "_2_")
+    lab.run("process", lab.key, only=TOYS)
+    assert {lab.outcomes(lab.key)[name] for name in MADE} == {"complete"}
+    yield lab
+    sys.modules.pop(f"{steps.__name__}.toy", None)
+
+
+def checks(lab: SmallLab) -> list[dg.AssetCheckKey]:
+    found = [s for s in all_steps(lab.config) if s.name in TOYS]
+    return [c.key for s in found for c in check_specs(s.name, s.criteria, SESSION_PROBE)]
+
+
+def renamed(lab: SmallLab, old: str = "", new: str = "") -> None:
+    rename(lab.registry, lab.instance, old or lab.key, new or lab.new, checks(lab))
+
+
+def shown(lab: SmallLab, key: str) -> dict[str, tuple]:
+    """What `status` and readers know of each toy output, without its key."""
+    states = lab.states(key)
+    return {
+        name: (
+            state.outcome,
+            state.detail,
+            state.out_of_date,
+            state.stored and (state.stored.digest, state.stored.version, state.stored.attempt),
+            state.stored and [ref.model_dump() for ref in state.stored.manifest.inputs],
+        )
+        for name, state in states.items()
+        if name in TOYS
+    }
+
+
+def in_dagster(lab: SmallLab, key: str) -> dict[str, tuple]:
+    """What Dagster shows of a partition: data versions, figures, checks."""
+    found = {}
+    for name in [*TOYS, "raw_recording"]:
+        wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey(name), asset_partitions=[key])
+        made = lab.instance.fetch_materializations(wanted, limit=1).records
+        event = made[0].asset_materialization if made else None
+        found[name] = event and (dict(event.tags or {}), dict(event.metadata))
+    latest = lab.instance.event_log_storage.get_latest_asset_check_execution_by_key
+    for check, record in latest(checks(lab), renaming.PartitionKeyFilter(key=key)).items():
+        event = record.event.dagster_event.event_specific_data
+        found[check.to_user_string()] = (record.status, event.passed, event.metadata)
+    return found
+
+
+def computed(lab: SmallLab) -> list[str]:
+    return (lab.folder / "computed").read_text().splitlines()
+
+
+def intact(lab: SmallLab) -> None:
+    assert lab.store.verify() == [] and lab.registry.verify() == []
+    assert {each.kind for each in lab.store.gc(older_than_h=0)} <= {"scratch"}
+
+
+def test_everything_is_the_same_under_the_new_key(lab):
+    before, in_ui, lines = shown(lab, lab.key), in_dagster(lab, lab.key), computed(lab)
+    assert in_ui["toy"] and in_ui["raw_recording"] and in_ui["toy:outcome"]
+    renamed(lab)
+    assert shown(lab, lab.new) == before
+    assert before["toy_broken"][0].value == "failed"
+    assert in_dagster(lab, lab.new) == in_ui
+    assert set(lab.instance.get_dynamic_partitions(SET_NAME)) == {lab.new, lab.other}
+    intact(lab)
+    # Nothing is computed, whoever asks: not even what failed has lost its count of turns.
+    lab.run("process", lab.new, only=TOYS)
+    assert computed(lab) == lines
+    assert shown(lab, lab.new) == before
+    intact(lab)
+
+
+def test_the_old_key_says_where_it_went_and_starts_nothing(lab):
+    renamed(lab)
+    assert set(lab.registry.all()) == {lab.new, lab.other}
+    record = lab.registry.get(lab.key)
+    assert record.alias_of == lab.new and record.reason.startswith(f"renamed to {lab.new} by ")
+    assert lab.key in lab.registry.get(lab.new).aliases
+    wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey("toy"), asset_partitions=[lab.key])
+    last = lab.instance.fetch_observations(wanted, limit=1).records[0].asset_observation
+    assert last.metadata["renamed_to"].value == lab.new
+    lab.instance.add_dynamic_partitions(SET_NAME, [lab.key])
+    result = lab.run("process", lab.key, only=["toy"])
+    assert not result.success
+    (failure,) = result.filter_events(lambda event: event.is_step_failure)
+    description = failure.step_failure_data.user_failure_data.description
+    assert description == f"{lab.key} is renamed to {lab.new}: run that"
+    assert not list((lab.folder / "store" / "toy" / lab.key).glob("failure.json"))
+
+
+def test_new_results_of_a_renamed_recording_count_and_cite(lab):
+    renamed(lab)
+    lines = len(computed(lab))
+    changed = lab.with_text(TEXT + "\nsteps: {toy: {parameters: {value: 5}}}")
+    assert changed.states(lab.new)["toy"].out_of_date == ("parameters: value from 1 to 5",)
+    changed.run("process", lab.new, only=["toy", "toy_child"])
+    assert [line.split()[0] for line in computed(lab)[lines:]] == ["toy", "toy_child"]
+    assert computed(lab)[-1] == f"toy_child {lab.new}", "a step is told the key of today"
+    assert changed.outcomes(lab.new)["toy_child"] == "complete"
+    assert not changed.states(lab.new)["toy_child"].out_of_date
+    # Back to what was made under the old key: it is found.
+    lab.run("process", lab.new, only=["toy", "toy_child"])
+    assert len(computed(lab)) == lines + 2
+    assert not lab.states(lab.new)["toy_child"].out_of_date
+    # A failure stands under the new key, and cites what stands under the old one.
+    lab.run("process", lab.new, only=["toy_broken"])
+    intact(lab)
+
+
+def test_the_next_scan_finds_the_same_recording(lab):
+    renamed(lab)
+    assert sorted(lab.register(lab.folder / "raw")) == sorted([lab.new, lab.other])
+    assert set(lab.registry.all()) == {lab.new, lab.other}
+    # Another recording in a session of the old names gets another key than the old one.
+    path = lab.folder / "raw" / "more" / "M1_g0" / "M1_g0_t0.imec0.ap.bin"
+    write(path, n=300, seed=9, serial="19000000009", created="2026-01-15T18:00:00")
+    lab.register(lab.folder / "raw")
+    assert lab.registry.get(lab.key).alias_of == lab.new
+
+
+def cut(monkeypatch, module, name: str, calls: int) -> None:
+    """Be killed at the n-th call of a function."""
+    real, left = getattr(module, name), [calls]
+
+    def killed(*args, **kwargs):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, killed)
+
+
+def test_killed_at_each_write_a_rename_is_finished_by_the_same_command(lab, monkeypatch):
+    """Each durable step, in store, registry and Dagster: before it, then again."""
+    before, in_ui, lines = shown(lab, lab.key), in_dagster(lab, lab.key), computed(lab)
+    backend = type(lab.store.backend)
+    instance = type(lab.instance)
+    places = [
+        (backend, "write"), (backend, "create_exclusively"), (backend, "remove"),
+        (backend, "remove_tree"), (instance, "report_runless_asset_event"),
+        (instance, "add_dynamic_partitions"), (instance, "delete_dynamic_partition"),
+    ]  # fmt: skip
+    names = (lab.key.replace("_1_", f"_{number}_") for number in count(2))
+    old, new, n_cuts = lab.key, next(names), 0
+    for module, name in places:
+        calls = 0
+        while True:
+            with monkeypatch.context() as patched:
+                cut(patched, module, name, calls)
+                try:
+                    renamed(lab, old, new)
+                    break
+                except KeyboardInterrupt:
+                    n_cuts += 1
+            # Old or new, whole.
+            there = [key for key in (old, new) if key in lab.registry.all()]
+            assert len(there) == 1
+            assert shown(lab, there[0]) == before
+            assert lab.store.verify() == []
+            if calls % 5 == 4:  # now and then it is finished, and the next cut is another rename's
+                renamed(lab, old, new)
+                old, new = new, next(names)
+            calls += 1
+        old, new = new, next(names)
+    assert n_cuts > 20
+    key = next(key for key in lab.registry.all() if key != lab.other)
+    assert shown(lab, key) == before
+    assert in_dagster(lab, key) == in_ui
+    assert set(lab.instance.get_dynamic_partitions(SET_NAME)) == {key, lab.other}
+    assert not lab.registry.refresh().renaming
+    lab.run("process", key, only=TOYS)
+    assert computed(lab) == lines
+    intact(lab)
+
+
+@pytest.mark.parametrize(
+    ("new", "why"),
+    [
+        ("{other}", "never given to another"),
+        ("nonsense", "is not a recording key"),
+        ("raw_20240512_02_probe00", "is not written as keys are"),
+        ("{wrong_probe}", "its new key has to name that probe"),
+        ("{upper}", "never given to another"),
+    ],
+)
+def test_a_key_that_cannot_be_given_is_refused(lab, new, why):
+    probe = lab.new.rsplit("_", 1)[1]
+    upper = lab.other.replace("raw", "RAW")
+    name = new.format(
+        other=lab.other, wrong_probe=lab.new.replace(probe, "probe77"), upper=upper
+    )
+    with pytest.raises(PermanentFailure, match=why):
+        renamed(lab, new=name)
+    assert lab.registry.get(lab.key).renaming_to == ""
+
+
+def test_unknown_used_and_held_keys_are_refused(lab):
+    with pytest.raises(PermanentFailure, match="no recording 'nosuch'"):
+        renamed(lab, "nosuch")
+    renamed(lab)
+    third = lab.new.replace("_2_", "_3_")
+    with pytest.raises(PermanentFailure, match=f"is {lab.new} now"):
+        renamed(lab, lab.key, third)
+    with pytest.raises(PermanentFailure, match="never given to another"):
+        renamed(lab, lab.new, lab.key)
+    lab.registry.update(lab.new, lambda _: {"state": "held", "hold": "QC is CRITICAL"})
+    with pytest.raises(PermanentFailure, match="is held: QC is CRITICAL"):
+        renamed(lab, lab.new, third)
+
+
+def test_not_while_a_run_of_it_is_not_over(lab):
+    job = lab.defs.get_job_def("process")
+    run = lab.instance.create_run_for_job(
+        job_def=job, tags={"dagster/partition": lab.key}, status=dg.DagsterRunStatus.NOT_STARTED
+    )
+    with pytest.raises(PermanentFailure, match=f"run {run.run_id} of .* is not over"):
+        renamed(lab)
+    assert lab.registry.get(lab.new) is None
+    lab.instance.report_run_canceled(run)
+    renamed(lab)
+
+
+def test_a_run_that_begins_meanwhile_ends_the_rename(lab, monkeypatch):
+    answers = iter([None, "run-1"])
+    with monkeypatch.context() as patched:
+        patched.setattr(renaming, "_run_to_come", lambda *_: next(answers))
+        with pytest.raises(PermanentFailure, match="began meanwhile"):
+            renamed(lab)
+    assert lab.run("process", lab.key, only=["toy"]).success
+    assert set(lab.registry.all()) == {lab.key, lab.other}
+    renamed(lab)
+    assert set(lab.registry.all()) == {lab.new, lab.other}
+
+
+def test_no_step_begins_between_the_reservation_and_the_switch(lab):
+    in_registry.reserve(lab.registry, lab.key, lab.new)
+    assert not lab.run("process", lab.key, only=["toy"]).success
+    assert set(lab.registry.all()) == {lab.key, lab.other}
+    assert lab.key not in lab.registry.refresh().due
+    renamed(lab)
+    assert lab.outcomes(lab.new)["toy"] == "complete"
+
+
+def test_a_damaged_pointer_stops_it_before_anything_changed(lab):
+    path = lab.folder / "store" / "toy" / lab.key / "current.json"
+    path.write_text("{")
+    with pytest.raises(PermanentFailure, match="verify --repair"):
+        renamed(lab)
+    assert lab.registry.get(lab.new) is None
+
+
+def test_damage_of_a_file_is_found_and_mended_under_the_new_key(lab):
+    renamed(lab)
+    stored = lab.store.current("toy", lab.new)
+    path = Path(str(stored.local())) / "toy.parquet"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    for defects in (lab.store.verify(), lab.store.verify(key=lab.new)):
+        assert [(each.asset, each.kind) for each in defects] == [("toy", "checksum")]
+    (repair,) = lab.store.repair(lab.store.verify())
+    assert (repair.asset, repair.key, repair.attempt) == ("toy", lab.new, "")
+    lab.run("process", lab.new, only=["toy"], tags={"neuro/force": "true"})
+    assert lab.store.current("toy", lab.new).attempt != stored.attempt
+    assert lab.outcomes(lab.new)["toy"] == "complete"
+    # What cites the damaged one keeps it.
+    assert {each.kind for each in lab.store.gc(older_than_h=0, dry_run=False)} <= {"scratch"}
+    assert [each.attempt for each in lab.store.verify()] == [stored.attempt]
+
+
+def test_an_unfinished_deletion_of_raw_files_goes_along(lab):
+    note = lab.folder / "store" / "registry" / "raw_deletion"
+    note.mkdir()
+    (note / f"{lab.key}.json").write_text(json.dumps({"files": []}))
+    renamed(lab)
+    assert [path.name for path in note.iterdir()] == [f"{lab.new}.json"]
