@@ -216,7 +216,7 @@ def _print_states(
         if record is not None and record.reason:
             title = f"{name}: raw data {record.state.replace('_', ' ')}: {escape(record.reason)}"
         if record is not None and (now := present_name(record)):
-            title += f"\n  {escape(now)}"
+            title += f"\n  {escape(now)}: `neuro-assets rename` gives it another key"
         if record is not None and record.session.date_guessed:
             title += "\n  the date is guessed from a file's time"
         for modality, data in record.modalities.items() if record is not None else ():

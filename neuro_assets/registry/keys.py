@@ -76,17 +76,6 @@ def has_subject(key: str, subject: str) -> bool:
     return RecordingKey.parse(key).subject.casefold() == safe_name(subject).casefold()
 
 
-def old_key(key: str, session: SessionInfo) -> Problem | None:
-    """Report a BIDS label whose key was given under other settings of its source."""
-    if not session.dataset or has_subject(key, session.subject):
-        return None
-    detail = (
-        f"{key} keeps its name; new sessions of the same animal are of {session.subject!r}: "
-        "`project_in_subject` or `project` of its source in lab.yaml was changed, or a folder"
-    )
-    return Problem(kind="old_key", path="", detail=detail)
-
-
 def subject_by(session: SessionInfo, project: str, *, in_subject: bool) -> str:
     """Name the subject of a BIDS session as settings of its source do.
 

@@ -36,7 +36,7 @@ from neuro_assets.registry.judging import (
     what_happened,
     why_gone,
 )
-from neuro_assets.registry.keys import Claim, claim_expected, claim_key, old_key
+from neuro_assets.registry.keys import Claim, claim_expected, claim_key
 from neuro_assets.registry.records import RecordingRecord
 from neuro_assets.registry.requests import request_runs
 
@@ -260,7 +260,7 @@ class _Planner:
         description = session.description
         probe = label.partition("-")[0]
         info = session_info(description)
-        own = [each for each in (claim.problem, old_key(claim.key, info)) if each]
+        own = [claim.problem] if claim.problem else []
         metadata = description.metadata.get(probe)
         of_database = list(metadata.problems) if metadata else []
         fields: dict[str, Any] = {"problems": [*description.problems, *of_database, *own]}

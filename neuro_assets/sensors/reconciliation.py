@@ -179,7 +179,12 @@ def _may_be_lost(registry: Registry, record: RecordingRecord, now: datetime) -> 
 
 
 def _has_run(instance: dg.DagsterInstance, record: RecordingRecord) -> bool:
-    tags = {names.PARTITION_TAG: record.key, RAW_VERSION_TAG: record.raw_version}
+    # Also what ran under an earlier key of the recording.
+    keys = [record.key, *record.aliases]
+    tags: dict[str, str | list[str]] = {
+        names.PARTITION_TAG: keys,
+        RAW_VERSION_TAG: record.raw_version,
+    }
     if record.requested_by == SENSOR_NAME:
         tags["dagster/run_key"] = run_key(record)
     return any(counts_as_run(instance, run) for run in instance.get_runs(dg.RunsFilter(tags=tags)))

@@ -33,6 +33,7 @@ from neuro_assets.partitions import SET_NAME
 from neuro_assets.registry.metadata import RecordingMetadata, SessionMetadata
 from neuro_assets.registry.registry import RecordingRecord, SessionInfo
 from neuro_assets.service.home import prepare_home
+from neuro_assets.service.renaming import rename
 from neuro_assets.store import Manifest, Stored
 
 ASSET = "alyx_registration"
@@ -224,6 +225,25 @@ def test_writing_sends_exactly_the_difference_and_a_second_time_nothing(lab):
     assert len(lab.writes()) == n_writes
     assert len(writing.lines()) == 0
     assert dict(writing.lines().dtypes.astype(str)) == dict(sent.dtypes.astype(str))
+
+
+def test_what_was_registered_before_a_rename_is_not_registered_again(lab):
+    register(
+        lab.small.registry, lab.small.registry.get(lab.key).session, recording(), "raw1",
+        eid=lab.eid, pid=lab.pid,
+    )  # fmt: skip
+    writing = lab.writing()
+    assert writing.run().success
+    n_writes = len(lab.writes())
+    # Its label in Alyx stays, whatever stands behind the probe now.
+    new = "M1_20261120_7_probe00-x9"
+    rename(lab.small.registry, lab.small.instance, lab.key, new, [])
+    renamed = Lab(writing.small, lab.server, new, lab.eid, lab.pid)
+    assert renamed.run(force=True).success
+    assert len(renamed.lines()) == 0 and len(lab.writes()) == n_writes
+    done = commands.call("alyx", "diff", lab.key, folder=lab.small.folder,
+                         env={"ALYX_TOKEN": TOKEN})  # fmt: skip
+    assert f"renamed to {new}" in done.stderr and done.returncode == 0, done
 
 
 def test_what_is_registered_opens_with_ones_own_loader_and_has_valid_names(lab):

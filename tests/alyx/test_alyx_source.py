@@ -25,6 +25,7 @@ from neuro_assets.assets.overview import line_of
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.registry.keys import present_name
 from neuro_assets.service.events import shown
+from neuro_assets.service.renaming import rename
 from neuro_assets.sources.alyx.cursor import AlyxCursor, local_bound
 from neuro_assets.sources.alyx.incremental_scan import ScanResult
 from neuro_assets.sources.alyx.source import _Call
@@ -513,6 +514,34 @@ def test_after_renumbering_the_present_number_stands_beside_the_key(lab):
     }
     for record in lab.records.values():
         assert shown(record)["named"] == present_name(record) in line_of(record, []).detail
+
+
+def test_after_a_rename_alyx_finds_the_same_recordings_under_the_keys_of_today(lab):
+    eid, _, _ = lab.recorded()
+    lab.ticks(2)
+    lab.wait(hours=5)
+    lab.server.patch_session(eid, number=2)
+    other = lab.session()
+    lab.insertion(other)
+    lab.ticks(3)
+    first, second = KEY, f"{KEY}-x2"
+    instance = lab.lab.instance
+    for run in instance.get_runs():
+        instance.report_run_canceled(run)
+    new = "M1_20260115_2_probe00"
+    rename(lab.registry, instance, first, new, [])
+    n_asked = len(lab.asked)
+    # The other one waits for its data: what is expected keeps its key as well.
+    with pytest.raises(PermanentFailure, match="waits: "):
+        rename(lab.registry, instance, second, "M1_20260115_1b_probe00", [])
+    lab.ticks(3)
+    lab.wait(hours=2)
+    lab.reconcile()
+    lab.ticks(3)
+    assert lab.states == {new: "ready", second: "not_ready"}
+    assert (lab.records[new].eid, lab.records[second].eid) == (eid, other)
+    assert present_name(lab.records[new]) == "" and present_name(lab.records[second])
+    assert len(lab.asked) == n_asked, "no run is requested"
 
 
 def test_files_that_follow_a_renumbering_are_followed(lab):

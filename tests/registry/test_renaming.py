@@ -7,14 +7,17 @@ import sys
 from itertools import count
 from pathlib import Path
 
+import commands
 import dagster as dg
 import pytest
 from labs import SmallLab
+from records import claim
 from spikeglx_files import write
 
 from neuro_assets.assets import steps
 from neuro_assets.assets.catalog import all_steps
 from neuro_assets.assets.checks import check_specs
+from neuro_assets.formats.model import Identity
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.partitions import SESSION_PROBE, SET_NAME
 from neuro_assets.registry import renaming as in_registry
@@ -220,11 +223,13 @@ def test_the_next_scan_finds_the_same_recording(lab):
     renamed(lab)
     assert sorted(lab.register(lab.folder / "raw")) == sorted([lab.new, lab.other])
     assert set(lab.registry.all()) == {lab.new, lab.other}
-    # Another recording in a session of the old names gets another key than the old one.
-    path = lab.folder / "raw" / "more" / "M1_g0" / "M1_g0_t0.imec0.ap.bin"
-    write(path, n=300, seed=9, serial="19000000009", created="2026-01-15T18:00:00")
-    lab.register(lab.folder / "raw")
-    assert lab.registry.get(lab.key).alias_of == lab.new
+    # Another recording of the old names gets another key than the old one.
+    there = {"path": "elsewhere", "session_id": "elsewhere"}
+    session = lab.registry.get(lab.new).session.model_copy(update=there)
+    stranger = lab.registry.get(lab.other).raw.model_copy(
+        update={"probe": "probe00", "identity": Identity(probe_serial="S9", size_bytes=9)}
+    )
+    assert claim(lab.registry, session, stranger).key == f"{lab.key}-x2"
 
 
 def cut(monkeypatch, module, name: str, calls: int) -> None:
@@ -296,9 +301,7 @@ def test_killed_at_each_write_a_rename_is_finished_by_the_same_command(lab, monk
 def test_a_key_that_cannot_be_given_is_refused(lab, new, why):
     probe = lab.new.rsplit("_", 1)[1]
     upper = lab.other.replace("raw", "RAW")
-    name = new.format(
-        other=lab.other, wrong_probe=lab.new.replace(probe, "probe77"), upper=upper
-    )
+    name = new.format(other=lab.other, wrong_probe=lab.new.replace(probe, "probe77"), upper=upper)
     with pytest.raises(PermanentFailure, match=why):
         renamed(lab, new=name)
     assert lab.registry.get(lab.key).renaming_to == ""
@@ -382,3 +385,37 @@ def test_an_unfinished_deletion_of_raw_files_goes_along(lab):
     (note / f"{lab.key}.json").write_text(json.dumps({"files": []}))
     renamed(lab)
     assert [path.name for path in note.iterdir()] == [f"{lab.new}.json"]
+
+
+def test_the_command_checks_first_and_the_old_key_leads_to_the_new_one(lab):
+    (lab.folder / "lab.yaml").write_text(lab.text)
+
+    def call(*words: str) -> commands.Done:
+        return commands.call(*words, folder=lab.folder)
+
+    done = call("rename", lab.key, lab.new)
+    assert (done.returncode, "add --yes" in done.stdout) == (0, True), done
+    assert lab.registry.get(lab.new) is None
+    before = json.loads(call("status", lab.key, "--json").stdout)
+    assert call("rename", lab.key, lab.new, "--yes").returncode == 0
+    done = call("status", lab.key, "--json")
+    assert f"renamed to {lab.new} by " in done.stderr
+    assert json.loads(done.stdout) == [{**row, "key": lab.new} for row in before]
+    overview = call("status").stdout
+    assert lab.new in overview and lab.key not in overview
+    assert "Everything stored" in call("verify", lab.key).stdout
+    assert "has that key already" in call("rename", lab.key, lab.new).stdout
+    refused = call("rename", lab.other, lab.new)
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1
+
+
+def test_status_says_how_to_finish_a_rename_that_was_cut(lab):
+    (lab.folder / "lab.yaml").write_text(lab.text)
+    in_registry.reserve(lab.registry, lab.key, lab.new)
+    finish = f"neuro-assets rename {lab.key} {lab.new} --yes"
+    assert finish in commands.call("status", folder=lab.folder).stdout
+    assert finish in commands.call("status", lab.key, folder=lab.folder).stderr
+    with pytest.raises(PermanentFailure, match=finish):
+        renamed(lab, new=lab.new.replace("_2_", "_3_"))
+    renamed(lab)
+    assert finish not in commands.call("status", folder=lab.folder).stdout

@@ -46,6 +46,7 @@ from neuro_assets.resources.io_managers import (
     ZARR_RECORDING,
     StoreResource,
 )
+from neuro_assets.service.renaming import rename
 from neuro_assets.store import Manifest, Store, Stored
 from neuro_assets.store.store_identity import LabMemory, admit, read_identity
 
@@ -267,6 +268,28 @@ def test_the_registry_and_leases_live_there_too(store):
     assert store.assets() == []
     assert store.lease("x", 60).acquire()
     assert not store.lease("x", 60).acquire()
+
+
+def test_a_renamed_recording_keeps_its_outputs_in_place(server, store):
+    registry = Registry(store)
+    session = SessionInfo(subject="M1", date=date(2024, 5, 12), number="1", folder="/d")
+    assert register(registry, session, RECORDING, "v1").key == KEY
+    made = write_once(store, VERSIONS[0])
+    error = {"type": "PermanentFailure", "message": "broken"}
+    store.fail(Manifest(asset="lfp", key=KEY, version="v", outcome="failed", error=error))
+    before = {name for name in objects(server, store) if "traces" in name}
+    new = KEY.replace("_1_", "_2_")
+    with dg.DagsterInstance.ephemeral() as instance:
+        for _ in range(2):
+            rename(Registry(store), instance, KEY, new, [])
+    assert list(Registry(store).all()) == [new]
+    found = store.current(ASSET, new)
+    assert (found.path, found.digest) == (made.path, made.digest)
+    assert store.failure("lfp", new).error == error
+    assert store.current(ASSET, KEY) is None and store.failure("lfp", KEY) is None
+    check_whole(found)
+    assert {name for name in objects(server, store) if "traces" in name} == before
+    assert store.verify() == [] and store.gc(older_than_h=0) == []
 
 
 def test_exclusive_creation_is_tried_and_noted(server, store):
