@@ -21,6 +21,7 @@ from neuro_assets.parameters.analyzer import AnalyzerParameters
 from neuro_assets.parameters.sorting import SortingParameters
 from neuro_assets.parameters.unit_quality import UnitQualityParameters
 from neuro_assets.science.analyzer import analyze_sorting, open_analyzer
+from neuro_assets.science.result import StepResult
 from neuro_assets.science.sorting import open_sorting, sort_recording
 from neuro_assets.science.unit_quality import unit_quality
 from neuro_assets.simulation.levels import NAMED
@@ -42,6 +43,16 @@ def saturated_periods(recording: Any) -> pd.DataFrame:
     return pd.DataFrame({"start_sample": hit[first], "stop_sample": hit[last] + 1})
 
 
+def single_and_background(truth: Any) -> tuple[Any, Any]:
+    """Split the truth into single units and the multi-unit background (None without one)."""
+    label = truth.get_property("label")
+    if label is None:
+        return truth, None
+    return tuple(
+        truth.select_units(truth.unit_ids[label == kind]) for kind in ("single unit", "multi-unit")
+    )
+
+
 def compare(truth: Any, found: Any) -> dict[str, Any]:
     """Score found units against true ones."""
     from spikeinterface.comparison import compare_sorter_to_ground_truth
@@ -58,10 +69,10 @@ def compare(truth: Any, found: Any) -> dict[str, Any]:
     }
 
 
-def measure(
-    recording: Any, truth: Any, sorter: str, folder: Path, n_jobs: int, overrides: dict[str, Any]
-) -> dict[str, Any]:
-    """Sort, analyze and judge once; score against the truth."""
+def sort_and_judge(
+    recording: Any, sorter: str, folder: Path, n_jobs: int, overrides: dict[str, Any]
+) -> tuple[Any, StepResult, dict[str, Any]]:
+    """Sort, analyze and judge once: the analyzer, the units' quality, and what it cost."""
     labels = np.where(recording.get_property("truth_label") == "good", "good", "noise")
     channels = pd.DataFrame({"channel_id": recording.channel_ids.astype(str), "label": labels})
     saturation = saturated_periods(recording)
@@ -84,17 +95,14 @@ def measure(
         n_jobs=n_jobs,
     )
     analyzer = open_analyzer(out)
-    quality = unit_quality(analyzer, out, UnitQualityParameters.resolve())
-    return {
-        "sorter": sorter,
-        **compare(truth, analyzer.sorting),
-        "ibl_pass": quality.metrics["n_units_ibl_pass"],
+    costs = {
         "cpu_s": round(sorted_.metrics["sorter_cpu_s"], 1),
         "wall_s": round(sorted_at - started, 1),
         "peak_gb": round(sorted_.metrics["sorter_peak_memory_bytes"] / 1e9, 2),
         "analyzer_cpu_s": round(time.process_time() - cpu_at, 1),
         "analyzer_wall_s": round(time.monotonic() - sorted_at, 1),
     }
+    return analyzer, unit_quality(analyzer, out, UnitQualityParameters.resolve()), costs
 
 
 def run(
@@ -110,14 +118,16 @@ def run(
     rows = []
     for seed in seeds:
         recording, truth = simulate_recording(duration_s, n_channels, seed, difficulty=difficulty)
-        label = truth.get_property("label")
-        if label is not None:
-            truth = truth.select_units(truth.unit_ids[label == "single unit"])
+        truth, _ = single_and_background(truth)
         with tempfile.TemporaryDirectory() as folder:
             saved = recording.save(folder=Path(folder) / "raw", n_jobs=1, progress_bar=False)
             for sorter in sorters:
-                row = measure(saved, truth, sorter, Path(folder), n_jobs, overrides or {})
-                rows.append({"seed": seed, "difficulty": difficulty, **row})
+                analyzer, quality, costs = sort_and_judge(
+                    saved, sorter, Path(folder), n_jobs, overrides or {}
+                )
+                row = {"seed": seed, "difficulty": difficulty, "sorter": sorter}
+                row |= compare(truth, analyzer.sorting)
+                rows.append(row | {"ibl_pass": quality.metrics["n_units_ibl_pass"], **costs})
     return pd.DataFrame(rows)
 
 

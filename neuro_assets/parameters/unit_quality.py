@@ -99,7 +99,7 @@ class UnitQualityParameters(StepParameters):
     good: dict[str, Limits] = {
         "ibl_max_confidence": (90.0, None),
         "ibl_noise_cutoff": (None, 5.0),
-        "central_span": (0.6, None),
+        "central_span": (0.55, None),
     }
     """Columns and their least and greatest allowed values, inclusive"""
     noise: dict[str, dict[str, Limits]] = NOISE

@@ -178,7 +178,7 @@ def count_verdicts(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def count_passed(name: str, verdict: pd.Series, reason: pd.Series) -> dict[str, Any]:
-    """Count the units that pass somebody's criteria, where any could be judged.
+    """Count the units that pass somebody's criteria, where any could.
 
     Parameters
     ----------
@@ -190,14 +190,14 @@ def count_passed(name: str, verdict: pd.Series, reason: pd.Series) -> dict[str, 
     Returns
     -------
     dict
-        `n_units_<name>_pass`, `<name>_yield` (of all units) and `<name>_unknown_because`. Where no
-        unit could be judged the numbers are NaN, not 0: none passed, and none failed.
+        `n_units_<name>_pass`, `<name>_yield` (of all units) and `<name>_unknown_because`. Where
+        every unit that did not fail is unknown the numbers are NaN, not 0: none could pass.
     """
-    judged = verdict.notna().any()
-    passed = int(verdict.sum()) if judged else float("nan")
+    none_could = verdict.isna().any() and not verdict.any()
+    passed = float("nan") if none_could else int(verdict.sum())
     return {
         f"n_units_{name}_pass": passed,
-        f"{name}_yield": passed / len(verdict) if judged else float("nan"),
+        f"{name}_yield": passed / len(verdict),
         f"{name}_unknown_because": _commonest(reason[verdict.isna()].tolist()),
     }
 

@@ -76,6 +76,9 @@ lfp = si.read_zarr(p["lfp"] + "/lfp.zarr")
 assert lfp.sampling_frequency == 1000
 nwb = pynwb.read_nwb(p["nwb"] + "/{lab.key}.nwb")
 assert len(nwb.units) == len(units) and len(nwb.electrodes) == 32
+assert set(units["label"]) <= {{"good", "bad", "noise", "unknown"}}
+assert list(nwb.units["label"][:]) == list(units["label"])
+assert list(nwb.units["noise_reason"][:]) == list(units["noise_reason"])
 assert [d.model.manufacturer for d in nwb.devices.values()] == ["imec"]
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,12 +81,16 @@ def test_a_unit_has_one_label_and_noise_is_counted_apart_from_bad() -> None:
 
 
 def test_nothing_passes_where_nothing_could_be_judged_and_that_is_not_zero() -> None:
-    why = pd.Series(["presence_ratio: 40.0 s of valid time hold no bin of 60 s"] * 2)
-    unknown = count_passed("aind", pd.Series([None, None], dtype="boolean"), why)
-    assert np.isnan(unknown["n_units_aind_pass"]) and np.isnan(unknown["aind_yield"])
-    assert unknown["aind_unknown_because"].startswith("presence_ratio: 40.0 s")
-    failed = count_passed("aind", pd.Series([None, False], dtype="boolean"), why)
-    assert failed["n_units_aind_pass"] == 0 and failed["aind_yield"] == 0
+    def passes(*verdicts: bool | None) -> dict[str, Any]:
+        known = pd.Series(verdicts, dtype="boolean")
+        return count_passed("aind", known, pd.Series(["few spikes"] * len(known)))
+
+    for none_could in (passes(None, None), passes(None, False)):
+        assert np.isnan(none_could["n_units_aind_pass"]) and np.isnan(none_could["aind_yield"])
+        assert none_could["aind_unknown_because"].startswith("few spikes")
+    assert passes(False, False)["n_units_aind_pass"] == 0
+    some = passes(True, None, False, False)
+    assert (some["n_units_aind_pass"], some["aind_yield"]) == (1, 0.25)
 
 
 def test_the_middle_of_a_units_spikes_tells_a_piece_from_a_whole() -> None:

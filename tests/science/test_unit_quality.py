@@ -238,6 +238,19 @@ def test_ibls_label_is_no_ground_where_nobody_could_be_confident() -> None:
     assert verdict(label) == (True, "")
 
 
+def test_by_default_a_piece_of_a_unit_is_bad_and_a_small_unit_is_not() -> None:
+    default, ibl = (UnitQualityParameters.resolve(name).good for name in ("default", "ibl"))
+    assert verdict(default, central_span=0.8) == (True, "")
+    assert verdict(default, central_span=0.5) == (False, "")
+    few = verdict(default, central_span=np.nan)
+    assert few[0] is pd.NA and few[1].startswith("central_span: cannot be computed of 200 spikes")
+    assert verdict(default, central_span=0.8, ibl_noise_cutoff=6.0) == (False, "")
+    assert verdict(default, central_span=0.8, ibl_max_confidence=50.0) == (False, "")
+    small = {"central_span": 0.8, "ibl_amp_median_uv": 30.0}
+    assert verdict(default, **small) == (True, "")
+    assert verdict(ibl, **small) == (False, "")
+
+
 def of_sliding_test(train_s: np.ndarray, seconds: float) -> Any:
     samples = np.unique((train_s[train_s < seconds] * FS).astype(np.int64))
     test = spike_metrics.sliding_rp(samples, FS)
