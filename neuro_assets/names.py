@@ -17,6 +17,7 @@ PUBLISH_JOB = "publish"
 TABLES_JOB = "tables"
 
 RAW_RECORDING = "raw_recording"
+RAW_AUXILIARY = "raw_auxiliary"
 RECORDING_METADATA = "recording_metadata"
 
 PARTITION_TAG = "dagster/partition"
@@ -26,6 +27,7 @@ EVERY_RESULT = "*"
 """As a need: every asset of `process`, each optional."""
 
 COMPRESSED_RECORDING = "compressed_recording"
+COMPRESSED_AUXILIARY = "compressed_auxiliary"
 RECORDING_QUALITY = "recording_quality"
 BAD_CHANNELS = "bad_channels"
 MOTION = "motion"

@@ -28,6 +28,7 @@ class SkipReason(StrEnum):
     TOO_FEW_CHANNELS = "too_few_channels"
     NO_UNITS_FOUND = "no_units_found"
     NO_LFP_BAND = "no_lfp_band"
+    NO_AUXILIARY = "no_auxiliary"
     NOT_SELECTED = "not_selected"
     NOT_IN_ALYX = "not_in_alyx"
     SKIPPED_UPSTREAM = "skipped_upstream"

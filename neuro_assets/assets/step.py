@@ -92,12 +92,18 @@ class Step:
     @property
     def raw(self) -> RawInput:
         """The raw recording."""
-        found = self.inputs[names.RAW_RECORDING]
-        if not isinstance(found, RawInput):
-            raise PermanentFailure(
-                f"{self.key} is not in the registry; run `neuro-assets run FOLDER` on its folder"
-            )
-        return found
+        return self.raw_data(names.RAW_RECORDING)
+
+    def raw_data(self, asset: str) -> RawInput:
+        """Give the raw data of a modality."""
+        found = self.inputs[asset]
+        if isinstance(found, RawInput):
+            return found
+        if isinstance(found, Missing) and asset != names.RAW_RECORDING:
+            raise PermanentFailure(f"{asset} of {found.key} cannot be read: {found.reason}")
+        raise PermanentFailure(
+            f"{self.key} is not in the registry; run `neuro-assets run FOLDER` on its folder"
+        )
 
     @property
     def metadata(self) -> RecordingMetadata | None:

@@ -1,4 +1,4 @@
-"""Putting a probe on a recording in one way for all formats."""
+"""Putting a probe, or the scale of an analogue board, on a recording in one way for all formats."""
 
 from __future__ import annotations
 
@@ -53,3 +53,23 @@ def attach_probe(
     if saturation_uv is not None:
         neural.annotate(saturation_threshold_uV=float(saturation_uv))
     neural.annotate(is_filtered=is_filtered)
+
+
+def set_volts(analogue: Any, gains_uv: np.ndarray) -> None:
+    """Set the scale of a board's analogue channels, in place: uV, and volts as physical unit.
+
+    Parameters
+    ----------
+    analogue : BaseRecording
+        Its analogue channels; their offsets are zero.
+    gains_uv : ndarray, (channels,)
+        uV per bit.
+    """
+    n = analogue.get_num_channels()
+    if n == 0:
+        return
+    analogue.set_channel_gains(gains_uv)
+    analogue.set_channel_offsets(np.zeros(n))
+    analogue.set_property("physical_unit", np.full(n, "V"))
+    analogue.set_property("gain_to_physical_unit", np.asarray(gains_uv) / 1e6)
+    analogue.set_property("offset_to_physical_unit", np.zeros(n))

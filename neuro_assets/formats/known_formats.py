@@ -8,9 +8,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from neuro_assets.formats.model import Scan, Stream
+from neuro_assets.formats.model import Boards, Scan, Stream
 from neuro_assets.formats.nwb import scan_nwb
+from neuro_assets.formats.openephys import boards as openephys_boards
 from neuro_assets.formats.openephys.recordings import scan_openephys
+from neuro_assets.formats.spikeglx import boards as spikeglx_boards
 from neuro_assets.formats.spikeglx.lengths import compare_lengths
 from neuro_assets.formats.spikeglx.recordings import scan_spikeglx
 from neuro_assets.formats.walk import Listing
@@ -20,6 +22,10 @@ GENERIC = "neuro_assets.formats.generic_open"
 
 
 LengthCheck = Callable[[Stream, Path], list[str]]
+
+
+def _no_boards(folder: Path, listing: Listing) -> Boards:
+    return Boards()
 
 
 def _says_no_length(stream: Stream, folder: Path) -> list[str]:
@@ -43,6 +49,8 @@ class FileFormat:
     length_check : callable
         `length_check(stream, folder) -> list of str`: where the files of a stream are not as long
         as their metadata say, one line each; nothing for formats that say no length.
+    boards : callable
+        `boards(folder, listing) -> Boards`: what auxiliary boards left beside the probes.
     """
 
     names: tuple[str, ...]
@@ -50,6 +58,7 @@ class FileFormat:
     opener: str
     acquired: bool = True
     length_check: LengthCheck = _says_no_length
+    boards: Callable[[Path, Listing], Boards] = _no_boards
 
 
 FORMATS = (
@@ -58,8 +67,14 @@ FORMATS = (
         scan_spikeglx,
         "neuro_assets.formats.spikeglx.opening",
         length_check=compare_lengths,
+        boards=spikeglx_boards.scan_boards,
     ),
-    FileFormat(("openephys",), scan_openephys, "neuro_assets.formats.openephys.opening"),
+    FileFormat(
+        ("openephys",),
+        scan_openephys,
+        "neuro_assets.formats.openephys.opening",
+        boards=openephys_boards.scan_boards,
+    ),
     FileFormat(("nwb",), scan_nwb, GENERIC, acquired=False),
 )
 

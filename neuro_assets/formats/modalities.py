@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import JsonValue
-
+from neuro_assets.formats.auxiliary import (
+    auxiliary_version,
+    missing_of_boards,
+    open_boards,
+    scan_auxiliary,
+    shown_of_boards,
+)
 from neuro_assets.formats.completeness import what_is_missing
-from neuro_assets.formats.model import Frozen, Problem, RawRecording
+from neuro_assets.formats.model import Problem, RawFiles, RawRecording
 from neuro_assets.formats.opening import open_raw
 from neuro_assets.formats.options import ReaderEntry
 from neuro_assets.formats.raw_versions import raw_version
@@ -22,27 +27,7 @@ from neuro_assets.formats.scan import scan_listing
 from neuro_assets.formats.walk import Listing
 
 RECORDING = "recording"
-
-
-class RawFiles(Frozen):
-    """What a session holds of one modality: everything that is needed to open it again.
-
-    Parameters
-    ----------
-    format : str
-        Which reader opens it.
-    files : tuple of str
-        Relative to the session folder, with `/`.
-    sizes : tuple of int
-        Size of each file when it was described, bytes.
-    details : dict
-        What else its reader needs, JSON values only.
-    """
-
-    format: str
-    files: tuple[str, ...]
-    sizes: tuple[int, ...] = ()
-    details: dict[str, JsonValue] = {}
+AUXILIARY = "auxiliary"
 
 
 Item = RawRecording | RawFiles
@@ -125,6 +110,11 @@ def _scan_recordings(folder: Path, listing: Listing, readers: Sequence[ReaderEnt
     return Found(scan.recordings, scan.problems)
 
 
+def _scan_auxiliary(folder: Path, listing: Listing, readers: Sequence[ReaderEntry]) -> Found:
+    item, problems = scan_auxiliary(folder, listing)
+    return Found(() if item is None else (item,), problems)
+
+
 def _files_of_recording(item: RawRecording) -> tuple[str, ...]:
     every = [p for s in item.streams.values() for p in (*s.files, *s.metas, *s.sample_numbers)]
     # mtscomp's table of chunks stands beside the compressed file.
@@ -156,6 +146,20 @@ MODALITIES: dict[str, Modality] = {
         files=_files_of_recording,
         open=open_raw,
         shown=_shown_of_recording,
+    ),
+    AUXILIARY: Modality(
+        name=AUXILIARY,
+        description="What auxiliary boards recorded beside the probes of the session (NI-DAQ, "
+        "OneBox ADC, analogue inputs), once for all of them. Its data version comes from the "
+        "files' sizes and hashes.",
+        kinds=frozenset({"binary"}),
+        scan=_scan_auxiliary,
+        identify=lambda item: (item.files, item.sizes),
+        version=auxiliary_version,
+        ready=missing_of_boards,
+        files=lambda item: item.files,
+        open=open_boards,
+        shown=shown_of_boards,
     ),
 }
 """By name. Sources, registry, events, `status` and the IO managers read this, and nothing else."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, JsonValue, field_validator, model_validator
 
 from neuro_assets.formats.bands import shared_clock_rate
 
@@ -85,8 +85,7 @@ class Stream(Frozen):
     Parameters
     ----------
     name : str
-        `ap`, `lf` or `wideband`; `nidq` and `obx` are the auxiliary boards recorded beside
-        the probe.
+        `ap`, `lf` or `wideband`; of an auxiliary board see `Board`.
     files : tuple of str
         Data files in time order (triggers), relative to the session folder, with `/`.
     metas : tuple of str
@@ -245,6 +244,25 @@ class RawRecording(Frozen):
         return self.main.n_samples / self.main.sampling_frequency
 
 
+class Board(Frozen):
+    """One stream of an auxiliary board: a NI-DAQ, the analogue inputs of a OneBox.
+
+    Parameters
+    ----------
+    format : str
+        Which reader opens it.
+    stream : Stream
+        Its name is unique in the session: device, and what tells its acquisition from others as in
+        the keys of recordings (`nidq`, `obx0`, `nidq-g1`).
+    acquisition : str
+        What was recorded with it: `<run>_g0`, or `experiment1/recording1` below its folder.
+    """
+
+    format: str
+    stream: Stream
+    acquisition: str
+
+
 class Problem(Frozen):
     """Something on disk that does not become a recording, and why.
 
@@ -262,6 +280,45 @@ class Problem(Frozen):
     kind: str
     path: str
     detail: str
+
+
+class Boards(Frozen):
+    """What the auxiliary boards of one session left.
+
+    Parameters
+    ----------
+    boards : tuple of Board
+        Streams with distinct names.
+    unusable : tuple of Problem
+        Files of boards that are in no stream.
+    problems : tuple of Problem
+        All that is to be said, also of files that are used or are copies.
+    """
+
+    boards: tuple[Board, ...] = ()
+    unusable: tuple[Problem, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+class RawFiles(Frozen):
+    """What a session holds of one modality: everything that is needed to open it again.
+
+    Parameters
+    ----------
+    format : str
+        Which reader opens it.
+    files : tuple of str
+        Relative to the session folder, with `/`.
+    sizes : tuple of int
+        Size of each file when it was described, bytes.
+    details : dict
+        What else its reader needs, JSON values only.
+    """
+
+    format: str
+    files: tuple[str, ...]
+    sizes: tuple[int, ...] = ()
+    details: dict[str, JsonValue] = {}
 
 
 class Dataset(Frozen):

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
+from neuro_assets.formats.walk import natural_key
+
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _SPIKEGLX = re.compile(
     r"^(?P<run>.*?)"
@@ -150,6 +152,31 @@ def parse_probe_name(text: str) -> ProbeName | None:
         return None
     shank = ord(found["letter"].lower()) - ord("a") if found["letter"] else None
     return ProbeName(int(found["number"] or 0), shank)
+
+
+def place_texts(places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """Tell the runs and gates of a session apart.
+
+    Parameters
+    ----------
+    places : iterable of (str, int)
+        Runs and gates.
+
+    Returns
+    -------
+    dict
+        `r2`, `g1`, `r2g1`, ... by run and gate; empty text for the first gate of the first run.
+    """
+    first: dict[str, int] = {}
+    places = set(places)
+    for run, gate in places:
+        first[run] = min(first.get(run, gate), gate)
+    order = {run: i + 1 for i, run in enumerate(sorted(first, key=natural_key))}
+    return {
+        (run, gate): (f"r{order[run]}" if order[run] > 1 else "")
+        + (f"g{gate}" if gate != first[run] else "")
+        for run, gate in places
+    }
 
 
 def strip_uuid(name: str) -> str:

@@ -16,8 +16,8 @@ from neuro_assets.formats.model import RawRecording, Stream
 from neuro_assets.formats.stream import RawStream
 from neuro_assets.outcomes import PermanentFailure
 
-AUXILIARY = ("nidq", "obx")
-"""Boards that were recorded beside the probe; opened only when they are asked for."""
+BOARDS = ("nidq", "obx")
+"""Streams that records of earlier releases name; they are of the session and stored with it."""
 
 
 def open_raw(
@@ -32,7 +32,7 @@ def open_raw(
     folder : Path
         The session folder.
     streams : sequence of str, optional
-        Names of the streams to open; by default all of the probe, without auxiliary boards.
+        Names of the streams to open; by default all of the probe.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def open_raw(
     TransientFailure
         When the session folder itself is not there (a mount that vanished).
     """
-    wanted = list(streams or [name for name in recording.streams if name not in AUXILIARY])
+    wanted = list(streams or [name for name in recording.streams if name not in BOARDS])
     absent = [name for name in wanted if name not in recording.streams]
     if absent:
         raise PermanentFailure(

@@ -52,7 +52,7 @@ def raw_version(recording: RawRecording, folder: Path, *, use_file_hash: bool = 
     for name in sorted(recording.streams):
         stream = recording.streams[name]
         _add(digest, name)
-        _add_stream(digest, stream, folder, use_file_hash and _has_hashes(stream))
+        add_stream(digest, stream, folder, use_file_hash=use_file_hash)
     if recording.lf_offset:
         _add(digest, f"lf offset {recording.lf_offset:.6f}")
     for value in (
@@ -112,7 +112,9 @@ def _has_hashes(stream: Stream) -> bool:
     return len(stream.sha1) == len(stream.files)
 
 
-def _add_stream(digest: hashlib._Hash, stream: Stream, folder: Path, by_hash: bool) -> None:
+def add_stream(digest: hashlib._Hash, stream: Stream, folder: Path, *, use_file_hash: bool) -> None:
+    """Add the files of a stream to a digest; other arguments and errors as in `raw_version`."""
+    by_hash = use_file_hash and _has_hashes(stream)
     for i, name in enumerate(stream.files):
         _add_sampled(digest, folder / name, folder, stream.sha1[i] if by_hash else "")
     for name in stream.metas:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from neuro_assets.formats import known_formats
 from neuro_assets.formats.copies import without_equal
 from neuro_assets.formats.model import Problem, RawRecording, Scan
 from neuro_assets.formats.options import ReaderEntry
+from neuro_assets.formats.spikeglx.files import pair_files
 from neuro_assets.formats.walk import Listing, list_files, name_when_copied
 
 CONTINUOUS = "continuous.dat"
@@ -87,7 +88,8 @@ def scan_listing(folder: Path, listing: Listing, readers: Sequence[ReaderEntry] 
             found if file_format.acquired else _without_acquired(found, recordings, problems)
         )
     problems += _apart(recordings)
-    problems += _left_over(listing, recordings, problems)
+    boards = pair_files(folder, listing, [], boards=True)
+    problems += _left_over(listing, recordings, problems, [file.path for file in boards])
     problems += _partial(listing)
     return Scan(recordings=tuple(_distinct(recordings, problems)), problems=tuple(problems))
 
@@ -110,10 +112,14 @@ def is_data_like(name: str) -> bool:
 
 
 def _left_over(
-    listing: Listing, recordings: Sequence[RawRecording], problems: Sequence[Problem]
+    listing: Listing,
+    recordings: Sequence[RawRecording],
+    problems: Sequence[Problem],
+    boards: Iterable[str],
 ) -> list[Problem]:
     """Name the files that look like recordings, belong to none, and of which nothing is said."""
     known = {path for r in recordings for s in r.streams.values() for path in s.files}
+    known |= set(boards) if recordings else set()
     known |= {problem.path for problem in problems}
     by_folder: dict[str, list[str]] = defaultdict(list)
     for found in listing.files:

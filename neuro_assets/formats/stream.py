@@ -16,7 +16,7 @@ class RawStream:
     Parameters
     ----------
     name : str
-        `ap`, `lf`, `wideband`, or `nidq`, `obx` where asked for.
+        `ap`, `lf`, `wideband`; of an auxiliary board see `neuro_assets.formats.model.Board`.
     recording : BaseRecording
         All saved channels in file order, sync included, in the file's own integers; one segment.
     neural : BaseRecording

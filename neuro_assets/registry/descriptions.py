@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from neuro_assets.formats.modalities import RawFiles
-from neuro_assets.formats.model import Dataset, Frozen, Problem, RawRecording
+from neuro_assets.formats.model import Dataset, Frozen, Problem, RawFiles, RawRecording
 from neuro_assets.registry.metadata import RecordingMetadata, RemoteFile, SubjectMetadata
 
 

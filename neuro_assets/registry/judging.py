@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from neuro_assets.formats.model import RawRecording
+from neuro_assets.formats.opening import BOARDS
 from neuro_assets.registry.actions import ActionKind, Seen
 from neuro_assets.registry.descriptions import SessionDescription
 from neuro_assets.registry.index import RecordIndex
@@ -55,7 +56,8 @@ def version_of_raw(
 ) -> tuple[str, str]:
     """Keep the version of data that a database took over, or gave back: it has names of its own.
 
-    Folders, whatever their source, name data by one rule: another version is other data.
+    Folders, whatever their source, name data by one rule: another version is other data. Only
+    earlier releases counted the session's boards to each recording.
 
     Returns
     -------
@@ -67,7 +69,8 @@ def version_of_raw(
     if version in (found.raw_version, found.version_alias):
         return found.raw_version, found.version_alias
     by_database = _is_of_database(found.session) != _is_of_database(info)
-    taken_over = by_database and found.recording is not None and not found.version_alias
+    is_renamed = by_database or held_boards(found)
+    taken_over = is_renamed and found.recording is not None and not found.version_alias
     old, new = found.identity, recording.identity
     if taken_over and new.is_strong and old is not None and new.is_same(old):
         return found.raw_version, version
@@ -80,6 +83,11 @@ def _is_of_database(session: SessionInfo) -> bool:
         return str(UUID(session.session_id)) == session.session_id.lower()
     except ValueError:
         return False
+
+
+def held_boards(record: RecordingRecord) -> bool:
+    """Tell whether a record of an earlier release names auxiliary boards as its own streams."""
+    return record.recording is not None and any(b in record.recording.streams for b in BOARDS)
 
 
 def what_happened(found: RecordingRecord, record: RecordingRecord) -> tuple[ActionKind, str]:
@@ -248,6 +256,13 @@ def modalities_of(session: Seen) -> dict[str, RawData]:
         )
         for name, item in description.modalities.items()
     }
+
+
+def has_completed(found: RecordingRecord, record: RecordingRecord) -> bool:
+    """Tell whether a modality is complete that was not there, or not all of it, before."""
+    before = {name for name, data in found.modalities.items() if not data.missing}
+    now = {name for name, data in record.modalities.items() if not data.missing}
+    return bool(now - before) and not held_boards(found)
 
 
 def changed_modalities(found: RecordingRecord | None, record: RecordingRecord) -> tuple[str, ...]:

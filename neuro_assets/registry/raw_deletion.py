@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from neuro_assets.formats.modalities import RawFiles
+from neuro_assets.formats.model import RawFiles
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.registry.registry import RecordingRecord, Registry
 from neuro_assets.store import Store, Stored
@@ -222,10 +222,10 @@ def _compared(
     folder = _folder(record, roots)
     stored = _intact_copy(store, record.key)
     used = {ref.asset: ref.version for ref in stored.manifest.inputs}.get("raw_recording")
-    if used not in {
-        raw_version(record.raw, folder),
-        raw_version(record.raw, folder, use_file_hash=True),
-    }:
+    now = {raw_version(record.raw, folder, use_file_hash=by_hash) for by_hash in (False, True)}
+    if record.version_alias in now:
+        now.add(record.raw_version)
+    if used not in now:
         raise PermanentFailure(
             f"the raw data of {record.key} changed after they were compressed; run it again first"
         )

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from neuro_assets.formats.modalities import MODALITIES, RECORDING, RawFiles
-from neuro_assets.formats.model import Identity, Problem, RawRecording
+from neuro_assets.formats.modalities import MODALITIES, RECORDING
+from neuro_assets.formats.model import Identity, Problem, RawFiles, RawRecording
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.recording_key import RecordingKey
 from neuro_assets.registry.metadata import RecordingMetadata, RemoteFile

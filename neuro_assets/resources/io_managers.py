@@ -49,11 +49,14 @@ class Missing:
         Which one.
     reason : str
         Why, as far as the store knows.
+    is_expected : bool
+        False for raw data that the session does not have: nothing is waited for.
     """
 
     asset: str
     key: str
     reason: str
+    is_expected: bool = True
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def _resolve(
         record = Registry(store).get(key)
         why = external.why_missing(record)
         if record is None or why:
-            return Missing(asset, key, why)
+            return Missing(asset, key, why, record is None or external.is_expected(record))
         return RawInput(key, record, external.version(record), external, roots)
     for run in runs:
         if found := store.produced_by(run, asset, key):

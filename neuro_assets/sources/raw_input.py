@@ -54,6 +54,12 @@ class External:
         data = record.raw_data(self.modality.name)
         return data.version if data is not None else ""
 
+    def is_expected(self, record: RecordingRecord) -> bool:
+        """Tell whether there is, or will be, something to read."""
+        if self.modality is None or self.modality.name == RECORDING or record.reason:
+            return True
+        return self.modality.name in record.modalities
+
     def why_missing(self, record: RecordingRecord | None) -> str:
         """Say why there is nothing to read.
 

@@ -14,6 +14,7 @@ TWO = parse_config("sorters: [{name: tridesclous2}, {name: spykingcircus2}]")
 
 GRAPH = {
     "compressed_recording": {"raw_recording"},
+    "compressed_auxiliary": {"raw_auxiliary"},
     "bad_channels": {"compressed_recording"},
     "recording_quality": {"compressed_recording", "bad_channels"},
     "motion": {"compressed_recording", "bad_channels", "recording_quality"},
@@ -46,7 +47,7 @@ def test_the_graph_is_the_recorded_one():
 
 
 def test_what_a_step_needs_comes_before_it():
-    known = {"raw_recording", "recording_metadata"}
+    known = {"raw_recording", "raw_auxiliary", "recording_metadata"}
     for step in all_steps(TWO):
         assert {need.asset for need in step.needs} <= known, step.name
         known.add(step.name)

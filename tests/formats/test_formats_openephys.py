@@ -77,7 +77,7 @@ def test_every_experiment_of_the_real_recording_is_found():
     # From sync_messages.txt, which the scan does not read.
     assert first.identity.first_sample == 1863198
     assert first.identity.is_strong
-    assert set(first.streams) == {"wideband", "nidq"}
+    assert set(first.streams) == {"wideband"}
     assert len({one.identity for one in scan.recordings}) == 6
 
 
@@ -102,22 +102,12 @@ def test_the_real_recording_opens_as_with_spikeinterfaces_own_reader():
         )
 
 
-def test_the_analogue_board_opens_on_request_in_microvolts():
-    folder = next(OE.iterdir())
-    one = scan_session(folder).recordings[0]
-    assert "nidq" not in open_raw(one, folder)
-    board = open_raw(one, folder, streams=["nidq"])["nidq"]
-    assert board.neural.get_num_channels() == 8
-    # +-10 V over 16 bits.
-    assert board.neural.get_channel_gains()[0] == pytest.approx(20e6 / 65536, rel=1e-3)
-
-
 def test_a_copied_record_node_does_not_double_the_streams(session):
     shutil.copytree(node(session), node(session, "Record Node 115"))
     scan = scan_session(session)
     assert labels(scan) == ["probe01", "probe02"]
     assert all(NODE in one.main.files[0] for one in scan.recordings)
-    assert kinds(scan) == ["duplicate_stream"] * 3
+    assert kinds(scan) == ["duplicate_stream"] * 2
     assert all("Record Node 115" in problem.path for problem in scan.problems)
 
 

@@ -14,7 +14,9 @@ from neuro_assets.formats import scan_session
 from neuro_assets.formats.broken import Broken
 from neuro_assets.formats.completeness import FLAG
 from neuro_assets.formats.neuropixels import describe_probe, shifts_from_mux
+from neuro_assets.formats.spikeglx.boards import scan_boards
 from neuro_assets.formats.spikeglx.meta import SpikeGLXMeta
+from neuro_assets.formats.walk import list_files
 from neuro_assets.parameters.compression import CompressionParameters
 
 METAS = sorted((REAL / "spikeglx_meta").rglob("*.meta"))
@@ -300,7 +302,7 @@ def test_triggers_of_which_one_has_no_first_sample_are_not_joined_without_gaps(t
     assert_details_help(scan)
 
 
-def test_a_board_of_which_one_trigger_has_no_first_sample_is_left_out(tmp_path):
+def test_a_board_of_which_one_trigger_has_no_first_sample_is_left_out_by_name(tmp_path):
     for trigger in range(2):
         first = 1000 + trigger * 5000
         write(tmp_path / f"run_g0_t{trigger}.imec0.ap.bin", 100, first_sample=first, seed=trigger)
@@ -309,7 +311,10 @@ def test_a_board_of_which_one_trigger_has_no_first_sample_is_left_out(tmp_path):
     meta.write_text(meta.read_text().replace("firstSample", "firstSimple"))
     scan = scan_session(tmp_path)
     assert set(by_label(scan).streams) == {"ap"}
-    assert kinds(scan) == ["first_sample_missing", "first_sample_missing", "trigger_gap"]
+    assert kinds(scan) == ["trigger_gap"]
+    boards = scan_boards(tmp_path, list_files(tmp_path))
+    assert boards.boards == ()
+    assert [problem.kind for problem in boards.unusable] == ["first_sample_missing"] * 2
 
 
 def test_lf_files_of_some_triggers_only_are_not_used(tmp_path):
@@ -428,26 +433,11 @@ def test_two_probes_of_phase_3a_with_one_name_are_two_probes(tmp_path):
 # --- auxiliary boards -------------------------------------------------------------------------
 
 
-def test_obx_and_nidq_are_attached_to_the_probes_and_are_none(tmp_path):
-    write(tmp_path / "run_g0_t0.imec0.ap.bin")
-    write_board(tmp_path / "run_g0_t0.nidq.bin")
+def test_an_obx_alone_is_no_probe_and_has_a_line(tmp_path):
     write_board(tmp_path / "run_g0_t0.obx0.obx.bin", kind="obx")
     scan = scan_session(tmp_path)
-    assert labels(scan) == ["probe00"]
-    assert set(by_label(scan).streams) == {"ap", "nidq", "obx"}
-    assert by_label(scan).streams["obx"].n_channels == 4
-    assert scan.problems == ()
-
-
-def test_an_obx_alone_is_no_probe(tmp_path):
-    write_board(tmp_path / "run_g0_t0.obx0.obx.bin", kind="obx")
-    assert scan_session(tmp_path).recordings == ()
-
-
-def test_a_board_of_another_gate_is_not_attached(tmp_path):
-    write(tmp_path / "run_g0_t0.imec0.ap.bin")
-    write_board(tmp_path / "run_g1_t0.nidq.bin")
-    assert set(by_label(scan_session(tmp_path)).streams) == {"ap"}
+    assert scan.recordings == ()
+    assert kinds(scan) == ["unrecognised"]
 
 
 # --- broken files -----------------------------------------------------------------------------

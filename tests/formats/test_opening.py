@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from places import NO_NP24, NP24, REAL
-from spikeglx_files import N_NEURAL, imro_np1, samples, write, write_board, write_cbin
+from spikeglx_files import N_NEURAL, imro_np1, samples, write, write_cbin
 
 from neuro_assets.formats import scan_session
 from neuro_assets.formats.broken import Broken
@@ -186,23 +186,6 @@ def test_a_damaged_cbin_fails_by_name_when_it_is_read(tmp_path):
     path.write_bytes(data)
     with pytest.raises(Broken, match=r"imec0\.ap\.cbin cannot be decompressed"):
         open_raw(one, tmp_path)["ap"].recording.get_traces()
-
-
-def test_boards_are_opened_on_request_in_microvolts(tmp_path):
-    write(tmp_path / "run_g0_t0.imec0.ap.bin")
-    write_board(tmp_path / "run_g0_t0.nidq.bin")
-    write_board(tmp_path / "run_g0_t0.obx0.obx.bin", kind="obx")
-    one = only(tmp_path)
-    assert set(open_raw(one, tmp_path)) == {"ap"}
-    boards = open_raw(one, tmp_path, streams=["nidq", "obx"])
-    nidq, obx = boards["nidq"], boards["obx"]
-    assert nidq.recording.channel_ids.tolist() == ["nidq#XA0", "nidq#XA1", "nidq#XD0"]
-    assert nidq.sync_channel_ids == ["nidq#XD0"]
-    np.testing.assert_allclose(nidq.neural.get_channel_gains(), 5e6 / 32768)
-    assert obx.sync_channel_ids == ["obx0#XD0", "obx0#SY0"]
-    np.testing.assert_allclose(obx.neural.get_channel_gains(), 5e6 / 32768)
-    with pytest.raises(PermanentFailure, match="has no stream lf"):
-        open_raw(one, tmp_path, streams=["lf"])
 
 
 # --- files that change ------------------------------------------------------------------------

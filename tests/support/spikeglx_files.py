@@ -106,11 +106,14 @@ def write_cbin(path: Path, n: int = 300, *, seed: int = 0, **meta: object) -> Pa
     return path
 
 
-def write_board(path: Path, n: int = 300, *, kind: str = "nidq", first_sample: int = 990) -> Path:
+def write_board(
+    path: Path, n: int = 300, *, kind: str = "nidq", first_sample: int = 990, seed: int = 9,
+    analogue: int = 2,
+) -> Path:  # fmt: skip
     """Write a NI-DAQ or OneBox file: two analogue channels and digital words."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    n_channels = 3 if kind == "nidq" else 4
-    data = samples(n, 9, n_channels)
+    n_channels = analogue + (1 if kind == "nidq" else 2)
+    data = samples(n, seed, n_channels)
     path.write_bytes(data.tobytes())
     fields = {
         "fileCreateTime": "2024-05-12T10:00:00",
@@ -123,7 +126,7 @@ def write_board(path: Path, n: int = 300, *, kind: str = "nidq", first_sample: i
     }
     if kind == "nidq":
         fields |= {
-            "snsMnMaXaDw": "0,0,2,1",
+            "snsMnMaXaDw": f"0,0,{analogue},1",
             "niSampRate": "25000",
             "niAiRangeMax": "5",
             "niMNGain": "200",
@@ -131,7 +134,7 @@ def write_board(path: Path, n: int = 300, *, kind: str = "nidq", first_sample: i
         }
     else:
         fields |= {
-            "snsXaDwSy": "2,1,1",
+            "snsXaDwSy": f"{analogue},1,1",
             "obSampRate": "25000",
             "obAiRangeMax": "5",
             "obMaxInt": "32768",

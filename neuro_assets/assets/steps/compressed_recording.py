@@ -11,7 +11,7 @@ from neuro_assets.parameters.compression import CompressionParameters
 from neuro_assets.resources.io_managers import ZARR_RECORDING
 from neuro_assets.science.result import StepResult
 
-CRITERIA = (
+SAME_AS_SOURCE = (
     Criterion(
         "verified", "integrity", "1", critical=0.5, above=False,
         source="every sample compared with the raw file",
@@ -20,6 +20,9 @@ CRITERIA = (
         "sha1_matches", "integrity", "1", critical=0.5, above=False,
         source="SpikeGLX fileSHA1 in the metadata",
     ),
+)  # fmt: skip
+CRITERIA = (
+    *SAME_AS_SOURCE,
     Criterion(
         "duration_s", "length", "s", warning=120, above=False,
         source="AIND ephys pipeline 1.3.1, default_params.json: shorter recordings are not sorted",

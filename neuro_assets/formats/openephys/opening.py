@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from neuro_assets.formats.attach import attach_probe
+from neuro_assets.formats.attach import attach_probe, set_volts
 from neuro_assets.formats.broken import Broken
 from neuro_assets.formats.model import RawRecording, Stream
 from neuro_assets.formats.neuropixels import shifts_from_probe
@@ -26,14 +26,17 @@ from neuro_assets.formats.openephys.files import (
 from neuro_assets.formats.stream import RawStream
 from neuro_assets.formats.timeline import timeline_of_numbers
 
+_UV = {"uV": 1.0, "mV": 1e3}
+"""Microvolts in a unit of a board's channels, which is volts where it is not said."""
 
-def open_stream(recording: RawRecording, stream: Stream, folder: Path) -> RawStream:
+
+def open_stream(recording: RawRecording | None, stream: Stream, folder: Path) -> RawStream:
     """Open one stream.
 
     Parameters
     ----------
-    recording : RawRecording
-        The recording that the stream belongs to.
+    recording : RawRecording or None
+        The recording that the stream belongs to; None for an auxiliary board.
     stream : Stream
         Its description; the files were checked by the caller.
     folder : Path
@@ -72,14 +75,16 @@ def open_stream(recording: RawRecording, stream: Stream, folder: Path) -> RawStr
     numbered = stream.sample_numbers or (sample_numbers_file(str(data.parent), there),)
     numbers = read_sample_numbers(folder / numbered[0], int(whole.get_num_samples()))
     timeline_of_numbers(numbers).annotate(whole)
-    # Open Ephys counts volts on analogue boards and microvolts on probes.
-    to_uv = 1e6 if stream.name == "nidq" else 1.0
-    gains = np.array([float(channel["bit_volts"]) * to_uv for channel in channels])
+    gains = np.array([float(channel["bit_volts"]) for channel in channels])
+    if recording is None:
+        gains *= [_UV.get(str(channel.get("units", "")), 1e6) for channel in channels]
     analogue = np.array([not is_sync(channel) for channel in channels])
     neural = whole.select_channels(whole.channel_ids[analogue])
-    neural.set_channel_gains(gains[analogue])
-    neural.set_channel_offsets(np.zeros(int(analogue.sum())))
-    if stream.name != "nidq":
+    if recording is None:
+        set_volts(neural, gains[analogue])
+    else:
+        neural.set_channel_gains(gains[analogue])
+        neural.set_channel_offsets(np.zeros(int(analogue.sum())))
         _set_probe(neural, recording, stream, entry, folder)
     return RawStream(
         name=stream.name,

@@ -5,13 +5,12 @@ Which files are one recording is decided in `spikeglx`.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from neuro_assets.formats.broken import Broken, contained, read_text
+from neuro_assets.formats.broken import Broken, contained
 from neuro_assets.formats.model import Problem
 from neuro_assets.formats.names import (
     ProbeName,
@@ -21,15 +20,15 @@ from neuro_assets.formats.names import (
     strip_uuid,
 )
 from neuro_assets.formats.neuropixels import describe_probe
+from neuro_assets.formats.spikeglx.chunk_table import read_chunk_table
 from neuro_assets.formats.spikeglx.meta import SpikeGLXMeta
 from neuro_assets.formats.walk import FoundFile, Listing, name_when_copied
 
 BYTES = 2
 """SpikeGLX writes int16."""
 
-_MOST_TABLE = 100_000_000
-"""Of a chunk table: 40 bytes for each second of a recording."""
-
+BOARDS = ("nidq", "obx")
+"""Devices that are no probe: NI-DAQ, and the analogue inputs of a OneBox."""
 
 Group = tuple[str, int, ProbeName]
 """Run, gate, probe: what one recording is made of."""
@@ -104,7 +103,9 @@ class DataFile:
         return device or ProbeName(0)
 
 
-def pair_files(folder: Path, listing: Listing, problems: list[Problem]) -> list[DataFile]:
+def pair_files(
+    folder: Path, listing: Listing, problems: list[Problem], *, boards: bool = False
+) -> list[DataFile]:
     """Pair binaries with metas and chunk tables.
 
     Parameters
@@ -115,6 +116,8 @@ def pair_files(folder: Path, listing: Listing, problems: list[Problem]) -> list[
         Its files.
     problems : list of Problem
         Metas that are alone are added here.
+    boards : bool
+        Whether those of auxiliary boards are wanted, or those of probes.
 
     Returns
     -------
@@ -131,6 +134,8 @@ def pair_files(folder: Path, listing: Listing, problems: list[Problem]) -> list[
     for parts in by_key.values():
         binaries = [parts[ext] for ext in ("bin", "cbin") if ext in parts]
         meta = parts.get("meta")
+        if _is_board(folder, next(iter(parts.values())), meta) != boards:
+            continue
         if not binaries:
             if meta is not None and _is_spikeglx(folder, meta):
                 detail = "the meta is there without its .bin or .cbin; copy the data file"
@@ -149,6 +154,17 @@ def pair_files(folder: Path, listing: Listing, problems: list[Problem]) -> list[
                 )
             )
     return files
+
+
+def _is_board(folder: Path, found: FoundFile, meta: FoundFile | None) -> bool:
+    """Tell a NI-DAQ or OneBox by the name of its file, or by a meta where the name says nothing."""
+    name = parse_spikeglx_name(found.name)
+    if name is not None and (name.device or name.band in ("ap", "lf")):
+        return name.device.startswith(BOARDS)
+    try:
+        return meta is not None and SpikeGLXMeta.read(folder / meta.path).kind in BOARDS
+    except Broken:
+        return False
 
 
 def absent_files(listing: Listing, problems: Iterable[Problem]) -> list[DataFile]:
@@ -185,7 +201,7 @@ def _belongs(folder: Path, name: SpikeGLXName, meta: FoundFile | None) -> bool:
 
 def _is_spikeglx(folder: Path, meta: FoundFile) -> bool:
     try:
-        return SpikeGLXMeta.read(folder / meta.path).kind in ("imec", "nidq", "obx")
+        return SpikeGLXMeta.read(folder / meta.path).kind in ("imec", *BOARDS)
     except Broken:
         name = parse_spikeglx_name(meta.name)
         return name is not None and bool(name.device)
@@ -193,7 +209,7 @@ def _is_spikeglx(folder: Path, meta: FoundFile) -> bool:
 
 def check_all(
     folder: Path, files: Iterable[DataFile], problems: list[Problem]
-) -> tuple[list[DataFile], list[DataFile], list[DataFile]]:
+) -> tuple[list[DataFile], list[DataFile]]:
     """Check each file by itself.
 
     Parameters
@@ -207,19 +223,18 @@ def check_all(
 
     Returns
     -------
-    probes, boards, broken : list of DataFile
-        Files of probes, of auxiliary boards, and files that cannot be used.
+    intact, broken : list of DataFile
+        Files that can be used, and those that cannot.
     """
-    probes: list[DataFile] = []
-    boards: list[DataFile] = []
+    intact: list[DataFile] = []
     bad: list[DataFile] = []
     for file in files:
         with contained(file.path, problems):
             _check(folder, file, problems)
-            (probes if file.meta.kind == "imec" else boards).append(file)
+            intact.append(file)
             continue
         bad.append(file)
-    return probes, boards, bad
+    return intact, bad
 
 
 def _check(folder: Path, file: DataFile, problems: list[Problem]) -> None:
@@ -232,6 +247,12 @@ def _check(folder: Path, file: DataFile, problems: list[Problem]) -> None:
             "the .meta file of this recording is not beside it; copy it from the rig",
         )
     file.meta = SpikeGLXMeta.read(folder / file.meta_path)
+    if file.name.device and file.name.device.startswith(BOARDS) != (file.meta.kind in BOARDS):
+        raise Broken(
+            "meta_broken",
+            f"the meta is one of {file.meta.kind}, the file's name says {file.name.device}; put "
+            "the meta of this recording beside it",
+        )
     compressed = file.name.extension == "cbin"
     size = _uncompressed_size(folder, file) if compressed else file.found.size
     file.n_samples = count_samples(file.meta, size)
@@ -259,50 +280,6 @@ def _uncompressed_size(folder: Path, file: DataFile) -> int:
             f"{file.found.size}; copy it again",
         )
     return chunks.n_samples * chunks.n_channels * BYTES
-
-
-@dataclass(frozen=True)
-class ChunkTable:
-    """What the `.ch` file of an mtscomp pair says."""
-
-    n_channels: int
-    n_samples: int
-    compressed_size: int
-    sha1: str | None
-
-
-def read_chunk_table(path: Path) -> ChunkTable:
-    """Read the JSON beside a `.cbin` file.
-
-    Parameters
-    ----------
-    path : Path
-        The `.ch` file.
-
-    Returns
-    -------
-    ChunkTable
-        Shape, and the size that the compressed file must have.
-
-    Raises
-    ------
-    Broken
-        `ch_broken` when it is not mtscomp's.
-    """
-    try:
-        table = json.loads(read_text(path, _MOST_TABLE))
-        if table["dtype"] != "int16":
-            raise Broken("ch_broken", f"{path.name} holds {table['dtype']}, SpikeGLX writes int16")
-        return ChunkTable(
-            n_channels=int(table["n_channels"]),
-            n_samples=int(table["chunk_bounds"][-1]),
-            compressed_size=int(table["chunk_offsets"][-1]),
-            sha1=table.get("sha1_uncompressed"),
-        )
-    except (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
-        raise Broken(
-            "ch_broken", f"{path.name} is not a chunk table of mtscomp ({error}); copy it again"
-        ) from error
 
 
 def count_samples(meta: SpikeGLXMeta, size: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from neuro_assets.formats.attach import attach_probe
+from neuro_assets.formats.attach import attach_probe, set_volts
 from neuro_assets.formats.broken import Broken
 from neuro_assets.formats.cbin import CbinRecording
 from neuro_assets.formats.model import RawRecording, Stream
@@ -22,13 +22,13 @@ from neuro_assets.formats.spikeglx.triggers import timeline_of_stream
 from neuro_assets.formats.stream import RawStream
 
 
-def open_stream(recording: RawRecording, stream: Stream, folder: Path) -> RawStream:
+def open_stream(recording: RawRecording | None, stream: Stream, folder: Path) -> RawStream:
     """Open one stream.
 
     Parameters
     ----------
-    recording : RawRecording
-        The recording that the stream belongs to.
+    recording : RawRecording or None
+        The recording that the stream belongs to; None for an auxiliary board.
     stream : Stream
         Its description; the files were checked by the caller.
     folder : Path
@@ -52,7 +52,7 @@ def open_stream(recording: RawRecording, stream: Stream, folder: Path) -> RawStr
             f"{folder / stream.metas[0]} was changed: it says {meta.n_channels} channels and "
             f"said {stream.n_channels} when it was registered; restore it, or discover it again",
         )
-    leader = recording.main if stream.name == "lf" else None
+    leader = recording.main if recording is not None and stream.name == "lf" else None
     whole = _read(stream, folder, _channel_ids(stream, meta), leader)
     if whole.get_num_samples() != stream.n_samples:
         raise Broken(
@@ -65,9 +65,7 @@ def open_stream(recording: RawRecording, stream: Stream, folder: Path) -> RawStr
     if meta.kind == "imec":
         _describe_neural(neural, meta)
     else:
-        gains = _board_gains(meta)
-        neural.set_channel_gains(gains[:n_neural])
-        neural.set_channel_offsets(np.zeros(n_neural))
+        set_volts(neural, _board_gains(meta)[:n_neural])
     return RawStream(
         name=stream.name,
         recording=whole,

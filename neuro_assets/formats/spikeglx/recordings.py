@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from neuro_assets.formats.copies import Candidate, same_content, without_copies
 from neuro_assets.formats.model import Identity, Problem, RawRecording, Scan, Stream
-from neuro_assets.formats.names import ProbeName
+from neuro_assets.formats.names import ProbeName, place_texts
 from neuro_assets.formats.spikeglx.files import (
+    BOARDS,
     BYTES,
     DataFile,
     Group,
@@ -50,8 +52,8 @@ def scan_spikeglx(folder: Path, listing: Listing) -> Scan:
     problems: list[Problem] = []
     files = pair_files(folder, listing, problems)
     absent = absent_files(listing, problems)
-    probes, boards, broken = check_all(folder, files, problems)
-    probes = without_copies(folder, [_candidate(file) for file in probes], problems)
+    probes, broken = check_all(folder, files, problems)
+    probes = without_copies(folder, [candidate(file) for file in probes], problems)
     _part_name_clashes(probes, problems)
     probes = _without_derivatives(probes, broken, problems)
     groups: dict[Group, list[DataFile]] = defaultdict(list)
@@ -59,17 +61,18 @@ def scan_spikeglx(folder: Path, listing: Listing) -> Scan:
         groups[file.group].append(file)
     _drop_incomplete_groups(groups, [*broken, *absent], problems)
     _drop_widowed_groups(groups, problems)
-    _drop_conflicting_groups(folder, groups, problems)
+    drop_conflicting(folder, groups, problems)
     qualifiers = _qualifiers(groups)
     recordings: list[RawRecording] = []
     for group in sorted(
         groups, key=lambda g: (natural_key(g[0]), g[1], g[2].number, g[2].shank or 0)
     ):
-        recordings += _recordings(folder, group, groups[group], boards, qualifiers[group], problems)
+        recordings += _recordings(folder, group, groups[group], qualifiers[group], problems)
     return Scan(recordings=tuple(recordings), problems=tuple(problems))
 
 
-def _candidate(file: DataFile) -> Candidate:
+def candidate(file: DataFile) -> Candidate:
+    """Describe a file for the search for copies."""
     meta = file.meta
     says = (meta.serial, meta.stream, file.band, meta.created, meta.first_sample)
     return Candidate(
@@ -120,15 +123,16 @@ def _without_derivatives(
     kept = []
     for file in files:
         if file.name.derived and file.probe.number in raw:
-            problems.append(_derivative(file, f"made ({file.name.derived}) from the raw files"))
+            problems.append(derivative(file, f"made ({file.name.derived}) from the raw files"))
         elif file.meta.shank is not None and (*file.group[:2], file.probe.number) in whole:
-            problems.append(_derivative(file, "one shank split from the whole probe's file"))
+            problems.append(derivative(file, "one shank split from the whole probe's file"))
         else:
             kept.append(file)
     return kept
 
 
-def _derivative(file: DataFile, how: str) -> Problem:
+def derivative(file: DataFile, how: str) -> Problem:
+    """Report a file that was made of others."""
     return Problem(
         kind="derivative",
         path=file.path,
@@ -145,7 +149,7 @@ def _drop_incomplete_groups(
     """
     for file in broken:
         files = groups.get(file.group, [])
-        if file.name.derived or file.band in ("lf", "nidq", "obx"):
+        if file.name.derived or file.band == "lf" or file.name.device.startswith(BOARDS):
             continue
         if all(other.name.derived for other in files):
             continue  # its raw files were removed, and their metas kept
@@ -176,8 +180,8 @@ def _drop_widowed_groups(groups: dict[Group, list[DataFile]], problems: list[Pro
             )
 
 
-def _drop_conflicting_groups(
-    folder: Path, groups: dict[Group, list[DataFile]], problems: list[Problem]
+def drop_conflicting(
+    folder: Path, groups: dict[Any, list[DataFile]], problems: list[Problem]
 ) -> None:
     """Hold back a recording of which two files claim one place and are not the same data."""
     for group in list(groups):
@@ -185,8 +189,8 @@ def _drop_conflicting_groups(
         clash = next(
             (
                 (one, other)
-                for band in ("ap", "lf")
-                for first, *others in _by_trigger(_of_band(files, band))
+                for band in ("ap", "lf", *BOARDS)
+                for first, *others in by_trigger(_of_band(files, band))
                 for one, other in ((first, each) for each in others)
                 if _differ(folder, one, other)
             ),
@@ -199,7 +203,7 @@ def _drop_conflicting_groups(
             Problem(
                 kind="conflicting_files",
                 path=one.path,
-                detail=f"{one.path} and {other.path} have the same run, gate, probe and trigger "
+                detail=f"{one.path} and {other.path} have the same run, gate, device and trigger "
                 "but are different recordings, so neither is used; move each run into a session "
                 "folder of its own",
             )
@@ -214,7 +218,7 @@ def _differ(folder: Path, one: DataFile, other: DataFile) -> bool:
     identities = {
         (file.meta.serial, file.meta.created, file.meta.first_sample) for file in (one, other)
     }
-    return len(identities) > 1 or same_content(folder, _candidate(one), _candidate(other)) is False
+    return len(identities) > 1 or same_content(folder, candidate(one), candidate(other)) is False
 
 
 def _is_joined(file: DataFile) -> bool:
@@ -227,17 +231,13 @@ def _qualifiers(groups: dict[Group, list[DataFile]]) -> dict[Group, str]:
     The first run (by name) and the first gate need nothing; others get `r<n>`, `g<n>`;
     a shank that was split off gets `s<n>`.
     """
-    first_gate: dict[str, int] = {}
-    for run, gate, _ in groups:
-        first_gate[run] = min(first_gate.get(run, gate), gate)
-    order = {run: i + 1 for i, run in enumerate(sorted(first_gate, key=natural_key))}
+    places = place_texts(group[:2] for group in groups)
     lettered: dict[tuple[str, int, int], int] = defaultdict(int)
     for run, gate, probe in groups:
         lettered[(run, gate, probe.number)] += 1
     qualifiers = {}
     for (run, gate, probe), files in groups.items():
-        text = f"r{order[run]}" if order[run] > 1 else ""
-        text += f"g{gate}" if gate != first_gate[run] else ""
+        text = places[run, gate]
         split = files[0].meta.shank
         if split is None and lettered[(run, gate, probe.number)] > 1:
             split = probe.shank
@@ -254,24 +254,22 @@ def _recordings(
     folder: Path,
     group: Group,
     files: list[DataFile],
-    boards: Sequence[DataFile],
     qualifier: str,
     problems: list[Problem],
 ) -> list[RawRecording]:
     """Make the recordings of one (run, gate, probe): one, unless triggers overlap."""
-    run, gate, probe = group
-    main = [_one_of(folder, same, problems) for same in _by_trigger(_of_band(files, "ap"))]
+    main = [one_of(folder, same, problems) for same in by_trigger(_of_band(files, "ap"))]
     recordings: list[RawRecording] = []
     if not places_known(main, files, problems):
         return recordings
     for piece in order_triggers(main, problems):
-        streams = {"ap": _stream("ap", piece)}
+        streams = {"ap": stream_of("ap", piece)}
         wanted = {file.trigger for file in piece}
-        lf = [_one_of(folder, same, problems) for same in _by_trigger(_of_band(files, "lf"))]
+        lf = [one_of(folder, same, problems) for same in by_trigger(_of_band(files, "lf"))]
         lf = [file for file in lf if file.trigger in wanted]
         if lf and {file.trigger for file in lf} == wanted:
             lf = sorted(lf, key=lambda file: file.trigger)
-            streams["lf"] = _stream("lf", lf, leader=streams["ap"])
+            streams["lf"] = stream_of("lf", lf, leader=streams["ap"])
         elif lf:
             problems.append(
                 Problem(
@@ -281,27 +279,38 @@ def _recordings(
                     "copy them from the rig",
                 )
             )
-        for kind in ("nidq", "obx"):
-            board = _board(folder, kind, run, gate, wanted, boards)
-            if board and places_known(board, board, problems):
-                streams[kind] = _stream(kind, board)
         overlap = f"t{piece[0].trigger}" if recordings else ""
-        recordings.append(_recording(probe, qualifier + overlap, piece, streams))
+        recordings.append(_recording(group[2], qualifier + overlap, piece, streams))
     return recordings
 
 
-def _by_trigger(files: Iterable[DataFile]) -> list[list[DataFile]]:
+def by_trigger(files: Iterable[DataFile]) -> list[list[DataFile]]:
+    """Part files by their trigger, in its order."""
     found: dict[int, list[DataFile]] = defaultdict(list)
     for file in files:
         found[file.trigger].append(file)
     return [found[trigger] for trigger in sorted(found)]
 
 
-def _one_of(folder: Path, files: list[DataFile], problems: list[Problem]) -> DataFile:
+def one_of(folder: Path, files: list[DataFile], problems: list[Problem]) -> DataFile:
     """Choose among copies of one file, and report the others.
 
     A file as long as its meta says goes before others, `.bin` before `.cbin` (it needs no
     decompression), a raw folder before CatGT's, then the shorter path.
+
+    Parameters
+    ----------
+    folder : Path
+        Session folder.
+    files : list of DataFile
+        Of one band and trigger.
+    problems : list of Problem
+        Of kind `duplicate_stream`, for what is left out.
+
+    Returns
+    -------
+    DataFile
+        The one that is used.
     """
     ranked = sorted(
         files,
@@ -315,35 +324,20 @@ def _one_of(folder: Path, files: list[DataFile], problems: list[Problem]) -> Dat
     )
     used = ranked[0]
     for other in ranked[1:]:
-        same = same_content(folder, _candidate(used), _candidate(other))
+        same = same_content(folder, candidate(used), candidate(other))
         if same:
             advice = "the content is the same: remove one of them"
         elif _is_joined(other) and not _is_joined(used):
             advice = "it is supercat's file of several runs; nothing to do"
         else:
             advice = "their contents cannot be compared here: do so before removing one"
-        detail = f"the same run, gate, probe and trigger as {used.path}, which is used; {advice}"
+        detail = f"the same run, gate, device and trigger as {used.path}, which is used; {advice}"
         problems.append(Problem(kind="duplicate_stream", path=other.path, detail=detail))
     return used
 
 
-def _board(
-    folder: Path, kind: str, run: str, gate: int, triggers: set[int], boards: Sequence[DataFile]
-) -> list[DataFile]:
-    """Files of an auxiliary board that were recorded with these triggers."""
-    files = [
-        file
-        for file in boards
-        if file.meta.kind == kind
-        and file.name.run == run
-        and (file.name.gate or 0) == gate
-        and file.trigger in triggers
-    ]
-    one_each = [_one_of(folder, same, []) for same in _by_trigger(files)]
-    return one_each if {file.trigger for file in one_each} == triggers else []
-
-
-def _stream(name: str, files: Sequence[DataFile], leader: Stream | None = None) -> Stream:
+def stream_of(name: str, files: Sequence[DataFile], leader: Stream | None = None) -> Stream:
+    """Describe files that follow each other as one stream; an LF stream has its AP as leader."""
     sha1 = [file.meta.sha1 for file in files]
     first = [file.meta.first_sample for file in files if file.meta.first_sample is not None]
     lengths = [file.n_samples for file in files]

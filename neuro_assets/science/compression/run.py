@@ -235,7 +235,8 @@ def split_channels(name: str, stream: RawStream, folder: Path) -> list[Target]:
     Returns
     -------
     list of Target
-        The neural channels, and all others where there are any. Every column is in exactly one.
+        The neural (or analogue) channels, and all others, where there are any. Every column is in
+        exactly one.
 
     Raises
     ------
@@ -245,8 +246,9 @@ def split_channels(name: str, stream: RawStream, folder: Path) -> list[Target]:
     everything = stream.recording
     neural = everything if stream.neural is None else stream.neural
     columns = np.asarray(everything.ids_to_indices(neural.channel_ids))
-    _check_same_samples(everything, neural, columns)
-    targets = [Target(neural, folder / f"{name}.zarr", columns)]
+    if len(columns):
+        _check_same_samples(everything, neural, columns)
+    targets = [Target(neural, folder / f"{name}.zarr", columns)] if len(columns) else []
     rest = np.setdiff1d(np.arange(everything.get_num_channels()), columns)
     if len(rest):
         others = everything.select_channels(everything.channel_ids[rest])

@@ -115,9 +115,10 @@ def why_unsafe(folder: Path, name: str, stream: RawStream) -> str:
     from neuro_assets.science.compression.run import sha1_matches
 
     segments = range(stream.recording.get_num_segments())
-    if not (folder / f"{name}.zarr").is_dir():
+    try:
+        stored = StoredStream(folder, name)
+    except PermanentFailure:
         return "differs from sample 0"
-    stored = StoredStream(folder, name)
     same_channels = stored.channel_ids == stream.recording.channel_ids.tolist()
     lengths = [int(stream.recording.get_num_samples(s)) for s in segments]
     if not (stored.is_complete and same_channels and stored.n_samples == lengths):

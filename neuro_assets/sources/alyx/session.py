@@ -16,8 +16,8 @@ from neuro_assets.alyx.files.paths import without_uuid
 from neuro_assets.alyx.files.repositories import Repositories, SessionPlace
 from neuro_assets.alyx.rows import DatasetRow, SessionDetail, parse
 from neuro_assets.alyx.sessions import duplicates
-from neuro_assets.formats.modalities import MODALITIES, RECORDING, RawFiles, of_session
-from neuro_assets.formats.model import Problem, RawRecording
+from neuro_assets.formats.modalities import MODALITIES, RECORDING, of_session
+from neuro_assets.formats.model import Problem, RawFiles, RawRecording
 from neuro_assets.formats.options import ReaderEntry
 from neuro_assets.formats.walk import Listing
 from neuro_assets.registry.descriptions import SessionDescription
