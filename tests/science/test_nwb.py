@@ -179,7 +179,8 @@ def test_spikes_metrics_and_traces_come_back_as_they_were(tmp_path, lfp, backend
         np.testing.assert_array_equal(table["n_maybe"][:], [1, np.nan, 3])
         assert list(table["reason"][:]) == ["", "", "no spikes"]
         np.testing.assert_array_equal(table["metric_electrodes"][:], [1.0, 2.0, 3.0])
-        assert table["firing_rate"].description == "spikes per second of valid time (Hz)"
+        text = "spikes per second of valid time (Hz); source: neuro_assets"
+        assert table["firing_rate"].description == text
         assert "`probe`" in table.description
 
         series = nwbfile.processing["ecephys"]["LFP"]["ElectricalSeriesLFP"]

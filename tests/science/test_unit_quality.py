@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from scipy.stats import poisson
 
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.unit_quality import AIND_DEFAULT_QC, UnitQualityParameters
+from neuro_assets.parameters.units import UnitsParameters
 from neuro_assets.science import spike_metrics
+from neuro_assets.science.nwb.unit_columns import DESCRIPTIONS, SOURCES
+from neuro_assets.science.nwb.units import OWN_COLUMNS
 from neuro_assets.science.unit_quality import (
     add_ibl_label,
     fulfils,
@@ -23,9 +27,15 @@ from neuro_assets.science.unit_quality import (
     unit_quality,
     unknown_reasons,
 )
+from neuro_assets.science.units import choose_units
 from neuro_assets.science.verdicts import count_verdicts
 
 FS = 30_000.0
+WITHOUT_UNIT = {
+    *("aind_default_qc", "good", "good_reason", "ibl_bitwise_fail", "label", "main_channel_id"),
+    *("noise_reason", "presence_ratio_reason", "shank", "source", "unit_index"),
+}
+"""Columns that hold words, ids or yes and no."""
 
 
 # --- sliding refractory period --------------------------------------------------------------
@@ -439,3 +449,32 @@ def test_a_missing_extension_is_named(analyzer: si.SortingAnalyzer, tmp_path: Pa
 def test_every_set_has_a_source(name: str) -> None:
     assert UnitQualityParameters.sets[name].source
     UnitQualityParameters.resolve(name)
+
+
+def test_every_column_of_the_table_has_a_description_with_unit_and_source(
+    analyzer: si.SortingAnalyzer, tmp_path: Path
+) -> None:
+    quality = unit_quality(analyzer, tmp_path, UnitQualityParameters()).tables["unit_quality"]
+    chosen = choose_units({"a": quality}, {"a": "b"}, tmp_path, UnitsParameters())
+    columns = set(chosen.tables["units"]) - OWN_COLUMNS
+    assert columns >= {"snr", "peak_to_trough_duration", "ibl_label", "label"}
+    assert sorted(columns - DESCRIPTIONS.keys()) == []
+
+
+def test_every_metric_of_spikeinterface_has_a_description_with_unit_and_source() -> None:
+    from spikeinterface.metrics.quality import ComputeQualityMetrics
+    from spikeinterface.metrics.template import ComputeTemplateMetrics
+
+    lists = (ComputeQualityMetrics.metric_list, ComputeTemplateMetrics.metric_list)
+    names = {name for metrics in lists for metric in metrics for name in metric.metric_columns}
+    assert len(names) > 40
+    assert sorted(names - DESCRIPTIONS.keys()) == []
+
+
+@pytest.mark.parametrize("name", sorted(DESCRIPTIONS))
+def test_a_description_of_a_number_names_its_unit_or_range(name: str) -> None:
+    text, _, source = DESCRIPTIONS[name].partition("; source: ")
+    assert source in SOURCES
+    if name not in WITHOUT_UNIT:
+        unit = r"\((uV|uV/s|s|Hz|um|um/ms|1/um|SD|.*no unit)\)$|-?\d to [\d.]+$|percent$|^number of"
+        assert re.search(unit, text), text

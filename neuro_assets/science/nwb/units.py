@@ -15,65 +15,12 @@ from numpy.typing import NDArray
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.nwb import NwbParameters
 from neuro_assets.science.nwb.inputs import CLOCK, NwbInputs, Templates
+from neuro_assets.science.nwb.unit_columns import description_of
 from neuro_assets.science.valid_time import valid_periods
 
 Wrap = Callable[[Any], Any]
 
 OWN_COLUMNS = frozenset({"unit_id", "uuid", "id"})
-DESCRIPTIONS = {
-    "num_spikes": "number of spikes",
-    "firing_rate": "spikes per second of valid time (Hz)",
-    "presence_ratio": "fraction of bins of valid time in which the unit fires, 0 to 1",
-    "snr": "amplitude of the mean waveform on its main channel over the noise level",
-    "isi_violations_ratio": "rate of refractory violations over the unit's rate (Hill), valid time",
-    "isi_violations_count": "number of interspike intervals below the refractory period",
-    "rp_contamination": "contamination from refractory violations in valid time (Llobet), 0 to 1",
-    "rp_violations": "number of refractory violations",
-    "sliding_rp_violation": "lowest contamination rejected by violations in valid time, 0 to 1",
-    "amplitude_cutoff": "estimated fraction of spikes below the detection threshold, 0 to 0.5",
-    "amplitude_median": "median spike amplitude (uV)",
-    "amplitude_cv_median": "median coefficient of variation of the amplitude in bins of valid time",
-    "amplitude_cv_range": "range of the coefficient of variation of the amplitude in those bins",
-    "noise_cutoff": "how far the low end of the amplitudes is from a full distribution (SD)",
-    "noise_ratio": "height of the lowest amplitude bins over the highest",
-    "sync_spike_2": "fraction of spikes synchronous with at least one other unit",
-    "sync_spike_4": "fraction of spikes synchronous with at least three other units",
-    "sync_spike_8": "fraction of spikes synchronous with at least seven other units",
-    "firing_range": "5 to 95 % range of the firing rate in bins of valid time (Hz)",
-    "drift_ptp": "peak-to-peak drift of the unit's position over valid time (um)",
-    "drift_std": "standard deviation of the unit's position over valid time (um)",
-    "drift_mad": "median absolute deviation of the unit's position over valid time (um)",
-    "isolation_distance": "isolation distance in principal component space",
-    "l_ratio": "L-ratio in principal component space",
-    "d_prime": "d' between the unit and the others in principal component space",
-    "silhouette": "silhouette score in principal component space",
-    "nn_hit_rate": "fraction of nearest neighbours that belong to the unit",
-    "nn_miss_rate": "fraction of other spikes whose nearest neighbours belong to the unit",
-    "main_channel_id": "channel of the largest mean waveform",
-    "x_um": "estimated position along the probe's width (um)",
-    "y_um": "estimated position along the probe, from the tip (um)",
-    "shank": "shank of the main channel",
-    "good": "whether the unit fulfils the lab's criteria; NaN where it could not be judged",
-    "good_reason": "why the unit could not be judged; empty where it could",
-    "label": "good, bad, noise or unknown",
-    "noise_reason": "criteria by which the unit is noise; empty where it is not",
-    "central_span": "part of valid time between the 10 and 90 % quantiles of its spikes, 0 to 1",
-    "amplitude_excess_cv": "spread of the amplitude that noise does not explain, over its median",
-    "far_amplitude_ratio": "median amplitude beyond 60 um over that on the main channel",
-    "source": "sorter set that the unit comes from",
-    "unit_index": "row of the unit in the stored table of units",
-    "aind_default_qc": "whether the unit passes AIND's default criteria; NaN where unknown",
-    "presence_ratio_reason": "why the presence ratio is unknown; empty where it is known",
-    "ibl_label": "fraction of the three IBL criteria that the unit passes, 0 to 1",
-    "ibl_bitwise_fail": "IBL criteria failed: bit 0 sliding RP, 1 noise cutoff, 2 amplitude",
-    "ibl_presence_ratio": "presence ratio over IBL's bins of 10 s of valid time, 0 to 1",
-    "ibl_max_confidence": "confidence that contamination is below 10 % (IBL sliding RP), percent",
-    "contamination_p": "probability of its violations at the allowed contamination",
-    "ibl_reachable_confidence": "least ibl_max_confidence of a clean unit with its spikes, percent",
-    "ibl_min_contamination": "lowest contamination that IBL's sliding RP rejects, percent",
-    "ibl_noise_cutoff": "IBL's noise cutoff of the amplitudes (SD)",
-    "ibl_amp_median_uv": "geometric median of peak-to-peak spike amplitudes (uV)",
-}
 
 
 def units_table(inputs: NwbInputs, nwbfile: Any, parameters: NwbParameters, wrap: Wrap) -> Any:
@@ -198,9 +145,8 @@ def _metric_columns(units: pd.DataFrame) -> list[Any]:
         if name in OWN_COLUMNS:
             continue
         written = f"metric_{name}" if name in reserved else str(name).replace("/", "_")
-        description = DESCRIPTIONS.get(name, f"{str(name).replace('_', ' ')} of the unit")
         data = plain_values(units[name])
-        columns.append(VectorData(name=written, description=description, data=data))
+        columns.append(VectorData(name=written, description=description_of(name), data=data))
     return columns
 
 
