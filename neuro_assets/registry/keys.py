@@ -46,6 +46,8 @@ class Claim:
         Why it may not be processed: it may be another recording that is registered, or not.
     whole : RecordingRecord or None
         Another recording that is there, of which this one is a part: it gets no key.
+    place : str
+        Of its session, as records have it.
     """
 
     key: str
@@ -55,6 +57,7 @@ class Claim:
     is_here: bool = False
     conflict: str = ""
     whole: RecordingRecord | None = None
+    place: str = ""
 
     @property
     def problem(self) -> Problem | None:
@@ -62,6 +65,14 @@ class Claim:
         if self.collision is None:
             return None
         other = self.collision.session
+        if other.place == self.place:
+            file = self.collision.raw.main.files[0] if self.collision.recording else "raw data"
+            detail = (
+                f"{self.collision.key} is the key of {file}, which was here before; other samples "
+                f"in a file of another name are another recording, which is {self.key}: where they "
+                "are the same recording, give the file its old name"
+            )
+            return Problem(kind="key_collision", path="", detail=detail)
         return Problem(
             kind="key_collision",
             path="",
@@ -177,7 +188,7 @@ def claim_key(
     why = other_samples(index, recording.identity, content)
     why = why or ("" if of_database else part_copy(index, recording))
     if holder is not None and not _agree(holder, session, recording):
-        return _new(index, natural, holder, why)
+        return replace(_new(index, natural, holder, why), place=session.place)
     if holder is None or of_database or holder.session.session_id == holder.eid:
         claim = Claim(holder.key, holder) if holder else _new(index, natural, None)
         return replace(claim, conflict=why)
@@ -295,6 +306,7 @@ def _at_place(
             is_free
             and record.label == recording.label
             and _may_follow(record, recording)
+            and (of_file == path or _may_be_renamed(record, recording))
             and _is_same_session(record.session, session)
         ):
             return record
@@ -322,6 +334,20 @@ def _may_follow(record: RecordingRecord, recording: RawRecording) -> bool:
     before, after = set(record.raw.main.files), set(recording.main.files)
     is_mended = bool(record.conflict) and before == after
     return record.request == 0 and (is_mended or before < after)
+
+
+def _may_be_renamed(record: RecordingRecord, recording: RawRecording) -> bool:
+    """Tell whether a recording may be another one whose file had another name.
+
+    What says nothing of itself is found by its samples. Other ones, in a file of another name, are
+    another recording once there are results: nobody can tell that one was corrected.
+    """
+    if record.recording is None or record.request == 0:
+        return True
+    if recording.identity.probe_serial or recording.identity.created:
+        return True
+    before, after = (each.main.files[0].rpartition(".")[0] for each in (record.raw, recording))
+    return before == after
 
 
 def present_name(record: RecordingRecord) -> str:

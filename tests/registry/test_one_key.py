@@ -122,6 +122,28 @@ def test_a_file_that_sorts_first_does_not_take_the_key_of_another(tmp_path):
     assert sorted(r.raw.main.files[0] for r in after.values()) == ["a.raw", "b.raw"]
 
 
+def test_other_samples_in_a_file_of_another_name_do_not_take_the_key_and_its_results(tmp_path):
+    lab = lab_of(tmp_path, "rig")
+    tick, folder = Ticks(lab), tmp_path / "rig/m1_20240512"
+    raw(folder / "b.raw", 1)
+    (before,) = tick().values()
+    (folder / "b.raw").rename(folder / "c.raw")
+    (renamed,) = tick().values()
+    assert (renamed.key, renamed.raw.main.files) == (before.key, ("c.raw",))
+    (folder / "c.raw").unlink()
+    raw(folder / "a.raw", 2)
+    after = tick()
+    assert after[before.key].state == "vanished"
+    assert after[before.key].raw.main.files == ("c.raw",)
+    (other,) = after.keys() - {before.key}
+    assert after[other].state == "ready"
+    (why,) = [p.detail for p in after[other].problems if p.kind == "key_collision"]
+    assert "c.raw" in why and other in why
+    (folder / "a.raw").unlink()
+    raw(folder / "c.raw", 1)
+    assert {key: r.state for key, r in tick().items()} == {before.key: "ready", other: "vanished"}
+
+
 @pytest.mark.parametrize("serial", ["1", "0"])
 def test_a_folder_that_was_run_first_keeps_its_key_in_a_source(tmp_path, serial):
     path = write(tmp_path / f"rig/m1_20240512/{BIN}", serial=serial)
