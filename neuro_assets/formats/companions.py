@@ -17,6 +17,9 @@ from neuro_assets.formats.broken import Broken
 _RAW = ".dat"
 """What Neuroscope calls wideband; `.lfp` and `.eeg` are the same recording, decimated."""
 
+_SLOWER = {"auxiliary": (4,), "supply": (60, 128)}
+"""How much slower Intan's chips sample these inputs; programs write them so, or repeat samples."""
+
 
 def check_wideband(opened: Any, reader: str, named: Sequence[str]) -> None:
     """Refuse the LFP that Neuroscope's reader takes where the wideband file is not there.
@@ -94,7 +97,10 @@ def _check_intan(neo: Any, stream_id: str) -> None:
     else:
         data = [data]
     frames = {Path(one.filename): int(np.prod(one.shape[1:])) * one.itemsize for one in data}
-    _check_lengths({**frames, Path(times.filename): times.itemsize})
+    n_samples = _check_lengths({**frames, Path(times.filename): times.itemsize})
+    for name in neo._raw_data.keys() - {stream, "timestamp"}:
+        beside = neo._raw_data[name]
+        _check_beside(beside if isinstance(beside, list) else [beside], n_samples, name)
 
 
 def _check_names(data: Sequence[np.memmap[Any, Any]], channels: Sequence[str]) -> None:
@@ -117,14 +123,28 @@ def _check_names(data: Sequence[np.memmap[Any, Any]], channels: Sequence[str]) -
     )
 
 
-def _check_lengths(frames: Mapping[Path, int]) -> None:
+def _check_beside(files: Sequence[np.memmap[Any, Any]], n_samples: int, stream: str) -> None:
+    """Refuse digital and auxiliary inputs that are not as long as the recording."""
+    ratios = next((r for name, r in _SLOWER.items() if name in stream.lower()), ())
+    for one in files:
+        path, frame = Path(str(one.filename)), int(np.prod(one.shape[1:])) * one.itemsize
+        size = path.stat().st_size
+        if size not in {-(-n_samples // ratio) * frame for ratio in (1, *ratios)}:
+            raise Broken(
+                "truncated",
+                f"{path.name} holds {size // frame} samples, the recording beside it {n_samples}: "
+                "copy it again, or move it and what is recorded with it to a folder of its own",
+            )
+
+
+def _check_lengths(frames: Mapping[Path, int]) -> int:
     """Refuse files that end at different samples; `frames` gives each one's bytes a sample."""
     sizes = {file: file.stat().st_size for file in frames}
     n_samples = max(-(-size // frames[file]) for file, size in sizes.items())
     missing = {file: n_samples * frames[file] - size for file, size in sizes.items()}
     cut = [file for file in frames if missing[file]]
     if not cut:
-        return
+        return n_samples
     file = cut[0]
     more = f" (and {len(cut) - 1} files more)" if len(cut) > 1 else ""
     raise Broken(

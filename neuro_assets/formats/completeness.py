@@ -16,6 +16,9 @@ from neuro_assets.formats.walk import Listing, name_when_copied
 FLAG = "raw_session.flag"
 """IBL's acquisition computers touch this last."""
 
+_FEWEST_FRAMES = 1000
+"""Samples of a channel that are looked at where there are many channels."""
+
 TAIL = 1 << 16
 """Bytes at the end of a file that may not all be zero."""
 
@@ -88,10 +91,19 @@ def _zeros_of_reader(recording: RawRecording, stream: Stream, folder: Path) -> l
         opened = known_formats.opener(recording.format)(recording, stream, folder).recording
     except Broken as broken:
         return [broken.detail]
-    n_frames = max(TAIL // (stream.n_channels * opened.get_dtype().itemsize), 1)
+    n_frames = max(TAIL // (stream.n_channels * opened.get_dtype().itemsize), _FEWEST_FRAMES)
     tail = opened.get_traces(start_frame=max(stream.n_samples - n_frames, 0))
-    ends = f"the samples of {stream.files[0]} end in zeros"
-    return [] if tail.any() else [f"{ends}: space was reserved but the copy is not finished"]
+    zero = [str(name) for name in opened.channel_ids[~tail.any(axis=0)]]
+    if len(zero) == stream.n_channels:
+        ends = f"the samples of {stream.files[0]} end in zeros"
+        return [f"{ends}: space was reserved but the copy is not finished"]
+    if zero and len(stream.files) > stream.n_channels:  # a file for each channel
+        names = f"{', '.join(zero[:3])}{f' and {len(zero) - 3} more' if len(zero) > 3 else ''}"
+        return [
+            f"the files of channel {names} end in zeros, which no amplifier gives: copy them "
+            f"again; or create {FLAG}, which takes them as they are"
+        ]
+    return []
 
 
 def _ends_in_zeros(path: Path) -> bool:

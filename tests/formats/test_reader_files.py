@@ -11,6 +11,7 @@ from header_folders import intan, neuroscope
 from spikeglx_files import samples
 
 from neuro_assets.formats import scan_session
+from neuro_assets.formats.broken import Broken
 from neuro_assets.formats.completeness import what_is_missing
 from neuro_assets.formats.model import Wiring
 from neuro_assets.formats.opened_files import opened_files
@@ -304,6 +305,49 @@ def test_files_that_end_at_different_samples_are_refused(tmp_path, case, name, s
     assert found.kind == "truncated"
     assert found.detail.startswith(f"{name} holds 2000 of ")
     assert f"{n_bytes} bytes are missing" in found.detail
+
+
+@pytest.mark.parametrize(("case", "name"), [(1, "digitalin.dat"), (2, "board-DIGITAL-IN-00.dat")])
+@pytest.mark.parametrize("n", [0, 2999, 3001])
+def test_a_digital_input_that_is_not_as_long_as_the_recording_is_refused(tmp_path, case, name, n):
+    CASES[case].values[0](tmp_path, data(1))
+    (tmp_path / name).write_bytes(bytes(2 * n) or b"\0")
+    found = problem_of(tmp_path, case)
+    assert found.kind in ("truncated", "reader_failed")
+    if n:
+        assert f"{name} holds {n} samples, the recording beside it 3000" in found.detail
+
+
+def test_inputs_that_are_sampled_slower_are_compared_with_their_own_length(tmp_path):
+    from neuro_assets.formats.companions import _check_beside
+
+    for name, n, stream in (
+        ("auxiliary.dat", 750, "RHD2000 auxiliary input channel"),
+        ("auxiliary.dat", 3000, "RHD2000 auxiliary input channel"),
+        ("supply.dat", 50, "RHD2000 supply voltage channel"),
+    ):
+        np.zeros((n, 3), "<u2").tofile(tmp_path / name)
+        file = np.memmap(tmp_path / name, "<u2", "r", shape=(n, 3))
+        _check_beside([file], 3000, stream)
+        with pytest.raises(Broken, match=f"{name} holds {n} samples"):
+            _check_beside([file], 3100, stream)
+
+
+@pytest.mark.parametrize("start", [0, 20_000])
+def test_a_channel_whose_file_is_zero_at_its_end_is_waited_for_by_name(tmp_path, start):
+    entry = CASES[2].values[1]
+    whole = data(1, n=40_000)
+    whole[start:, 2] = 0
+    write_per_signal(tmp_path, whole)
+    (one,) = scan_session(tmp_path, [CASES[1].values[1]]).recordings
+    assert what_is_missing(one, tmp_path) == ()  # one file: its other channels were copied
+    for path in tmp_path.iterdir():
+        path.unlink()
+    write_per_channel(tmp_path, whole)
+    (one,) = scan_session(tmp_path, [entry]).recordings
+    (reason,) = what_is_missing(one, tmp_path)
+    assert "channel A-002 end in zeros" in reason
+    assert "raw_session.flag" in reason
 
 
 @pytest.mark.parametrize("first", ["a.raw", "x - Copy.raw"])
