@@ -154,7 +154,11 @@ def test_changed_raw_data_are_reported_and_not_run_unless_the_lab_says_so(tmp_pa
         content[1000] ^= 1
         data.write_bytes(bytes(content))
         changed = rig.tick()
-        reported = [e for e in changed.asset_events if e.partition.endswith("probe00")]
+        reported = [
+            e
+            for e in changed.asset_events
+            if e.partition.endswith("probe00") and e.asset_key == dg.AssetKey("raw_recording")
+        ]
         assert len(reported) == 2
         assert len(rig.started) == runs
 

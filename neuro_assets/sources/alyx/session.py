@@ -163,7 +163,7 @@ class _DescriptionBuilder:
         recordings, waiting = self._recordings(complete)
         found = {self._probe_label(recording) for recording in recordings}
         metadata = self._metadata(recordings, experiment)
-        modalities = self._modalities(waiting)
+        modalities = self._modalities(waiting) if complete else {}
         folder = str(self.place.folder) if self.place else ""
         root, path = self.reader.config.below_root(folder)
         inserted = {p.probe: p.insertion for p in self.probes if p.insertion is not None}
