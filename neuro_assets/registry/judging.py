@@ -111,7 +111,7 @@ def is_other_data(kind: ActionKind, found: RecordingRecord, record: RecordingRec
     """
     is_ready_now = found.state == "not_ready" and not record.missing
     differs = found.requested not in (None, record.raw_version)
-    return kind is ActionKind.CHANGE or (is_ready_now and differs)
+    return kind is ActionKind.CHANGE or (is_ready_now and differs) or has_completed(found, record)
 
 
 def grew(found: RecordingRecord, record: RecordingRecord) -> bool:
@@ -119,6 +119,8 @@ def grew(found: RecordingRecord, record: RecordingRecord) -> bool:
     old, new = found.recording, record.recording
     if old is None or new is None:
         return False
+    if has_completed(found, record):
+        return True
     # Not the sizes on disk: a compressed file may be decompressed.
     before = {name: stream.n_samples * stream.n_channels for name, stream in old.streams.items()}
     return new.identity.size_bytes > old.identity.size_bytes or any(
@@ -146,7 +148,8 @@ def lost_files(found: RecordingRecord, recording: RawRecording | None) -> str:
     if known is None or recording is None or found.request == 0:
         return ""
     now = {n: stream.n_samples * stream.n_channels for n, stream in recording.streams.items()}
-    fewer = [s for n, s in known.streams.items() if s.n_samples * s.n_channels > now.get(n, 0)]
+    own = {name: stream for name, stream in known.streams.items() if name not in BOARDS}
+    fewer = [s for name, s in own.items() if s.n_samples * s.n_channels > now.get(name, 0)]
     there = {file for stream in recording.streams.values() for file in stream.files}
     gone = [file for stream in fewer for file in stream.files if file not in there]
     if not gone:

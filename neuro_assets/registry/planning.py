@@ -19,7 +19,6 @@ from neuro_assets.registry.index import RecordIndex
 from neuro_assets.registry.judging import (
     changed_modalities,
     grew,
-    has_completed,
     is_displaced,
     is_named,
     is_other_data,
@@ -357,8 +356,7 @@ class _Planner:
         record = found.model_copy(update=new)
         kind, message = what_happened(found, record)
         again = self.reprocess_changed or grew(found, record)
-        is_other = is_other_data(kind, found, record) and (again or self.is_unfinished(found.key))
-        if is_other or has_completed(found, record):
+        if is_other_data(kind, found, record) and (again or self.is_unfinished(found.key)):
             record = record.model_copy(update={"requested": None})
         self._judge(kind, found, record, message)
 

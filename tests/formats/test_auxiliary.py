@@ -291,7 +291,7 @@ def test_raw_deletion_leaves_the_boards(lab):
 
 def test_a_record_that_named_boards_as_its_own_keeps_the_version_of_its_data(lab):
     """Of an earlier release: nothing that was made of the probe is out of date for that."""
-    from neuro_assets.registry.judging import has_completed, version_of_raw
+    from neuro_assets.registry.judging import has_completed, lost_files, version_of_raw
 
     survey(lab)
     record = next(iter(lab.registry.all().values()))
@@ -307,6 +307,7 @@ def test_a_record_that_named_boards_as_its_own_keeps_the_version_of_its_data(lab
     kept = version_of_raw(old, record.session, record.recording, record.raw_version)
     assert kept == ("before", record.raw_version)
     assert not has_completed(old, record)
+    assert lost_files(old.model_copy(update={"request": 1}), record.recording) == ""
     assert has_completed(old.model_copy(update={"recording": record.recording}), record)
     other = record.recording.model_copy(
         update={"identity": record.recording.identity.model_copy(update={"size_bytes": 2})}
