@@ -68,6 +68,12 @@ class Row(BaseModel):
 
 Id = Annotated[str, BeforeValidator(last_part)]
 Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
+Json = Annotated[
+    dict[str, Any] | None,
+    BeforeValidator(lambda value: value if isinstance(value, dict) else None),
+]
+"""A field in which Alyx takes any JSON, also lists and texts: those have none of our keys. What is
+written is merged with the field as it is, never with this."""
 
 
 class SessionRow(Row):
@@ -115,18 +121,18 @@ class InsertionRow(Row):
     ----------
     id : str
         The pid.
-    session : str
-        The eid.
+    session : str or None
+        The eid; Alyx keeps insertions without a session.
     name : str
         Name of the probe as somebody typed it.
     """
 
     id: Id
-    session: Id
+    session: Annotated[str | None, BeforeValidator(last_part)] = None
     name: Text = ""
     model: Text = ""
     serial: Text = ""
-    info: dict[str, Any] | None = Field(None, alias="json")
+    info: Json = Field(None, alias="json")
     auto_datetime: datetime | None = None
 
     @property
@@ -229,8 +235,8 @@ class SessionDetail(SessionRow):
     end_time: datetime | None = None
     narrative: Text = ""
     qc: Text = "NOT_SET"
-    extended_qc: dict[str, Any] | None = None
-    info: dict[str, Any] | None = Field(None, alias="json")
+    extended_qc: Json = None
+    info: Json = Field(None, alias="json")
     auto_datetime: datetime | None = None
     probe_insertion: tuple[InsertionRow, ...] = ()
 

@@ -207,6 +207,16 @@ def test_a_session_without_insertion_whose_project_came_late_is_found_by_the_com
     assert lab.states == {KEY: "ready"}
 
 
+@pytest.mark.parametrize("info", ['{"qc": "PASS"}', [1], None])
+def test_an_odd_insertion_stops_nobody_else(lab, info):
+    lab.recorded()
+    lab.server.add_insertion(None, json=info)
+    other = lab.session("M2")
+    lab.insertion(other, json=info)
+    lab.ticks(3)
+    assert lab.states == {KEY: "ready", "M2_20260115_1_probe00": "not_ready"}
+
+
 def test_a_deleted_insertion_is_found_by_the_comparison_and_its_id_forgotten(lab):
     eid = lab.session()
     pid = lab.insertion(eid)

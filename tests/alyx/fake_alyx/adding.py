@@ -147,22 +147,23 @@ class Adding(Missing):
 
     def add_insertion(
         self,
-        eid: str,
+        eid: str | None,
         name: str = "probe00",
         *,
         model: str | None = "3B2",
         serial: str = "",
         json: Any = None,
     ) -> dict[str, Any]:
-        """Add a probe insertion."""
+        """Add a probe insertion; also one without a session, as the admin pages do."""
         with self.lock:
-            session = self._session(eid)
-            if any(row.name == name for row in session.insertions.values()):
+            session = self._session(eid) if eid else None
+            others = session.insertions if session else {}
+            if any(row.name == name for row in others.values()):
                 raise ValueError(f"{eid} has an insertion {name} already")
             kind = None if model is None else self._named(self.tables.models, model)
             row = Insertion(self.tables.new_id(), session, name, self.local_now())
             row.model, row.serial, row.json = kind, serial, json
-            session.insertions[row.id] = row
+            others[row.id] = row
             self.tables.save_insertion(row)
             return self.api.rows.insertion_listed(row)
 

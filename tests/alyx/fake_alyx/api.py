@@ -230,7 +230,7 @@ class Api:
         ):
             related = self.tables.datasets if relation[0] == "d" else self.tables.insertions
             rows = related.times.since(when, related.rows)
-            return {row.session.id: row.session for row in rows}.values()
+            return {row.session.id: row.session for row in rows if row.session}.values()
         return None
 
 

@@ -168,6 +168,7 @@ OTHERS = {
 }
 
 KINDS = {
+    "relation": "ForeignKey",
     "char": "CharField",
     "int": "IntegerField",
     "float": "FloatField",
@@ -252,7 +253,7 @@ def _related(field: Field, name: str, rest: list[str], value: Any, zone: ZoneInf
             return lambda row: (field.get(row) is None) == wanted
         return lambda row: (not any(True for _ in field.get(row))) == wanted
     if lookup not in ("exact", "in", "gt", "gte", "lt", "lte"):
-        raise FilterError(f"Related Field got invalid lookup: {lookup}")
+        raise _unsupported(lookup, "relation")
     test = leaf_test("uuid", name, lookup, value, zone)
     if field.kind == "one":
         return lambda row: (found := field.get(row)) is not None and test(found.id)
@@ -274,7 +275,7 @@ def _compile(model: str, parts: list[str], value: Any, zone: ZoneInfo, first: bo
     name, *rest = parts
     field = _field(model, name, first)
     if field is None:
-        raise FilterError(f"Related Field got invalid lookup: {name}")
+        raise _unsupported(name, "relation")
     if field.model:
         target = rest and _field(field.model, rest[0], False)
         if not target:

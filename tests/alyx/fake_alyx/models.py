@@ -137,7 +137,7 @@ class Session:
 @dataclass(slots=True, eq=False)
 class Insertion:
     id: str
-    session: Session
+    session: Session | None
     name: str
     auto_datetime: datetime
     seq: int = 0

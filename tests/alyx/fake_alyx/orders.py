@@ -22,7 +22,7 @@ def by_start(rows: list[Any]) -> list[Any]:
 def by_session(rows: list[Any]) -> list[Any]:
     """Insertions: newest session first, then by name."""
     named = sorted(heap(rows), key=lambda row: row.name)
-    return sorted(named, key=lambda row: row.session.start_time or datetime.max, reverse=True)
+    return sorted(named, key=_start, reverse=True)
 
 
 def by_level(rows: list[Any]) -> list[Any]:
@@ -31,14 +31,16 @@ def by_level(rows: list[Any]) -> list[Any]:
     Ascending columns put null last, descending ones first.
     """
 
-    def start(row: Any) -> datetime:
-        found = row.session.start_time if row.session else None
-        return found or datetime.max
-
-    out = sorted(heap(rows), key=start, reverse=True)
+    out = sorted(heap(rows), key=_start, reverse=True)
     infinite = float("inf")
     out.sort(key=lambda row: infinite if row.priority is None else row.priority, reverse=True)
     return sorted(out, key=lambda row: infinite if row.level is None else row.level)
+
+
+def _start(row: Any) -> datetime:
+    """Start of a row's session, for a descending order."""
+    found = row.session.start_time if row.session else None
+    return found or datetime.max
 
 
 def by_name(rows: list[Any]) -> list[Any]:

@@ -124,7 +124,8 @@ class Rows(SmallRows):
     def insertion(self, row: Insertion) -> dict[str, Any]:
         """Detail: the datasets are rows, only of those on a central repository; QC a number."""
         name = row.name.lower()
-        of_probe = [x for x in row.session.datasets.values() if name in x.collection.lower()]
+        datasets = row.session.datasets.values() if row.session else ()
+        of_probe = [x for x in datasets if name in x.collection.lower()]
         found = self.online(of_probe)
         rows = [{**self._nested_dataset(dataset), "qc": dataset.qc} for dataset in found]
         return {**self._insertion(row), "datasets": rows}
@@ -132,9 +133,9 @@ class Rows(SmallRows):
     def _insertion(self, row: Insertion) -> dict[str, Any]:
         return {
             "id": row.id,
-            "session": row.session.id,
+            "session": row.session.id if row.session else None,
             "model": name_of(row.model),
-            "session_info": self.session_info(row.session),
+            "session_info": self.session_info(row.session) if row.session else None,
             "name": row.name,
             "json": row.json,
             "serial": row.serial,

@@ -142,7 +142,7 @@ class Tables:
         insertion.auto_datetime = self.clock()
         self.insertions.add(insertion)
         name = insertion.name.lower()
-        found = insertion.session.datasets.values()
+        found = insertion.session.datasets.values() if insertion.session else ()
         insertion.datasets = [row for row in found if name in row.collection.lower()]
 
     def save_dataset(self, dataset: Dataset) -> None:
@@ -272,7 +272,8 @@ class Tables:
         """Delete with its trajectories."""
         for trajectory in list(insertion.trajectories.values()):
             self.trajectories.remove(trajectory)
-        insertion.session.insertions.pop(insertion.id)
+        if insertion.session:
+            insertion.session.insertions.pop(insertion.id)
         self.insertions.remove(insertion)
 
     def delete_session(self, session: Session) -> None:
