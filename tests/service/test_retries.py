@@ -44,6 +44,7 @@ from neuro_assets.executors.retries import (
 )
 from neuro_assets.sensors import dropped_retries
 from neuro_assets.sensors.dropped_retries import dropped_retries_sensor
+from neuro_assets.partitions import SET_NAME
 from neuro_assets.sensors.publish import publish_sensors
 from neuro_assets.service import execution, runs
 from neuro_assets.service.follower import RunFollower
@@ -402,6 +403,7 @@ def test_publish_waits_while_process_is_going_to_be_retried(instance: dg.Dagster
         )
         return sensor(context)
 
+    instance.add_dynamic_partitions(SET_NAME, ["one"])
     first = start(instance)
     assert die(instance, first)
     assert isinstance(ask(first), dg.SkipReason)
@@ -411,6 +413,10 @@ def test_publish_waits_while_process_is_going_to_be_retried(instance: dg.Dagster
     request = ask(second)
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == "one"
+    instance.delete_dynamic_partition(SET_NAME, "one")
+    skipped = ask(second)
+    assert isinstance(skipped, dg.SkipReason)
+    assert f"one was renamed after its run {second.run_id}" in str(skipped.skip_message)
 
 
 def test_an_end_is_judged_only_when_dagster_has_written_it_down(
