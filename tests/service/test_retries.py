@@ -42,9 +42,9 @@ from neuro_assets.executors.retries import (
     settled,
     will_be_retried,
 )
+from neuro_assets.partitions import SET_NAME
 from neuro_assets.sensors import dropped_retries
 from neuro_assets.sensors.dropped_retries import dropped_retries_sensor
-from neuro_assets.partitions import SET_NAME
 from neuro_assets.sensors.publish import publish_sensors
 from neuro_assets.service import execution, runs
 from neuro_assets.service.follower import RunFollower
