@@ -119,8 +119,9 @@ def _write_repository(client: Alyx, name: str | None) -> Iterator[Finding]:
         # Not set is what a new repository has, and counts as personal.
         if row.get("globus_is_personal") is not False:
             message = (
-                "globus_is_personal is not false in Alyx: everything registers and ONE lists "
-                "nothing; set it to false there, or name another repository"
+                "globus_is_personal is not false in Alyx: everything registers, and ONE lists "
+                "nothing while another repository has false; set it to false there, or name "
+                "another repository"
             )
         elif not row.get("data_url"):
             message = (

@@ -105,7 +105,7 @@ def _records(lab: Lab, keys: list[str] | None, every: bool) -> list[RecordingRec
     if keys:
         return [records[key] for key in dict.fromkeys(keys)]
     found = [record for record in records.values() if record.eid is not None]
-    console.print(f"{len(found)} of {len(records)} recordings are in Alyx.")
+    console.print(f"{len(found)} of {len(records)} recordings were found in Alyx.")
     return found
 
 
@@ -113,7 +113,7 @@ def _each(session: _Session, records: list[RecordingRecord], every: bool, *, sen
     """Go through the recordings; one that cannot be registered does not stop the others."""
     from neuro_assets.alyx.registration.remote_state import SessionGone
 
-    n_failed = n_changes = 0
+    n_failed = n_changes = n_gone = 0
     for record in records:
         try:
             for line in _lines(session, record, sending=sending):
@@ -123,11 +123,14 @@ def _each(session: _Session, records: list[RecordingRecord], every: bool, *, sen
             if _is_of_all(error):
                 raise
             if every and isinstance(error, SessionGone):
-                continue  # nothing is to be done for it
+                n_gone += 1  # nothing is to be done for it
+                continue
             n_failed += 1
             console.print(f"{record.key}  error: {error}", markup=False, soft_wrap=True)
     summary = "sent" if sending else "would be sent (`neuro-assets alyx register` sends)"
-    console.print(f"{n_changes} changes {summary}; {n_failed} recordings cannot be registered.")
+    gone = f"; of {n_gone} the session was deleted in Alyx" if n_gone else ""
+    refused = f"{n_failed} recordings cannot be registered"
+    console.print(f"{n_changes} changes {summary}; {refused}{gone}.", soft_wrap=True)
     if n_failed:
         raise typer.Exit(1)
 

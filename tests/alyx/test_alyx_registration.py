@@ -361,6 +361,7 @@ def test_a_deleted_session_leaves_the_difference_and_fails_no_run(lab):
     lab.server.delete_session(lab.eid)
     done = call(lab, "diff", "--all")
     assert done.returncode == 0 and "0 recordings cannot be registered" in done.stdout
+    assert "of 1 the session was deleted in Alyx" in done.stdout
     named = call(lab, "diff", lab.key)
     assert named.returncode == 1 and "is not in Alyx any more" in named.stdout
     assert writing.run().success
@@ -569,7 +570,7 @@ def test_diff_shows_the_exact_difference_and_register_refuses_until_it_may(lab):
 
 def test_register_sends_what_diff_showed_and_then_nothing_remains(lab):
     shown = call(lab, "diff", "--all")
-    assert "1 of 1 recordings are in Alyx" in shown.stdout
+    assert "1 of 1 recordings were found in Alyx" in shown.stdout
     lab.writing()
     done = call(lab, "register", "--all")
     assert done.returncode == 0, done.stdout + done.stderr

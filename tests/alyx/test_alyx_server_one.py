@@ -61,11 +61,11 @@ def test_one_logs_in_with_a_password(server: AlyxServer, home: Path) -> None:
         )
 
 
-def test_one_learns_the_user_of_a_token(server: AlyxServer, home: Path) -> None:
-    client = AlyxClient(base_url=server.url, token=server.token, silent=True, cache_dir=home)
-    assert client.user == "admin"
-    with pytest.raises(requests.HTTPError, match="rejected the API token"):
-        AlyxClient(base_url=server.url, token="no", silent=True, cache_dir=home)
+def test_one_needs_the_user_of_a_token(server: AlyxServer, home: Path) -> None:
+    """Alyx 3.6.1 has no `/me` to ask."""
+    for token in (server.token, "no"):
+        with pytest.raises(ValueError, match="recent enough to serve /me"):
+            AlyxClient(base_url=server.url, token=token, silent=True, cache_dir=home)
 
 
 def test_one_finds_every_endpoint_and_action_in_the_schema(alyx: AlyxClient) -> None:

@@ -137,10 +137,9 @@ class Handler(BaseHTTPRequestHandler):
             return self._json(Answer(500, {"status_code": 500, "detail": DOWN}, self._allow(path)))
         if path == "/auth-token":
             return self._json(self._log_in(method))
-        if refusal := self._refusal(path):
+        # A page that is not there is not there for anybody.
+        if path != "/me" and (refusal := self._refusal(path)):
             return refusal
-        if path == "/me":
-            return self._json(Answer(200, {"username": self.alyx.user}, ("GET",)))
         if path == "/api/schema":
             return self._json(Answer(200, openapi(ENDPOINTS), ("GET",)))
         if method == "OPTIONS":
