@@ -210,7 +210,7 @@ def _direct_differences(
     for field in sorted(values.keys() | manifest.parameters.keys()):
         old, new = manifest.parameters.get(field), jsonable(values.get(field))
         if old != new:
-            yield f"parameters: {field} from {old} to {new}"
+            yield f"parameters: {_change(field, old, new)}"
     for name, release in step.releases.items():
         recorded = manifest.packages.get(name, "")
         if recorded != release:
@@ -222,6 +222,18 @@ def _direct_differences(
             yield f"input: {asset} is no longer used"
         elif used.get(asset, "") != today[asset]:
             yield f"input: {asset}"
+
+
+def _change(field: str, old: Any, new: Any) -> str:
+    """Give both values of a field; of a table of limits only the names of what differs in it."""
+    tables = [value or {} for value in (old, new) if isinstance(value or {}, dict)]
+    if len(tables) < 2 or not any(tables):
+        return f"{field} from {old} to {new}"
+    before, after = tables
+    names = sorted(n for n in before.keys() | after.keys() if before.get(n) != after.get(n))
+    if len(names) == 1:
+        return _change(f"{field}.{names[0]}", before.get(names[0]), after.get(names[0]))
+    return f"{field} ({', '.join(names)})"
 
 
 def _ref_now(asset: str, record: RecordingRecord, done: Mapping[str, OutputState]) -> InputRef:

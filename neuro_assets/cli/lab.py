@@ -59,11 +59,17 @@ class Lab:
 
         return open_store(self.config.store, create=create)
 
-    def registry(self, *, create: bool = False) -> Registry:
-        """Open the registry; see `store`."""
+    def writable_store(self, *, create: bool = False) -> Store:
+        """Open the store, and refuse one that can only be read before any work is done."""
+        store = self.store(create=create)
+        store.require_writable()
+        return store
+
+    def registry(self) -> Registry:
+        """Open the registry of a store that is there."""
         from neuro_assets.registry.registry import Registry
 
-        return Registry(self.store(create=create))
+        return Registry(self.store())
 
     def present_key(self, key: str) -> str:
         """Follow a key that was renamed, and say so; any other stays as it is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,7 +16,7 @@ from neuro_assets.cli.app import app
 from neuro_assets.cli.lab import Interrupted, Lab, console, open_lab
 from neuro_assets.cli.progress import Bars, progress_of
 from neuro_assets.cli.run_display import RunDisplay
-from neuro_assets.outcomes import Outcome, PermanentFailure
+from neuro_assets.outcomes import Outcome, PermanentFailure, TransientFailure
 
 if TYPE_CHECKING:
     from neuro_assets.registry.registry import RecordingRecord, Registry
@@ -84,9 +84,10 @@ def with_store(lab: Lab, url: str) -> Lab:
 
 def registered_keys(lab: Lab, targets: Iterable[str], *, use_hash: bool = False) -> list[str]:
     """Register what the folders hold, and return all keys, in order and once each."""
+    from neuro_assets.registry.registry import Registry
     from neuro_assets.service.session_registration import register_folder
 
-    registry, keys = lab.registry(create=True), []
+    registry, keys = Registry(lab.writable_store(create=True)), []
     for target in targets:
         folder = Path(target).expanduser()
         if folder.is_dir():
@@ -256,6 +257,9 @@ def up(
             # a disk from which every session is gone.
             Path(source.path).mkdir(parents=True, exist_ok=True)
         console.print(f"watching {source.path}")
+    if not read_only:
+        with suppress(TransientFailure):  # a server that is away now is waited for by the sensors
+            lab.writable_store(create=True)
     with progress_of("starting") as progress:
         serve(
             port, workdir=lab.folder, read_only=read_only, config=lab.path, log=console.print,

@@ -31,7 +31,7 @@ def verify(
 ) -> None:
     """Read everything stored again: files, manifests, pointers, registry, what cites what."""
     lab = open_lab()
-    store = lab.store()
+    store = lab.writable_store() if mend else lab.store()
     key = lab.present_key(key) if key else None
     with progress_of("verifying") as progress:
         defects = store.verify(asset, key, progress=progress)
@@ -119,7 +119,8 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it only list")] = False,
 ) -> None:
     """List, or with --yes remove, leftovers of killed runs. Never a committed output in use."""
-    store = open_lab().store()
+    lab = open_lab()
+    store = lab.writable_store() if yes else lab.store()
     garbage = store.gc(older_than_h=older_than_h, snapshots_d=snapshots_d, dry_run=not yes)
     for item in garbage:
         size = size_words(item.size_bytes)
@@ -158,19 +159,20 @@ def delete_raw(
     from neuro_assets.registry.raw_deletion import deletable_files, delete_files
 
     lab = open_lab()
+    if yes and not lab.config.raw_deletion.enabled:
+        raise PermanentFailure(
+            "raw deletion is off; set raw_deletion.enabled: true in lab.yaml if you mean it"
+        )
+    store = lab.writable_store() if yes else lab.store()
     key = lab.present_key(key)
-    files = deletable_files(lab.store(), lab.registry(), key, lab.config.roots)
+    files = deletable_files(store, lab.registry(), key, lab.config.roots)
     for file in files:
         console.print(escape(str(file.path)))
     console.print(f"{len(files)} raw files are stored bit for bit.")
     if not yes:
         console.print("Nothing was deleted; add --yes to delete them.")
         return
-    if not lab.config.raw_deletion.enabled:
-        raise PermanentFailure(
-            "raw deletion is off; set raw_deletion.enabled: true in lab.yaml if you mean it"
-        )
-    delete_files(lab.store(), key, files)
+    delete_files(store, key, files)
     console.print(f"{len(files)} raw files deleted.")
 
 
@@ -185,12 +187,13 @@ def rename(
 
     from neuro_assets.assets.checks import check_specs
     from neuro_assets.partitions import SESSION_PROBE
+    from neuro_assets.registry.registry import Registry
     from neuro_assets.service import prepare_home
     from neuro_assets.service.renaming import check_renaming
     from neuro_assets.service.renaming import rename as give_key
 
     lab = open_lab()
-    registry = lab.registry()
+    registry = Registry(lab.writable_store() if yes else lab.store())
     with dg.DagsterInstance.from_config(str(prepare_home(lab.folder))) as instance:
         if not yes:
             is_done = check_renaming(registry, instance, key, new_key)

@@ -19,7 +19,16 @@ from neuro_assets.store.pointers import is_foreign, readable_pointer
 from neuro_assets.store.stored import Stored, is_copied
 
 RESERVED = frozenset(
-    {"store.json", "registry", "registry.parquet", "revisits", "leases", "tables", "lost+found"}
+    {
+        "store.json",
+        "registry",
+        "registry.parquet",
+        "revisits",
+        "findings",
+        "leases",
+        "tables",
+        "lost+found",
+    }
 )
 """Names at the top that are no assets."""
 

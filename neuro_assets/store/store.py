@@ -8,7 +8,7 @@ from neuro_assets.store.attempt import Attempt
 from neuro_assets.store.garbage import Garbage, collect_garbage
 from neuro_assets.store.lease import Lease
 from neuro_assets.store.model import Manifest
-from neuro_assets.store.pointers import adopt, fail
+from neuro_assets.store.pointers import adopt, fail, new_attempt_id
 from neuro_assets.store.reader import StoreReader, check_names
 from neuro_assets.store.repair import Repair, repair
 from neuro_assets.store.stored import Stored
@@ -82,6 +82,18 @@ class Store(StoreReader):
         """
         check_names(manifest.asset, manifest.key, manifest.version)
         fail(self, manifest)
+
+    def require_writable(self) -> None:
+        """Write a small object and remove it.
+
+        Raises
+        ------
+        PermanentFailure
+            When the store can only be read: said before any work, not at its end.
+        """
+        name = f"leases/{new_attempt_id()}.json"
+        self.write_json_atomic(name, {})
+        self.backend.remove(name)
 
     # -- upkeep -------------------------------------------------------------------------------
 

@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 from commands import call
 from labs import SmallLab
+from places import read_only
+from spikeglx_files import write
 
 from neuro_assets.config import nearest
+from neuro_assets.formats.model import Problem
 from neuro_assets.outcomes import Outcome
+from neuro_assets.registry.findings import update_findings
 from neuro_assets.store import Manifest
 
 SHORT = ("--duration", "1", "--channels", "4", "--no-video")
@@ -84,6 +88,28 @@ def test_verify_names_the_nearest_recording(tmp_path: Path, monkeypatch) -> None
         attempt.commit(made)
     done = call("verify", "M1_20260101_1_probe01", folder=tmp_path)
     assert done.returncode == 1 and f"did you mean '{made.key}'?" in done.stderr
+
+
+def test_a_store_that_can_only_be_read_is_refused_before_any_work(tmp_path: Path) -> None:
+    """Looking at it works; what would write says so in one line."""
+    lab = SmallLab(tmp_path)
+    (tmp_path / "lab.yaml").write_text(lab.text + "raw_deletion: {enabled: true}\n")
+    write(tmp_path / "raw" / "M1_g0" / "M1_g0_t0.imec0.ap.bin", n=3000, seed=0)
+    (key,) = lab.register(tmp_path / "raw")
+    cut = Problem(kind="truncated", path="a.bin", detail="cut")
+    update_findings(lab.store, "rig", {"session": (cut,)})  # a file of the store's own: no defect
+    with read_only(tmp_path / "store"):
+        for words in (("status",), ("verify",), ("gc",), ("status", key, "--json")):
+            done = call(*words, folder=tmp_path)
+            assert done.returncode == 0 and not done.stderr, (words, done)
+        for words in (
+            ("run", key), ("run", "raw"), ("up", "--port", "1"), ("gc", "--yes"),
+            ("delete-raw", key, "--yes"), ("verify", "--repair"), ("upgrade-store",),
+        ):  # fmt: skip
+            done = call(*words, folder=tmp_path)
+            assert done.returncode == 1 and done.stderr.count("\n") == 1, (words, done)
+            assert "read-only" in done.stderr or "no permission" in done.stderr, (words, done)
+            assert "registered" not in done.stdout
 
 
 def test_a_long_list_of_choices_is_cut() -> None:
