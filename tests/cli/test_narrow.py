@@ -10,7 +10,7 @@ from labs import SmallLab
 from rich.console import Console, RenderableType
 from spikeglx_files import write
 
-from neuro_assets.assets.inventory import OutputState
+from neuro_assets.assets.inventory import OutputState, _change
 from neuro_assets.assets.steps.nwb import CRITERIA
 from neuro_assets.checks.criteria import judge
 from neuro_assets.cli import demonstration
@@ -99,3 +99,11 @@ def test_what_waits_names_what_is_not_made_and_nothing_in_between(tmp_path: Path
     lab.store.fail(Manifest(asset="compressed_recording", key=key, version="a", outcome="failed"))
     details = {name: each.detail for name, each in lab.states(key).items()}
     assert details["units"] == details["lfp"] == "compressed_recording (failed)"
+
+
+def test_a_table_of_limits_that_changed_is_named_and_not_printed() -> None:
+    limits = {f"criterion_{n}": [n, None] for n in range(30)}
+    assert _change("good", {"snr": 1, "isi": 2}, {"snr": 1, "isi": 3}) == "good.isi from 2 to 3"
+    assert _change("set", None, "aind") == "set from None to aind"
+    text = _change("noise", None, {"one": limits, "two": limits})
+    assert text == "noise (one, two)"

@@ -105,6 +105,7 @@ def test_a_store_that_can_only_be_read_is_refused_before_any_work(tmp_path: Path
         for words in (
             ("run", key), ("run", "raw"), ("up", "--port", "1"), ("gc", "--yes"),
             ("delete-raw", key, "--yes"), ("verify", "--repair"), ("upgrade-store",),
+            ("rename", key, "M9_20260101_1_probe00", "--yes"),
         ):  # fmt: skip
             done = call(*words, folder=tmp_path)
             assert done.returncode == 1 and done.stderr.count("\n") == 1, (words, done)
