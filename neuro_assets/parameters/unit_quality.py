@@ -96,6 +96,8 @@ class UnitQualityParameters(StepParameters):
     """IBL's quantile of the amplitude distribution"""
     noise_cutoff_bins: int = Field(100, ge=10)
     """Bin edges of IBL's histogram"""
+    span_min_s: float = Field(50.0, ge=0)
+    """In less valid time a low central_span makes no unit bad, seconds"""
     good: dict[str, Limits] = {
         "ibl_max_confidence": (90.0, None),
         "ibl_noise_cutoff": (None, 5.0),

@@ -277,6 +277,12 @@ def unknown_reasons(
         reasons["presence_ratio"] = (
             f"{valid_s:.1f} s of valid time hold no bin of {parameters.presence_bin_s:g} s"
         )
+    evenly = parameters.good.get("central_span", (None, None))[0]
+    if evenly is not None and valid_s < parameters.span_min_s:
+        reasons["central_span"] = reasons["central_span"].mask(
+            table["central_span"] < evenly,
+            f"{valid_s:.1f} s of valid time are too short to tell a piece from a cell that paused",
+        )
     least = parameters.ibl_min_confidence
     unsure = table["ibl_max_confidence"].lt(least) & ~table["ibl_reachable_confidence"].ge(least)
     unsure &= ~table["contamination_p"].lt(PROVEN_P)

@@ -203,7 +203,7 @@ def test_ibls_label_is_the_mean_of_three_criteria_and_nan_fails(
 def metrics_row(**values: Any) -> pd.DataFrame:
     row = {"rp_contamination": 0.5, "presence_ratio": 0.8, "amplitude_cutoff": 0.1}
     row |= {"ibl_max_confidence": 95.0, "ibl_reachable_confidence": 99.0, "num_spikes": 200}
-    row |= {"contamination_p": 1.0}
+    row |= {"contamination_p": 1.0, "central_span": 0.8}
     row |= {"ibl_noise_cutoff": 1.0, "ibl_amp_median_uv": 80.0}
     table = pd.DataFrame([row | values])
     add_ibl_label(table, UnitQualityParameters())
@@ -252,6 +252,9 @@ def test_by_default_a_piece_of_a_unit_is_bad_and_a_small_unit_is_not() -> None:
     default, ibl = (UnitQualityParameters.resolve(name).good for name in ("default", "ibl"))
     assert verdict(default, central_span=0.8) == (True, "")
     assert verdict(default, central_span=0.5) == (False, "")
+    short = verdict(default, 40.0, central_span=0.5)
+    assert short[0] is pd.NA and short[1].startswith("central_span: 40.0 s of valid time")
+    assert verdict(default, 40.0, central_span=0.8) == (True, "")
     few = verdict(default, central_span=np.nan)
     assert few[0] is pd.NA and few[1].startswith("central_span: cannot be computed of 200 spikes")
     assert verdict(default, central_span=0.8, ibl_noise_cutoff=6.0) == (False, "")
