@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Self
 
@@ -39,7 +40,8 @@ def safe_name(text: str) -> str:
         Letters, digits, `_`, `.` and `-` only; no `..`, and never empty or of dots alone, so that
         it is safe as a folder name and cannot be Dagster's range syntax (`...`).
     """
-    name = _ALLOWED.sub("-", text)
+    # A letter with an accent is one character or two, as a disk or a server keeps it.
+    name = _ALLOWED.sub("-", unicodedata.normalize("NFC", text))
     name = re.sub(r"\.{2,}", lambda m: "-" * len(m.group()), name)
     if name.startswith("."):
         name = "-" + name[1:]

@@ -29,6 +29,8 @@ from neuro_assets.formats.walk import FoundFile, Listing
 _DATE = re.compile(r"(?<!\d)(\d{4})[-_.]?(\d{2})[-_.]?(\d{2})(?!\d)")
 _NUMBER = re.compile(r"^[_\-. ]+0*(\d{1,3})(?![\d:-])(?:[_\-. ]|$)")
 _TAIL = re.compile(r"(_g\d+)?(_t\d+)?(_imec\d*)?$")
+_OUTPUT = re.compile(r"^(?:catgt|supercat)_(?=.)", re.IGNORECASE)
+"""What CatGT puts before a run's name in that of its folder."""
 _INNER = re.compile(r"^(Record Node .*|experiment\d+|recording\d+)$", re.IGNORECASE)
 _SESSION_GAP = timedelta(hours=12)
 _MIDNIGHT = timedelta(days=1)
@@ -144,7 +146,7 @@ def bare_fields(
     )
     created = [r.identity.created.date() for r in recordings if r.identity.created]
     known = created[0] if created else named.date or (find_day(dated) if dated else None)
-    subject = subject or _TAIL.sub("", folder.name) or folder.name
+    subject = subject or _TAIL.sub("", _OUTPUT.sub("", folder.name)) or folder.name
     return SessionFields("", subject, known or _oldest(listing), number, guessed=known is None)
 
 
@@ -320,7 +322,7 @@ def _place(file: PurePosixPath) -> list[str]:
 def _session_name(folder: str) -> str:
     """Name a session by a folder; one that says the time alone names none."""
     named = _before_date(folder) or _behind_date(folder) or not find_day(folder)
-    return _TAIL.sub("", folder) if named else ""
+    return _TAIL.sub("", _OUTPUT.sub("", folder)) if named else ""
 
 
 def _run(file: PurePosixPath) -> str:
@@ -376,7 +378,8 @@ def _date_span(name: str) -> tuple[int, int]:
 
 
 def _before_date(name: str | None) -> str | None:
-    return name[: _date_span(name)[0]].strip("_-. ") or None if name else None
+    before = name[: _date_span(name)[0]].strip("_-. ") if name else ""
+    return _OUTPUT.sub("", before) or None
 
 
 def _behind_date(name: str) -> str | None:

@@ -21,6 +21,14 @@ MAX_DEPTH = 16
 _PARTIAL = re.compile(r"\.(part|partial|filepart|crdownload|tmp|rsync-partial)$", re.IGNORECASE)
 """What copy programs put behind a name until they are done."""
 
+_OF_SYSTEM = frozenset(
+    {
+        "$recycle.bin", "#recycle", "@recycle", "system volume information", "lost+found",
+        "#snapshot", "~snapshot", "@recently-snapshot", "@eadir",
+    }
+)  # fmt: skip
+"""Folders in which servers and disks keep what people deleted, or all of it once more."""
+
 _GONE = {errno.ENOENT, errno.ENOTDIR}
 _FORBIDDEN = {errno.EACCES, errno.EPERM}
 
@@ -153,7 +161,7 @@ def scan_folder(folder: Path) -> list[os.DirEntry[str]]:
     Returns
     -------
     list of os.DirEntry
-        Sorted by name, hidden ones left out.
+        Sorted by name, without hidden ones and the bins and snapshots that servers keep.
 
     Raises
     ------
@@ -164,7 +172,7 @@ def scan_folder(folder: Path) -> list[os.DirEntry[str]]:
     """
     try:
         with os.scandir(folder) as entries:
-            found = [entry for entry in entries if not entry.name.startswith(".")]
+            found = [e for e in entries if e.name[:1] != "." and e.name.lower() not in _OF_SYSTEM]
     except OSError as error:
         if error.errno in _GONE | _FORBIDDEN:
             raise

@@ -121,12 +121,13 @@ def other_samples(index: RecordIndex, identity: Identity, content: str, key: str
 def whole_of(
     index: RecordIndex, recording: RawRecording, session: SessionInfo
 ) -> RecordingRecord | None:
-    """Find the recording of another session that is there and of which a new one is a part."""
+    """Find the recording of another session of which a new one is a part, or was made."""
     place = (session.source, session.session_id)
-    for other in _overlapping(index, recording, ""):
+    for other in index.overlapping(recording):
         is_larger = other.raw.identity.size_bytes > recording.identity.size_bytes
+        is_whole = is_larger or _is_output(recording, other)
         elsewhere = (other.session.source, other.session.session_id) != place
-        if is_larger and elsewhere and other.state != "vanished":
+        if is_whole and elsewhere and other.state != "vanished":
             return other
     return None
 
@@ -148,6 +149,10 @@ def part_copy(index: RecordIndex, recording: RawRecording, key: str = "") -> str
     str
         One line; empty where it shares no file and no beginning with another.
     """
+    for other in index.overlapping(recording) if recording.processed else ():
+        there = not other.conflict and (is_there(other) or other.request > 0)
+        if there and other.key != key and _is_output(recording, other):
+            return f"it was made of {other.key} ({other.session.place}), which counts; remove it"
     for other in _overlapping(index, recording, key):
         place = f"{other.key} ({other.session.place})"
         is_part = other.raw.identity.size_bytes > recording.identity.size_bytes
@@ -156,6 +161,11 @@ def part_copy(index: RecordIndex, recording: RawRecording, key: str = "") -> str
         if not is_part and counts(other, key):
             return f"{place} holds a part of it; remove that to process this one"
     return ""
+
+
+def _is_output(recording: RawRecording, other: RecordingRecord) -> bool:
+    """Tell whether a recording was filtered by a program that read one as it was acquired."""
+    return bool(recording.processed) and not other.raw.processed
 
 
 def _overlapping(

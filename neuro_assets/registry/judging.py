@@ -142,7 +142,8 @@ def lost_files(found: RecordingRecord, recording: RawRecording | None) -> str:
     Returns
     -------
     str
-        One line; empty where it holds as many samples as before, or was never processed.
+        One line; empty where it holds as many samples as before, as raw as they were, or was
+        never processed.
     """
     known = found.recording
     if known is None or recording is None or found.request == 0:
@@ -151,6 +152,8 @@ def lost_files(found: RecordingRecord, recording: RawRecording | None) -> str:
     own = {name: stream for name, stream in known.streams.items() if name not in BOARDS}
     fewer = [s for name, s in own.items() if s.n_samples * s.n_channels > now.get(name, 0)]
     there = {file for stream in recording.streams.values() for file in stream.files}
+    if recording.processed and not known.processed:
+        fewer = [known.main]  # a filtered copy is what is left
     gone = [file for stream in fewer for file in stream.files if file not in there]
     if not gone:
         return ""

@@ -166,7 +166,7 @@ def claim_key(
     of_database = description is not None and description.eid is not None
     here = {} if of_database else _of_same_file(index, session, recording, folder)
     known = find_same(index, recording.identity, content) or _at_place(
-        index, session, recording, list(here.values()), siblings
+        index, session, recording, list(here.values()), siblings, content
     )
     natural = RecordingKey.make(
         session.subject, session.date, session.number, recording.probe, recording.qualifier
@@ -291,10 +291,11 @@ def _at_place(
     recording: RawRecording,
     here: Sequence[RecordingRecord],
     siblings: Sequence[RawRecording],
+    content: str,
 ) -> RecordingRecord | None:
     """Find the record of what was in this data file, or else under this label of the session."""
     path, files = recording.main.files[0], [each.main.files[0] for each in siblings]
-    here = [record for record in here if _may_follow(record, recording)]
+    here = [record for record in here if _may_follow(record, recording, content)]
     for record in here:
         # A label may have gone to another file that sorts first.
         if record.label == recording.label or (len(here) == 1 and files.count(path) == 1):
@@ -305,7 +306,7 @@ def _at_place(
         if (
             is_free
             and record.label == recording.label
-            and _may_follow(record, recording)
+            and _may_follow(record, recording, content)
             and (of_file == path or _may_be_renamed(record, recording))
             and _is_same_session(record.session, session)
         ):
@@ -320,16 +321,19 @@ def _is_same_session(known: SessionInfo, session: SessionInfo) -> bool:
     return session_names(known) == session_names(session)
 
 
-def _may_follow(record: RecordingRecord, recording: RawRecording) -> bool:
+def _may_follow(record: RecordingRecord, recording: RawRecording, content: str) -> bool:
     """Tell whether a recording may be what became of another one in its place.
 
     Two strong identities that differ in more than the size are two recordings, whatever the
-    folder is called: one was moved away and another one took its place. One that was never
-    processed and has got more files is the same: its first trigger came after a later one. So is
-    one that was held and whose metadata were corrected.
+    folder is called: one was moved away and another one took its place. The same samples under
+    corrected metadata are the same. One that was never processed and has got more files is, too:
+    its first trigger came after a later one; and one that was held and whose metadata were
+    corrected.
     """
     old, new = record.identity, recording.identity
     if old is None or not (old.is_strong and new.is_strong) or old.origin == new.origin:
+        return True
+    if content and content == record.content:
         return True
     before, after = set(record.raw.main.files), set(recording.main.files)
     is_mended = bool(record.conflict) and before == after

@@ -157,8 +157,8 @@ class _Planner:
             content = session.contents.get(recording.label, "")
             claim = self._claim(description, recording, content)
             if claim.whole is not None:
-                here = session_info(description).place
-                self._copy(claim.whole, description, f"{here} holds a part of the same recording")
+                why = "holds a part of the same recording, or output"
+                self._copy(claim.whole, description, f"{session_info(description).place} {why}")
                 continue
             self.claimed.add((place, claim.key))
             if claim.is_damaged:

@@ -351,3 +351,89 @@ def test_a_file_that_is_replaced_under_its_old_hash_is_held(tmp_path, out):
     assert (record.state, record.request, is_same) == (
         ("ready", 1, True) if out == "first" else ("ready", 2, False)
     )
+
+
+def catgt(path, **more):
+    """What CatGT writes: no hash, and when it ran as the time of creation."""
+    extra = {"catGTCmdline0": "<CatGT -apfilter=butter,12,300,9000>"}
+    extra["fileCreateTime_original"] = "2024-05-12T10:00:00"
+    write(path, seed=9, sha1="0", created="2024-07-01T10:00:00", extra=extra, **more)
+
+
+TCAT = "M1_20240512_g0_tcat.imec0.ap.bin"
+RAW = f"M1_20240512_g0/{TCAT.replace('tcat', 't0')}"
+OF_M1 = "M1_20240512_1_probe00"
+
+
+@pytest.mark.parametrize("place", ["rig", "sorted"])
+@pytest.mark.parametrize("n", [300, 250, 400])
+def test_the_output_of_catgt_elsewhere_is_no_second_recording(tmp_path, place, n):
+    lab = lab_of(tmp_path, "rig", "sorted")
+    write(tmp_path / "rig" / RAW)
+    tick, output = Ticks(lab), f"catgt_{RAW.partition('/')[0]}"
+    assert list(tick()) == [OF_M1]
+    catgt(tmp_path / place / output / TCAT, n=n)
+    for anew in (False, True):
+        assert list(tick(anew)) == [OF_M1]
+    row = lines(lab, place)[output]
+    assert row.kind == "copy" and "or output: M1_20240512_1_probe00" in row.detail
+    shutil.rmtree(tmp_path / "rig/M1_20240512_g0")
+    (tmp_path / "rig/so that it is not empty").touch()
+    tick()
+    for anew in (False, True):
+        states = {key: (r.state, r.request) for key, r in tick(anew).items()}
+        assert states == {OF_M1: ("vanished", 1), f"{OF_M1}-x2": ("held", 0)}
+
+
+def test_the_output_of_catgt_alone_has_the_animal_and_the_day_of_its_recording(tmp_path):
+    catgt(tmp_path / "rig/catgt_M1_20240512_g0" / TCAT)
+    catgt(tmp_path / f"rig/Subjects/M2/2024-05-12/001/{TCAT}", serial="2")
+    states = {key: r.state for key, r in Ticks(lab_of(tmp_path, "rig"))().items()}
+    assert states == {OF_M1: "ready", "M2_20240512_1_probe00": "ready"}
+
+
+def test_the_output_of_catgt_does_not_take_the_place_of_raw_data_that_are_gone(tmp_path):
+    folder = tmp_path / "rig/Subjects/M1/2024-05-12/001"
+    write(folder / RAW)
+    catgt(folder / "catgt_M1_20240512_g0" / TCAT)
+    tick = Ticks(lab_that_reprocesses(tmp_path))
+    before = tick()[OF_M1]
+    (folder / RAW).rename(tmp_path / "away")
+    for anew in (False, True):
+        (record,) = tick(anew).values()
+        assert (record.state, record.request, record.raw) == ("not_ready", 1, before.raw)
+        assert f"{RAW} of it cannot be read" in record.reason
+    (tmp_path / "away").rename(folder / RAW)
+    assert tick()[OF_M1].state == "ready"
+
+
+def test_a_header_that_is_corrected_keeps_the_key_of_results(tmp_path):
+    path = write(tmp_path / "rig/m1_20240512" / BIN)
+    tick = Ticks(lab_of(tmp_path, "rig"))
+    assert {key: r.request for key, r in tick().items()} == {KEY: 1}
+    write(path, serial="77")
+    (record,) = tick().values()
+    assert (record.key, record.identity.probe_serial) == (KEY, "77")
+
+
+def test_an_accent_of_one_character_or_two_is_one_animal(tmp_path):
+    for n, name in enumerate(("Ren\u00e9", "Rene\u0301")):
+        folder = tmp_path / f"rig/Subjects/{name}/2024-05-1{n}/001"
+        write(folder / BIN, seed=n, serial=str(n + 1), created=f"2024-05-1{n}T10:00:00")
+    keys = list(Ticks(lab_of(tmp_path, "rig"))())
+    assert keys == ["Ren-_20240510_1_probe00", "Ren-_20240511_1_probe00"]
+
+
+@pytest.mark.parametrize("name", ["#recycle", "$RECYCLE.BIN", "#snapshot", "@eaDir"])
+def test_what_a_server_keeps_of_deleted_files_is_not_there(tmp_path, name):
+    tick = Ticks(lab_of(tmp_path, "rig"))
+    for n in (1, 2):
+        folder = tmp_path / f"rig/Subjects/M{n}/2024-05-12/001"
+        write(folder / BIN, seed=n, serial=str(n))
+    tick()
+    (tmp_path / "rig" / name).mkdir()
+    (tmp_path / "rig/Subjects/M1").rename(tmp_path / "rig" / name / "M1")
+    shutil.copytree(tmp_path / "rig/Subjects/M2", tmp_path / "rig" / name / "M2")
+    for anew in (False, True):
+        states = {key: r.state for key, r in tick(anew).items()}
+        assert states == {OF_M1: "vanished", "M2_20240512_1_probe00": "ready"}

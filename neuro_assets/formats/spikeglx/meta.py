@@ -199,11 +199,11 @@ class SpikeGLXMeta:
 
     @property
     def created(self) -> datetime | None:
-        """Creation time (naive, rig's local time)."""
+        """Creation time (naive, rig's local time); CatGT writes when it ran, and keeps that."""
+        own = self.fields.get("fileCreateTime", "")
         try:
-            return datetime.fromisoformat(self.fields.get("fileCreateTime", "")).replace(
-                tzinfo=None
-            )
+            text = self.fields.get("fileCreateTime_original", own)
+            return datetime.fromisoformat(text).replace(tzinfo=None)
         except ValueError:
             return None
 
