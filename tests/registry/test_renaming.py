@@ -224,6 +224,8 @@ def test_the_next_scan_finds_the_same_recording(lab):
     renamed(lab)
     assert sorted(lab.register(lab.folder / "raw")) == sorted([lab.new, lab.other])
     assert set(lab.registry.all()) == {lab.new, lab.other}
+    of_session = lab.registry.refresh().of_session(lab.registry.get(lab.new).session)
+    assert {record.key for record in of_session} == {lab.new, lab.other}
     # Another recording of the old names gets another key than the old one.
     there = {"path": "elsewhere", "session_id": "elsewhere"}
     session = lab.registry.get(lab.new).session.model_copy(update=there)
