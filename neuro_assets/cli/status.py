@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Group
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from neuro_assets.assets.overview import Filter, Line, RecordingState, summary
 from neuro_assets.checks.criteria import Verdict
@@ -48,6 +49,10 @@ STYLES = {
     Outcome.WAITING: "dim",
     Outcome.RAW_DATA_MISSING: "bold red",
 }
+
+
+LONGEST_REMARK = 36
+"""Characters that a remark in the table may have; a longer one stands below it."""
 
 
 @app.command()
@@ -225,12 +230,15 @@ def _print_states(
         console.print(states_table(title, [state for state in states if state.key == name]))
 
 
-def states_table(title: str, states: list[OutputState]) -> Table:
-    """Make the table of the outputs of one recording; a reason stands where it arose, once."""
+def states_table(title: str, states: list[OutputState]) -> Group:
+    """Make the table of the outputs of one recording; a reason stands where it arose, once.
+
+    Long remarks follow below it: a column leaves them 18 characters of a terminal's 80.
+    """
     table = new_table(title, "output", "state", "time", "size", "remarks", right=("time", "size"))
     for column in table.columns[:2]:
         column.no_wrap = True
-    assets = {state.asset for state in states}
+    assets, below = {state.asset for state in states}, dict[str, list[str]]()
     for state in states:
         manifest = state.stored.manifest if state.stored else None
         skip = (manifest.skip or {}) if manifest else {}
@@ -242,14 +250,19 @@ def states_table(title: str, states: list[OutputState]) -> Table:
             remarks = [f"{skip['reason']}: see {skip['origin']}"]
         if state.out_of_date:
             remarks.append("out of date: " + "; ".join(state.out_of_date))
+        remark = "; ".join(remarks)
+        is_long = len(remark) > LONGEST_REMARK
+        if is_long:
+            below.setdefault(remark, []).append(state.asset)
         table.add_row(
             state.asset,
             f"[{style}]{state.outcome.value.replace('_', ' ')}[/]",
             time_words(manifest.duration_s if manifest else None),
             size_words(manifest.size_bytes if manifest and manifest.files else None),
-            escape("; ".join(remarks)),
+            "" if is_long else escape(remark),
         )
-    return table
+    lines = [Text(f"  {', '.join(named)}: {remark}") for remark, named in below.items()]
+    return Group(table, *lines)
 
 
 def _complaints(manifest: Manifest) -> list[str]:

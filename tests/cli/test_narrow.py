@@ -89,6 +89,14 @@ def test_an_output_that_fails_a_criterion_says_so(tmp_path: Path) -> None:
     assert "WARNING: n_unmade_inputs 2" in text
 
 
+def test_a_long_reason_has_the_whole_width_and_stands_once_for_all_that_share_it() -> None:
+    why = "the sorter has no such parameter; it knows " + ", ".join(f"name_{n}" for n in range(20))
+    states = [OutputState("K", name, Outcome.FAILED, why) for name in ("sorting_a", "sorting_b")]
+    lines = shown(states_table("K", states))
+    (line,) = [line for line in lines if "no such parameter" in line]
+    assert line.startswith("  sorting_a, sorting_b: the sorter has") and len(line) > 60
+
+
 def test_what_waits_names_what_is_not_made_and_nothing_in_between(tmp_path: Path) -> None:
     write(tmp_path / "raw" / "M1_g0" / "M1_g0_t0.imec0.ap.bin", n=3000, seed=0)
     lab = SmallLab(tmp_path)
