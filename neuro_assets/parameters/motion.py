@@ -61,8 +61,9 @@ class MotionParameters(StepParameters):
     """Width of windows as a fraction of the probe's span"""
     detect_threshold: float = Field(8.0, gt=0)
     """Peaks above this many noise levels (MAD) are used"""
-    max_error_um: float = Field(5.0, gt=0)
-    """Windows whose estimates from halves of the peaks give a larger error are not believed, um"""
+    max_error_um: float = Field(2.0, gt=0)
+    """Windows whose estimates from halves of the peaks give a larger error are not believed, um;
+    the true error is larger: measured in docs/quality.md"""
     min_peaks_per_bin: float = Field(10.0, ge=0)
     """Windows with fewer peaks in the median time bin are not believed, count"""
     band: SpikeBand = SpikeBand()

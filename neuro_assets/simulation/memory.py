@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from neuro_assets.simulation.clocks import AP_HZ, lay_out
-from neuro_assets.simulation.levels import Difficulty, ProbeModel, levels_of
+from neuro_assets.simulation.levels import Difficulty, Levels, ProbeModel, levels_of
 from neuro_assets.simulation.plan import plan_probe
 from neuro_assets.simulation.traces import ProbeSimulation
 from neuro_assets.simulation.world import make_world
@@ -18,7 +18,7 @@ def simulate_recording(
     n_channels: int = 32,
     seed: int = 0,
     *,
-    difficulty: Difficulty = "standard",
+    difficulty: Difficulty | Levels = "standard",
     probe_model: ProbeModel = "NP1",
 ) -> tuple[Any, Any]:
     """One probe's AP band and its true sorting as SpikeInterface objects.
@@ -31,8 +31,8 @@ def simulate_recording(
         Neural channels, 1 to 384.
     seed : int
         Seed.
-    difficulty : str
-        One of `levels.NAMED`.
+    difficulty : str or Levels
+        One of `levels.NAMED`, or levels of one's own.
     probe_model : str
         `NP1`, `NP2` or `NP2.4`.
 
@@ -47,7 +47,7 @@ def simulate_recording(
     """
     from spikeinterface.core import NumpyRecording, NumpySorting
 
-    levels = levels_of(difficulty)
+    levels = difficulty if isinstance(difficulty, Levels) else levels_of(difficulty)
     timeline = lay_out(duration_s, 1, 1, levels)
     plan = plan_probe(probe_model, n_channels, timeline, levels, seed, 0)
     simulation = ProbeSimulation(plan, make_world(timeline, [plan]))

@@ -186,7 +186,7 @@ def lines_of(figure):
     [
         ("bad channels 384 4", {"out: trend below 0.25": 0.25, "noise: above 0.02 µV²/Hz": 0.02}),
         ("noise 24 1", {"warning: median above 20 µV": 20, "fail: median above 40 µV": 40}),
-        ("motion 2 min", {"error: at most 5 µm": 5, "peaks a bin: at least 10": 10}),
+        ("motion 2 min", {"error: at most 2 µm": 2, "peaks a bin: at least 10": 10}),
         ("units 400", {"IBL: above 50 µV": 50, "IBL: noise cutoff below 5 SD": 5}),
         ("lfp 24 1", {"warning: median above 1000 µV": 1000, "fail: median above 5000 µV": 5000}),
     ],
