@@ -38,6 +38,8 @@ class Identity(Frozen):
         an Open Ephys stream. Streams may share a serial number (four shanks of one probe).
     hash : str or None
         Of the main stream's samples, where the acquisition program stored one.
+    head : str
+        Hash of its first samples where it says nothing else of itself; empty where not taken.
     """
 
     probe_serial: str | None = None
@@ -46,6 +48,7 @@ class Identity(Frozen):
     size_bytes: int
     stream: str = ""
     hash: str | None = None
+    head: str = ""
 
     @field_validator("probe_serial", mode="before")
     @classmethod

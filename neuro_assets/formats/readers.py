@@ -6,6 +6,7 @@ Finding and describing them; the opening itself is shared with `generic_open`.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import re
 from collections.abc import Collection, Sequence
@@ -33,6 +34,9 @@ from neuro_assets.formats.timeline import refuse_jumps
 from neuro_assets.formats.walk import FoundFile, Listing, natural_key
 
 NWB = ("nwb", "nwbtimeseries")
+
+HEAD_FRAMES = 1000
+"""Samples of each channel that tell recordings apart: noise never repeats them."""
 
 _SAME = (
     *("probe", "probe_model", "reader", "path_argument", "wiring"),
@@ -152,7 +156,7 @@ def _describe(folder: Path, listing: Listing, entry: ReaderEntry, match: str) ->
                         sizes=tuple(found.size for found in files),
                     )
                 },
-                identity=Identity(size_bytes=size),
+                identity=Identity(size_bytes=size, head=_head(opened, segment, entry)),
                 reader_options={"path": match, "options": dict(entry.options)},
                 probe_file=probe_file,
                 subject=subject,
@@ -163,6 +167,17 @@ def _describe(folder: Path, listing: Listing, entry: ReaderEntry, match: str) ->
     if not recordings:
         raise Broken("empty_file", "the reader finds no samples; copy the file again or remove it")
     return recordings
+
+
+def _head(opened: Any, segment: int, entry: ReaderEntry) -> str:
+    """Name the first samples as the reader gives them, whatever its header says besides."""
+    n_frames = min(opened.get_num_samples(segment), HEAD_FRAMES)
+    traces = np.ascontiguousarray(opened.get_traces(segment, start_frame=0, end_frame=n_frames))
+    if not np.ptp(traces, axis=0).any():
+        return ""  # silence is the beginning of many
+    # Entries may divide the channels of one file among probes.
+    how = (entry.reader, sorted(entry.options.items()), entry.sync_channels, traces.dtype.str)
+    return hashlib.sha256(f"{how} {traces.shape}".encode() + traces.tobytes()).hexdigest()[:16]
 
 
 def _opened(folder: Path, listing: Listing, names: Collection[str]) -> list[FoundFile]:

@@ -124,7 +124,7 @@ def whole_of(
     """Find the recording of another session of which a new one is a part, or was made."""
     place = (session.source, session.session_id)
     for other in index.overlapping(recording):
-        is_larger = other.raw.identity.size_bytes > recording.identity.size_bytes
+        is_larger = _length(other.raw) > _length(recording)
         is_whole = is_larger or _is_output(recording, other)
         elsewhere = (other.session.source, other.session.session_id) != place
         if is_whole and elsewhere and other.state != "vanished":
@@ -132,7 +132,9 @@ def whole_of(
     return None
 
 
-def part_copy(index: RecordIndex, recording: RawRecording, key: str = "") -> str:
+def part_copy(
+    index: RecordIndex, recording: RawRecording, session: SessionInfo, key: str = ""
+) -> str:
     """Say of which recording this one holds a part, or which one holds a part of it.
 
     Parameters
@@ -141,6 +143,8 @@ def part_copy(index: RecordIndex, recording: RawRecording, key: str = "") -> str
         The registry.
     recording : RawRecording
         The recording.
+    session : SessionInfo
+        Its session.
     key : str
         Its key; empty before it has one.
 
@@ -153,9 +157,11 @@ def part_copy(index: RecordIndex, recording: RawRecording, key: str = "") -> str
         there = not other.conflict and (is_there(other) or other.request > 0)
         if there and other.key != key and _is_output(recording, other):
             return f"it was made of {other.key} ({other.session.place}), which counts; remove it"
-    for other in _overlapping(index, recording, key):
+    for other in _overlapping(index, recording, session, key):
         place = f"{other.key} ({other.session.place})"
-        is_part = other.raw.identity.size_bytes > recording.identity.size_bytes
+        is_part = _length(other.raw) > _length(recording)
+        if _length(other.raw) == _length(recording) and counts(other, key):
+            return f"{place} has its samples, with another header; remove one of the two"
         if not other.conflict and is_part and (is_there(other) or other.request > 0):
             return f"it is a part of {place}; put all of its files here, or remove this copy"
         if not is_part and counts(other, key):
@@ -168,12 +174,24 @@ def _is_output(recording: RawRecording, other: RecordingRecord) -> bool:
     return bool(recording.processed) and not other.raw.processed
 
 
+def _length(recording: RawRecording) -> int:
+    """Measure a recording to compare it with another; headers of readers differ in size."""
+    own = recording.identity
+    return own.size_bytes if own.is_strong else recording.main.n_samples
+
+
 def _overlapping(
-    index: RecordIndex, recording: RawRecording, key: str
+    index: RecordIndex, recording: RawRecording, session: SessionInfo, key: str
 ) -> Iterator[RecordingRecord]:
-    """Give other recordings of another length with the same beginning, or a file of this one."""
+    """Give other recordings of another length with the same beginning, or a file of this one.
+
+    What says little of itself was compared within its session, and may have the same length.
+    """
+    is_strong, place = recording.identity.is_strong, (session.source, session.session_id)
     for other in index.overlapping(recording):
-        if other.key != key and other.raw.identity.size_bytes != recording.identity.size_bytes:
+        elsewhere = (other.session.source, other.session.session_id) != place
+        differs_in_size = other.raw.identity.size_bytes != recording.identity.size_bytes
+        if other.key != key and (differs_in_size if is_strong else elsewhere):
             yield other
 
 

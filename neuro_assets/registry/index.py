@@ -151,7 +151,8 @@ class RecordIndex:
     def overlapping(self, recording: RawRecording) -> list[RecordingRecord]:
         """List the records with the beginning of a recording, or a file of it in another place."""
         own, names = recording.identity, _triggers(recording)
-        keys = dict(self._by_identity.get(own.origin, {}) if own.is_strong else {})
+        origin = own.origin if own.is_strong else _head(own)
+        keys = dict(self._by_identity.get(origin, {}) if origin else {})
         for place, name in enumerate(names):
             for key in self._by_trigger.get(name, ()):
                 # Rigs make triggers of one schedule under one name every day: the beginning tells.
@@ -237,6 +238,8 @@ class RecordIndex:
             origin = _origin(record.recording.identity, record.content)
             if origin is not None:
                 yield self._by_identity, origin
+            if head := _head(record.recording.identity):
+                yield self._by_identity, head
             for name in _triggers(record.recording):
                 yield self._by_trigger, name
             yield self._by_file, f"{session.place}/{record.recording.main.files[0]}"
@@ -254,6 +257,11 @@ class RecordIndex:
 def _origin(identity: Identity, content: str) -> Any:
     """Under what a recording is found again; what says little of itself, by its samples alone."""
     return identity.origin if identity.is_strong else content or None
+
+
+def _head(identity: Identity) -> tuple[str, str] | None:
+    """Under what a recording that says little of itself is found by its beginning."""
+    return None if identity.is_strong or not identity.head else ("head", identity.head)
 
 
 def _triggers(recording: RawRecording) -> list[Any]:

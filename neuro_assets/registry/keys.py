@@ -178,7 +178,7 @@ def claim_key(
         if not (why or of_database or holder is None) and counts(holder, known.key):
             of_alyx = holder.session.session_id == holder.eid
             why = "" if of_alyx or not _agree(holder, session, recording) else taken_names(holder)
-        part = "" if of_database else part_copy(index, recording, known.key)
+        part = "" if of_database else part_copy(index, recording, session, known.key)
         why = "; ".join(each for each in (why, part) if each)
         return Claim(known.key, known, is_here=of_files and known.key in here, conflict=why)
     if not of_database and (whole := whole_of(index, recording, session)):
@@ -186,7 +186,7 @@ def claim_key(
     if holder is not None and holder.identity is None and _same_names(holder.session, session):
         return Claim(holder.key, holder)
     why = other_samples(index, recording.identity, content)
-    why = why or ("" if of_database else part_copy(index, recording))
+    why = why or ("" if of_database else part_copy(index, recording, session))
     if holder is not None and not _agree(holder, session, recording):
         return replace(_new(index, natural, holder, why), place=session.place)
     if holder is None or of_database or holder.session.session_id == holder.eid:

@@ -367,3 +367,26 @@ def test_a_copy_of_an_entry_that_was_cut_short_gets_no_key(tmp_path, first):
     (copy,) = scan.problems
     assert (copy.kind, copy.path) == ("copy", first)
     assert "a copy that was cut short of x.raw" in copy.detail
+
+
+def test_a_copy_with_a_rewritten_header_in_another_session_is_held(tmp_path):
+    entry, root = CASES[0].values[1], tmp_path / "data"
+    sessions(root, write_neuroscope)
+    registry = Registry(Store(str(tmp_path / "store"), scratch=tmp_path / "scratch"))
+
+    def look():
+        source = LocalSessionSource(root, readers=(entry,), settle_s=0)
+        register_sessions(registry, source.survey()[0])
+        return registry.all()
+
+    first = look()
+    assert {record.state for record in first.values()} == {"ready"}
+    copy = root / "Subjects/M3/2024-06-02/001"
+    neuroscope(copy, data(0))
+    header = copy / "amp.xml"
+    header.write_text(header.read_text().replace("neuroscope-2.0.0", "ndManager-2.1.0"))
+    after = look()
+    (key,) = after.keys() - first.keys()
+    assert after[key].state == "held"
+    assert "has its samples, with another header" in after[key].reason
+    assert {after[each].state for each in first} == {"ready"}

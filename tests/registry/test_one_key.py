@@ -144,6 +144,42 @@ def test_other_samples_in_a_file_of_another_name_do_not_take_the_key_and_its_res
     assert {key: r.state for key, r in tick().items()} == {before.key: "ready", other: "vanished"}
 
 
+def test_a_cut_copy_of_a_reader_in_another_session_gets_no_key_and_the_whole_one_waits_for_it(
+    tmp_path,
+):
+    lab = lab_of(tmp_path, "rig")
+    tick, whole = Ticks(lab), tmp_path / "rig/m1_20240512/x.raw"
+    raw(whole, 1)
+    (key,) = tick()
+    copy = tmp_path / "rig/m2_20240513/y.raw"
+    copy.parent.mkdir()
+    copy.write_bytes(whole.read_bytes()[: 2000 * 8])
+    assert list(tick()) == [key]
+    row = lines(lab, "rig")[copy.parent.name]
+    assert row.kind == "copy" and "holds a part of the same recording" in row.detail
+    # The part first: the whole is held until it is gone.
+    raw(tmp_path / "rig/m3_20240514/z.raw", 3)
+    part = tmp_path / "rig/m4_20240515/z.raw"
+    before = set(tick())
+    part.parent.mkdir()
+    content = (tmp_path / "rig/m3_20240514/z.raw").read_bytes()
+    part.write_bytes(content + content[:800])
+    after = tick()
+    (longer,) = after.keys() - before
+    assert after[longer].state == "held"
+    assert "holds a part of it" in after[longer].reason
+
+
+def test_a_recording_that_only_begins_with_silence_as_another_is_one_of_its_own(tmp_path):
+    lab = lab_of(tmp_path, "rig")
+    for n in (1, 2):
+        path = tmp_path / f"rig/m{n}_20240512/x.raw"
+        raw(path, n)
+        path.write_bytes(bytes(1000 * 8) + path.read_bytes()[: n * 9000])
+    assert {record.state for record in Ticks(lab)().values()} == {"ready"}
+    assert len(lab.registry.all()) == 2
+
+
 @pytest.mark.parametrize("serial", ["1", "0"])
 def test_a_folder_that_was_run_first_keeps_its_key_in_a_source(tmp_path, serial):
     path = write(tmp_path / f"rig/m1_20240512/{BIN}", serial=serial)
