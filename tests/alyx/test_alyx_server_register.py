@@ -186,6 +186,27 @@ def test_renumbering_leaves_the_files_on_the_old_path(registered: Registered) ->
         assert len(found["register on new path after renumber"]["body"]) == len(paths)
 
 
+@pytest.mark.parametrize(
+    ("folder", "collection"),
+    [("a/Record Node 101/b", "a"), ("alf/a#b", "alf"), ("alf/##", "alf"), ("alf//x", "alf/x")],
+)
+def test_a_path_is_cut_at_the_first_folder_that_alyx_does_not_take(server, folder, collection):
+    server.add_session("M1", "2026-01-15", 1, lab="lab")
+    server.add_repository("central", lab="lab")
+    path = f"M1/2026-01-15/001/{folder}"
+    [row] = server.register(path, ["spikes.times.npy"], name="central")
+    [record] = row["file_records"]
+    assert row["collection"] == collection
+    assert record["relative_path"] == f"M1/2026-01-15/001/{collection}/spikes.times.npy"
+
+
+def test_a_revision_is_the_last_folder(server):
+    server.add_session("M1", "2026-01-15", 1, lab="lab")
+    with pytest.raises(Refused) as refused:
+        server.register("M1/2026-01-15/001/alf/#2026-01-01#/sub", ["spikes.times.npy"])
+    assert refused.value.status == 400 and "only 1 revision" in refused.value.body["detail"]
+
+
 def test_a_path_that_another_session_s_file_holds_is_refused(registered: Registered) -> None:
     server = registered.server
     server.patch_session(registered.eid, number=3)

@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from fnmatch import fnmatch
+from pathlib import PurePosixPath
 from typing import Any
+
+from one.alf.path import folder_parts
 
 from fake_alyx.models import QC, Dataset, DatasetType, Repository, Revision, Session
 from fake_alyx.rows import Rows
@@ -17,9 +20,9 @@ from fake_alyx.tables import Tables
 from fake_alyx.values import FilterError
 
 SESSION_PATH = re.compile(r"(?P<subject>[\w.-]+)/(?P<date>\d{4}-\d{2}-\d{2})/(?P<number>\d{1,3})")
-FOLDERS = re.compile(
-    SESSION_PATH.pattern + r"(?:/(?P<collection>[\w./-]+?))??(?:/#(?P<revision>[\w.-]+)#)?$"
-)
+NOT_ALF = "Invalid ALF path. Only letters, numbers, hyphen and underscores allowed. "
+SUBFOLDER = "Invalid ALF path. There must be only 1 revision and it cannot containsub folders. "
+REVISIONS = "A revision folder must be surrounded by pound signs (#)."
 
 
 class Refused(Exception):
@@ -102,18 +105,22 @@ class Register:
 
     @staticmethod
     def _folders(path: str, names: list[str]) -> list[tuple[str, str, str]]:
-        """(collection, revision, file name) of each file."""
+        """(collection, revision, file name) of each file, by the function that Alyx calls.
+
+        It ends at the first folder whose name it does not take: a file is recorded above it.
+        """
         out = []
         for name in names:
-            folder, _, file = f"{path}/{name}".rpartition("/")
-            found = FOLDERS.match(folder)
-            if not found:
-                text = (
-                    "Invalid ALF path. Only letters, numbers, hyphen and underscores allowed. "
-                    "A revision folder must be surrounded by pound signs (#)."
-                )
-                raise _refuse(400, text=text)
-            out.append((found["collection"] or "", found["revision"] or "", file))
+            full = PurePosixPath(path) / name
+            try:
+                found = folder_parts(full.parent, as_dict=True)
+                revision = found["revision"] or ""
+                below = full.parts.index(f"#{revision}#") if revision else len(full.parts) - 2
+            except ValueError as error:
+                raise _refuse(400, text=NOT_ALF + REVISIONS) from error
+            if below != len(full.parts) - 2:
+                raise _refuse(400, text=SUBFOLDER + REVISIONS)
+            out.append((found["collection"] or "", revision, full.name))
         return out
 
     # protection
