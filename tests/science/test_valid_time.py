@@ -149,7 +149,7 @@ def test_bins_are_of_valid_time(made: dict[str, Any]) -> None:
 
 @pytest.mark.integration
 def test_the_judgement_of_units_takes_the_same_time(made: dict[str, Any], tmp_path: Path) -> None:
-    parameters = UnitQualityParameters(presence_bin_s=3.0)
+    parameters = UnitQualityParameters(presence_bin_s=3.0, noise={})  # without snr
     result = unit_quality(made["analyzer"], tmp_path, parameters)
     table = result.tables["unit_quality"].set_index("unit_id")
     assert result.metrics["valid_s"] == pytest.approx(N_VALID / FS)
