@@ -71,6 +71,11 @@ class Overview:
     def remembered(self) -> list[Line]:
         return self.lines(self.memory)
 
+    @property
+    def first(self) -> int:
+        """Place of the step that was made."""
+        return [step.name for step in self.steps].index(FIRST)
+
     @cached_property
     def root(self) -> Path:
         return Path(self.lab.config.store.url)
@@ -141,18 +146,20 @@ def other_parameters(overview: Overview) -> None:
 
 
 def other_algorithm(overview: Overview) -> None:
-    old = overview.steps[0]
+    old = overview.steps[overview.first]
     parameters = type(old.parameters)
     model = type("Other", (parameters,), {"algorithm_version": "99", "__module__": __name__})
-    overview.steps[0] = replace(old, parameters=model(**old.parameters.model_dump()))
+    overview.steps[overview.first] = replace(old, parameters=model(**old.parameters.model_dump()))
 
 
 def other_settings(overview: Overview) -> None:
-    overview.steps[0] = replace(overview.steps[0], settings=lambda key: {"selected": False})
+    place = overview.first
+    overview.steps[place] = replace(overview.steps[place], settings=lambda key: {"selected": False})
 
 
 def other_packages(overview: Overview) -> None:
-    overview.steps[0] = replace(overview.steps[0], packages=("numpy",))
+    place = overview.first
+    overview.steps[place] = replace(overview.steps[place], packages=("numpy",))
 
 
 CHANGES = {
