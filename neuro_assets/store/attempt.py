@@ -126,12 +126,14 @@ class Attempt:
 
     def _translate(self, error: Exception) -> None:
         """Say it in our words when the disk, not the step, was at fault."""
-        if not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
+        name = getattr(error, "filename", None) if isinstance(error, OSError) else None
+        # Without a file name, only a failed write surely happened in our two folders; HDF5 and
+        # Zarr hand one on as an error of another type.
+        if name is None and error_number(error) not in WRITE_ERRORS:
             return
-        # Without a file name, only a failed write surely happened in our two folders.
-        if error.filename is None and error_number(error) not in WRITE_ERRORS:
+        if isinstance(error, FileNotFoundError):
             return
-        where = error.filename or f"{self.folder} or the scratch folder {self.scratch}"
+        where = name or f"{self.folder} or the scratch folder {self.scratch}"
         if explanation := explain(error, str(where)):
             raise explanation from error
 

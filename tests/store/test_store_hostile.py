@@ -315,6 +315,18 @@ def test_running_out_of_file_size_is_a_permanent_failure(store):
     assert not attempt.folder.exists()
 
 
+@pytest.mark.parametrize("hidden", ["text", "cause"])
+def test_a_full_disk_is_said_also_where_a_library_hides_it(store, hidden):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    text = "Disable slist on flush dest failure failed (file write failed: errno = 28, buf = 0x5)"
+    with (
+        pytest.raises(PermanentFailure, match="no space left") as caught,
+        store.attempt(ASSET, KEY, VERSIONS[1]),
+    ):
+        raise RuntimeError(text) if hidden == "text" else ValueError("chunk") from full
+    assert "0x5" not in one_line(caught.value)
+
+
 def test_a_disk_that_fails_at_each_single_sync_loses_and_shows_nothing_wrong(store, monkeypatch):
     first = write_once(store, VERSIONS[1])
     done = check_store(store, set())
