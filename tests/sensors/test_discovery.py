@@ -130,7 +130,8 @@ def test_a_session_without_its_flag_waits_and_says_for_what(tmp_path, session):
     events = rig.tick().asset_events
     waiting = [r for r in rig.lab.registry.all().values() if r.state == "not_ready"]
     assert waiting and waiting[0].missing
-    said = [e.description for e in events if e.partition == waiting[0].key]
+    raw = [e for e in events if e.asset_key == dg.AssetKey("raw_recording")]
+    said = [e.description for e in raw if e.partition == waiting[0].key]
     assert said == [f"raw data not ready: {waiting[0].reason}"]
     assert waiting[0].key in rig.keys, "its page is there"
     again = [e for e in rig.tick().asset_events or [] if e.partition == waiting[0].key]
