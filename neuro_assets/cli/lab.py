@@ -73,6 +73,7 @@ class Lab:
 
     def present_key(self, key: str) -> str:
         """Follow a key that was renamed, and say so; any other stays as it is."""
+        from neuro_assets.registry.renaming import cut_renaming
         from neuro_assets.store.model import is_safe_name
 
         record = self.registry().get(key) if is_safe_name(key) else None
@@ -90,12 +91,6 @@ class Lab:
         from neuro_assets.assets.catalog import all_steps
 
         return all_steps(self.config)
-
-
-def cut_renaming(key: str, new_key: str) -> str:
-    """Say how to finish a renaming that was killed."""
-    command = f"neuro-assets rename {key} {new_key} --yes"
-    return f"{key} is being renamed to {new_key}; if that was cut, finish it: {command}"
 
 
 def open_lab() -> Lab:

@@ -18,7 +18,6 @@ from neuro_assets.cli.app import app
 from neuro_assets.cli.lab import (
     Lab,
     console,
-    cut_renaming,
     new_table,
     open_lab,
     size_words,
@@ -138,6 +137,8 @@ def _show_outputs(lab: Lab, records: Mapping[str, RecordingRecord], *, as_json: 
 
 
 def _show_overview(lab: Lab, wanted: Filter) -> bool:
+    from neuro_assets.registry.renaming import cut_renaming
+
     registry = lab.registry()
     records = registry.all()
     lines = [

@@ -196,17 +196,15 @@ def rename(
     registry = Registry(lab.writable_store() if yes else lab.store())
     with dg.DagsterInstance.from_config(str(prepare_home(lab.folder))) as instance:
         if not yes:
-            is_done = check_renaming(registry, instance, key, new_key)
-            can = "has that key already" if is_done else f"can become {new_key}"
-            console.print(f"{key} {can}; nothing was changed: add --yes to rename it.")
+            can = check_renaming(registry, instance, key, new_key)
+            console.print(f"{can}; nothing was changed: add --yes to do it.")
             return
         checks = [
             spec.key
             for step in lab.steps()
             for spec in check_specs(step.name, step.criteria, SESSION_PROBE)
         ]
-        give_key(registry, instance, key, new_key, checks)
-    console.print(f"{key} is {new_key} now; the old key stays its alias.")
+        console.print(give_key(registry, instance, key, new_key, checks))
     for asset, name in _files_named(lab.store(), new_key):
         console.print(
             f"{asset} keeps its file {name}: `neuro-assets run {new_key} --only {asset} --force` "

@@ -15,7 +15,7 @@ from neuro_assets.registry.records import RecordingRecord
 from neuro_assets.registry.registry import Registry
 from neuro_assets.registry.turns import copy_last_turn
 from neuro_assets.store.model import now
-from neuro_assets.store.renaming import copy_pointers, pointers_of, remove_pointers
+from neuro_assets.store.renaming import copy_pointers, pointers_of, remove_copies, remove_pointers
 
 RENAMING = "rename"
 
@@ -40,17 +40,62 @@ def is_switched(registry: Registry, old: str, new: str) -> bool:
     PermanentFailure
         Says why it cannot be, in one line.
     """
-    switched = _is_switched(registry.refresh(), old, new)
-    if not switched and registry.refresh().records[old].renaming_to != new:
+    index = registry.refresh()
+    switched = _is_switched(index, old, new)
+    if not switched and index.records[old].renaming_to != new:
         for asset in registry.store.assets():
             if new in registry.store.keys(asset):
-                raise PermanentFailure(f"the store holds {asset} of {new}: choose another key")
+                owner = reserved_for(index, new)
+                remove = f", or remove it with `{_command(new, owner)}`" if owner else ""
+                raise PermanentFailure(
+                    f"the store holds {asset} of {new}: choose another key{remove}"
+                )
         for _ in pointers_of(registry.store, old):
             pass  # a damaged one stops here, before anything was changed
     return switched
 
 
-def reserve(registry: Registry, old: str, new: str) -> None:
+def reserved_for(index: RecordIndex, key: str) -> str:
+    """Tell for which recording a key is no more than reserved.
+
+    Parameters
+    ----------
+    index : RecordIndex
+        Of the registry.
+    key : str
+        Any.
+
+    Returns
+    -------
+    str
+        The key that the recording had at the reservation; empty where `key` is, or ever was, the
+        key of a recording, or is unknown.
+    """
+    owner = index.taken(key)
+    is_or_was = owner is None or key == owner.key or key in owner.aliases
+    return "" if is_or_was else index.aliases.get(key, "")
+
+
+def cut_renaming(key: str, new: str) -> str:
+    """Say how to finish a renaming that was killed, and how to take it back.
+
+    Parameters
+    ----------
+    key, new : str
+        Keys, as in `RecordIndex.renaming`.
+
+    Returns
+    -------
+    str
+        For people.
+    """
+    return (
+        f"{key} is being renamed to {new}; if that was cut, finish it: `{_command(key, new)}`, or, "
+        f"as long as {key} is its key, take it back: `{_command(new, key)}`"
+    )
+
+
+def reserve(registry: Registry, old: str, new: str) -> bool:
     """Take the new key, and let no step of the recording begin; see `release`.
 
     Parameters
@@ -59,29 +104,68 @@ def reserve(registry: Registry, old: str, new: str) -> None:
         The lab's registry.
     old, new : str
         Keys, as `is_switched` let them pass.
+
+    Returns
+    -------
+    bool
+        Whether this call took it, and not one before.
     """
 
-    def change(index: RecordIndex) -> None:
-        if _is_switched(index, old, new):
-            return
+    def change(index: RecordIndex) -> bool:
+        if _is_switched(index, old, new) or index.records[old].renaming_to == new:
+            return False
         record = index.records[old]
         index.put(record.model_copy(update={"renaming_to": new}))
         index.put(_name_only(record, new, old, f"it is being given to {old}"))
+        return True
 
-    registry.transact(change)
+    return registry.transact(change)
 
 
-def release(registry: Registry, old: str) -> None:
-    """Let the recording go on under its key; the new one stays reserved for it.
+def release(registry: Registry, old: str, new: str) -> None:
+    """Let the recording go on under its key; the new one may be given to any recording again.
 
     Parameters
     ----------
     registry : Registry
         The lab's registry.
-    old : str
-        Key, after `reserve`.
+    old, new : str
+        Keys, after `reserve`.
+
+    Raises
+    ------
+    PermanentFailure
+        When the recording has the new key already.
     """
-    registry.update(old, lambda _: {"renaming_to": ""})
+
+    def change(index: RecordIndex) -> None:
+        if reserved_for(index, new) != old:
+            raise PermanentFailure(f"{new} is the key of {old} already, or another's: keep it")
+        if (record := index.records[old]).renaming_to == new:
+            index.put(record.model_copy(update={"renaming_to": ""}))
+            index.put(_name_only(record, new, old, f"{old} was to be renamed to it, and was not"))
+
+    registry.transact(change)
+
+
+def take_back(registry: Registry, old: str, new: str) -> None:
+    """Undo a renaming that was cut before `switch`; done twice it is the same.
+
+    Parameters
+    ----------
+    registry : Registry
+        The lab's registry.
+    old, new : str
+        Keys, after `reserve`.
+
+    Raises
+    ------
+    PermanentFailure
+        When the recording has the new key already.
+    """
+    release(registry, old, new)  # first: who is still at it switches no more
+    remove_copies(registry.store, new)
+    remove_note(registry.store, new)
 
 
 def switch(registry: Registry, old: str, new: str, by: str) -> None:
@@ -101,9 +185,11 @@ def switch(registry: Registry, old: str, new: str, by: str) -> None:
     copy_note(registry.store, old, new)
 
     def change(index: RecordIndex) -> None:
-        record = index.records[old]
-        if record.alias_of:
+        if _is_switched(index, old, new):
             return
+        record = index.records[old]
+        if record.renaming_to != new:
+            raise PermanentFailure(f"the renaming of {old} to {new} was taken back meanwhile")
         update = {
             "key": new,
             "first_key": record.home,
@@ -133,6 +219,10 @@ def tidy(registry: Registry, old: str, new: str) -> None:
     remove_note(registry.store, old)
 
 
+def _command(key: str, new: str) -> str:
+    return f"neuro-assets rename {key} {new} --yes"
+
+
 def _name_only(record: RecordingRecord, key: str, of: str, why: str) -> RecordingRecord:
     session = record.session
     return RecordingRecord(key=key, session=session, state="vanished", alias_of=of, missing=[why])
@@ -143,15 +233,18 @@ def _is_switched(index: RecordIndex, old: str, new: str) -> bool:
     if record is None:
         known = nearest(old, index.recordings())
         raise PermanentFailure(index.damaged.get(old) or f"no recording {old!r}{known}")
+    if owner := reserved_for(index, old):
+        raise PermanentFailure(f"{old} is only reserved for {owner}: rename that")
     if record.alias_of == new:
         return True
     if record.alias_of:
         raise PermanentFailure(f"{old} is {record.alias_of} now: rename that")
-    if record.renaming_to not in ("", new):
-        raise PermanentFailure(
-            f"the renaming of {old} to {record.renaming_to} was cut: finish it first with "
-            f"`neuro-assets rename {old} {record.renaming_to} --yes`"
-        )
+    if record.renaming_to == new:
+        return False  # nothing that changed since it was granted may stop it half-way
+    if record.renaming_to:
+        raise PermanentFailure(cut_renaming(old, record.renaming_to))
+    if before := next((key for key in record.aliases if index.renaming.get(key) == old), ""):
+        raise PermanentFailure(f"finish its last renaming first: `{_command(before, old)}`")
     if why := _why_not(index, record, new):
         raise PermanentFailure(why)
     return False
@@ -168,8 +261,8 @@ def _why_not(index: RecordIndex, record: RecordingRecord, new: str) -> str:
     )
     if str(made) != new:
         return f"{new!r} is not written as keys are: {made}"
-    is_reserved = index.aliases.get(new) == record.key and new not in record.aliases
-    if index.is_taken(new) and not is_reserved:
+    owner = reserved_for(index, new)
+    if index.is_taken(new) and (not owner or index.records[owner].renaming_to == new):
         return f"{new} is, or was, the key of a recording, and is never given to another"
     if parsed.probe != before.probe:
         return f"{record.key} is of {before.probe}: its new key has to name that probe"

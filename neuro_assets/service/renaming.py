@@ -8,7 +8,8 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
@@ -17,16 +18,28 @@ from dagster_shared.record import copy
 from neuro_assets import names
 from neuro_assets.executors.launcher import is_dead
 from neuro_assets.executors.retries import next_run, will_be_retried
-from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.partitions import SET_NAME
 from neuro_assets.registry.registry import Registry
-from neuro_assets.registry.renaming import is_switched, release, reserve, switch, tidy
+from neuro_assets.registry.renaming import (
+    is_switched,
+    release,
+    reserve,
+    reserved_for,
+    switch,
+    take_back,
+    tidy,
+)
+from neuro_assets.service.home import hold
 
 _RENAMED_TO = "renamed_to"
 """Metadata that ends the history of a key in Dagster."""
 
 
-def check_renaming(registry: Registry, instance: dg.DagsterInstance, old: str, new: str) -> bool:
+_LOCK = "rename.lock"
+
+
+def check_renaming(registry: Registry, instance: dg.DagsterInstance, old: str, new: str) -> str:
     """Refuse a renaming that is not possible, or not now.
 
     Parameters
@@ -40,18 +53,18 @@ def check_renaming(registry: Registry, instance: dg.DagsterInstance, old: str, n
 
     Returns
     -------
-    bool
-        Whether the recording has the new key already, and at most tidying is left.
+    str
+        What would be done, for people.
 
     Raises
     ------
     PermanentFailure
         Says why in one line; nothing was changed.
     """
-    done = is_switched(registry, old, new)
-    if not done and (run := _run_to_come(instance, old)):
-        raise PermanentFailure(f"run {run} of {old} is not over: rename it afterwards")
-    return done
+    if reserved_for(registry.refresh(), old) == new:
+        return f"the renaming of {new} to {old} can be taken back"
+    is_done = _is_done(registry, instance, old, new)
+    return f"{old} has that key already" if is_done else f"{old} can become {new}"
 
 
 def rename(
@@ -60,8 +73,10 @@ def rename(
     old: str,
     new: str,
     checks: Sequence[dg.AssetCheckKey],
-) -> None:
+) -> str:
     """Give a recording another key; outputs, order of runs and history stay its own.
+
+    The other way round it takes back a renaming that was cut before the recording had the new key.
 
     Parameters
     ----------
@@ -74,20 +89,51 @@ def rename(
     checks : sequence of AssetCheckKey
         Whose last evaluation the new partition gets.
 
+    Returns
+    -------
+    str
+        What was done, for people.
+
     Raises
     ------
     PermanentFailure
         See `check_renaming`.
+    TransientFailure
+        While another process of this lab renames.
     """
-    if not check_renaming(registry, instance, old, new):
-        reserve(registry, old, new)
-        if run := _run_to_come(instance, old):
-            release(registry, old)
-            raise PermanentFailure(f"run {run} of {old} began meanwhile: rename it afterwards")
-        switch(registry, old, new, _user())
-    tidy(registry, old, new)
-    _move_history(instance, old, new, checks)
-    registry.update(old, lambda _: {"renaming_to": ""})
+    with _alone(registry, instance):
+        if reserved_for(registry.refresh(), old) == new:
+            take_back(registry, new, old)
+            return f"The renaming of {new} to {old} is taken back."
+        if not _is_done(registry, instance, old, new):
+            is_ours = reserve(registry, old, new)
+            if run := _run_to_come(instance, old):
+                if is_ours:
+                    release(registry, old, new)
+                raise PermanentFailure(f"run {run} of {old} began meanwhile: rename it afterwards")
+            switch(registry, old, new, _user())
+        tidy(registry, old, new)
+        _move_history(instance, old, new, checks)
+        registry.update(old, lambda _: {"renaming_to": ""})
+    return f"{old} is {new} now; the old key stays its alias."
+
+
+@contextmanager
+def _alone(registry: Registry, instance: dg.DagsterInstance) -> Iterator[None]:
+    """Rename one at a time: on this machine, and on others where the store has locks."""
+    with hold(Path(instance.root_directory) / _LOCK) as lock:
+        if lock is None:
+            raise TransientFailure("another process renames a recording: try again when it is done")
+        with registry.store.backend.lock("registry/turns"):
+            yield
+
+
+def _is_done(registry: Registry, instance: dg.DagsterInstance, old: str, new: str) -> bool:
+    """Tell whether at most tidying is left; refuse what is not possible, or not now."""
+    is_done = is_switched(registry, old, new)
+    if not is_done and (run := _run_to_come(instance, old)):
+        raise PermanentFailure(f"run {run} of {old} is not over: rename it afterwards")
+    return is_done
 
 
 def _run_to_come(instance: dg.DagsterInstance, key: str) -> str | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from neuro_assets.outcomes import Outcome
+from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store.model import CURRENT, FAILURE, MANIFEST, RENAMED, Pointer
 from neuro_assets.store.pointers import is_foreign
 from neuro_assets.store.store import Store
+from neuro_assets.store.verify import attempts_of
 
 
 def pointers_of(store: Store, key: str) -> Iterator[tuple[str, str, Pointer]]:
@@ -64,6 +65,32 @@ def copy_pointers(store: Store, old: str, new: str) -> None:
             store.backend.write(f"{asset}/{new}/{place}/{MANIFEST}", moved.to_json())
         path = f"{asset}/{new}/{name}"
         store.backend.write(path, pointer.model_copy(update=update).to_json())
+
+
+def remove_copies(store: Store, new: str) -> None:
+    """Take back `copy_pointers`; outputs are never removed.
+
+    Parameters
+    ----------
+    store : Store
+        The lab's store.
+    new : str
+        A key that no recording has or had.
+
+    Raises
+    ------
+    PermanentFailure
+        When somebody put outputs there; of that asset nothing is removed.
+    """
+    for asset in store.assets():
+        for stored in attempts_of(store, asset, new):
+            if stored.manifest.outcome is not Outcome.FAILED or stored.manifest.files:
+                raise PermanentFailure(
+                    f"{asset}/{new} in the store {store.url} holds an output that no renaming put "
+                    "there: see what it is, move it away and try again"
+                )
+        if new in store.keys(asset):
+            store.backend.remove_tree(f"{asset}/{new}")
 
 
 def remove_pointers(store: Store, old: str, new: str) -> None:

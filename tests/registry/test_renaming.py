@@ -18,10 +18,10 @@ from neuro_assets.assets import steps
 from neuro_assets.assets.catalog import all_steps
 from neuro_assets.assets.checks import check_specs
 from neuro_assets.formats.model import Identity
-from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.partitions import SESSION_PROBE, SET_NAME
 from neuro_assets.registry import renaming as in_registry
-from neuro_assets.service import renaming
+from neuro_assets.service import home, renaming
 from neuro_assets.service.renaming import rename
 
 pytestmark = pytest.mark.integration
@@ -422,3 +422,130 @@ def test_status_says_how_to_finish_a_rename_that_was_cut(lab):
         renamed(lab, new=lab.new.replace("_2_", "_3_"))
     renamed(lab)
     assert finish not in commands.call("status", folder=lab.folder).stdout
+
+
+def cut_before_the_switch(lab: SmallLab) -> None:
+    """All of a renaming that comes before its last transaction."""
+    in_registry.reserve(lab.registry, lab.key, lab.new)
+    in_registry.copy_pointers(lab.store, lab.key, lab.new)
+    in_registry.copy_last_turn(lab.store, lab.key, lab.new)
+
+
+def below(lab: SmallLab, key: str) -> dict[str, bytes]:
+    """Every file of the store in a folder of a key."""
+    store = lab.folder / "store"
+    found = store.glob(f"[!r]*/{key}/**/*")
+    return {str(path.relative_to(store)): path.read_bytes() for path in found if path.is_file()}
+
+
+def test_a_renaming_that_was_cut_is_taken_back_the_other_way_round(lab, monkeypatch):
+    before, kept = shown(lab, lab.key), below(lab, lab.key)
+    cut_before_the_switch(lab)
+    assert below(lab, lab.new)
+    can = renaming.check_renaming(lab.registry, lab.instance, lab.new, lab.key)
+    assert can == f"the renaming of {lab.key} to {lab.new} can be taken back"
+    with monkeypatch.context() as patched:  # cut itself, it is done again
+        cut(patched, type(lab.store.backend), "remove_tree", 1)
+        with pytest.raises(KeyboardInterrupt):
+            renamed(lab, lab.new, lab.key)
+    with pytest.raises(PermanentFailure, match=f"rename {lab.new} {lab.key} --yes"):
+        renamed(lab)
+    renamed(lab, lab.new, lab.key)
+    assert (shown(lab, lab.key), below(lab, lab.key)) == (before, kept)
+    assert not below(lab, lab.new) and not lab.registry.refresh().renaming
+    assert set(lab.registry.all()) == {lab.key, lab.other}
+    assert set(lab.instance.get_dynamic_partitions(SET_NAME)) == {lab.key, lab.other}
+    intact(lab)
+    assert lab.run("process", lab.key, only=["toy"]).success
+    renamed(lab)
+    assert set(lab.registry.all()) == {lab.new, lab.other}
+    intact(lab)
+    with pytest.raises(PermanentFailure, match="never given to another"):
+        renamed(lab, lab.new, lab.key)
+
+
+def test_a_key_that_was_taken_back_is_free_for_another_recording(lab):
+    stranger = lab.registry.get(lab.key).model_copy(update={"key": f"{lab.key}-x2"})
+    lab.registry.transact(lambda index: index.put(stranger))
+    in_registry.reserve(lab.registry, stranger.key, lab.new)
+    with pytest.raises(PermanentFailure, match="never given to another"):
+        renamed(lab)
+    renamed(lab, lab.new, stranger.key)
+    assert set(lab.registry.all()) == {lab.key, stranger.key, lab.other}
+    renamed(lab)
+    assert set(lab.registry.all()) == {lab.new, stranger.key, lab.other}
+    assert lab.outcomes(lab.new)["toy"] == "complete"
+
+
+def test_one_renaming_that_is_taken_back_while_it_lives_switches_no_more(lab, monkeypatch):
+    before = shown(lab, lab.key)
+    real = in_registry.copy_note
+
+    def meanwhile(*args):
+        in_registry.take_back(lab.registry, lab.key, lab.new)
+        return real(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(in_registry, "copy_note", meanwhile)
+        with pytest.raises(PermanentFailure, match="taken back meanwhile"):
+            renamed(lab)
+    assert shown(lab, lab.key) == before
+    intact(lab)
+    renamed(lab)
+    with pytest.raises(PermanentFailure, match="already"):
+        in_registry.take_back(lab.registry, lab.key, lab.new)
+    assert shown(lab, lab.new) == before
+
+
+def test_what_was_granted_is_not_asked_again(lab):
+    """An animal of that name, or a hold, that came after the cut."""
+    lab.new = lab.key.replace("raw", "M7")
+    cut_before_the_switch(lab)
+    other = lab.registry.get(lab.other)
+    session = other.session.model_copy(update={"subject": "M7", "session_id": "x", "path": "x"})
+    stranger = other.model_copy(
+        update={"key": "M7_20260202_1_probe00", "session": session, "recording": None}
+    )
+    lab.registry.transact(lambda index: index.put(stranger))
+    lab.registry.update(lab.key, lambda _: {"state": "held", "hold": "QC is CRITICAL"})
+    renamed(lab)
+    assert lab.new in lab.registry.all() and lab.key not in lab.registry.all()
+
+
+def test_the_next_renaming_waits_until_the_last_one_is_finished(lab, monkeypatch):
+    with monkeypatch.context() as patched:
+        cut(patched, renaming, "tidy", 0)
+        with pytest.raises(KeyboardInterrupt):
+            renamed(lab)
+    third = lab.new.replace("_2_", "_3_")
+    with pytest.raises(PermanentFailure, match=f"rename {lab.key} {lab.new} --yes"):
+        renamed(lab, lab.new, third)
+    renamed(lab)
+    renamed(lab, lab.new, third)
+    intact(lab)
+
+
+def test_a_second_renaming_at_once_says_so_and_changes_nothing(lab):
+    (lab.folder / "lab.yaml").write_text(lab.text)
+    done = commands.call("rename", lab.key, lab.new, folder=lab.folder)
+    assert done.returncode == 0, done
+    with home.hold(home.home_path(lab.folder) / "rename.lock"):
+        done = commands.call("rename", lab.key, lab.new, "--yes", folder=lab.folder)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done
+    assert "another process renames a recording" in done.stderr
+    assert lab.registry.get(lab.new) is None
+    lock = home.hold(Path(lab.instance.root_directory) / "rename.lock")
+    with lock, pytest.raises(TransientFailure, match="another process"):
+        renamed(lab)
+
+
+def test_a_reservation_of_another_process_is_not_released(lab, monkeypatch):
+    in_registry.reserve(lab.registry, lab.key, lab.new)
+    answers = iter([None, "run-1"])
+    with monkeypatch.context() as patched:
+        patched.setattr(renaming, "_run_to_come", lambda *_: next(answers))
+        with pytest.raises(PermanentFailure, match="began meanwhile"):
+            renamed(lab)
+    assert lab.registry.get(lab.key).renaming_to == lab.new
+    renamed(lab)
+    assert set(lab.registry.all()) == {lab.new, lab.other}
