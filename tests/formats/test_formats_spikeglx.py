@@ -361,6 +361,46 @@ def test_catgt_output_is_used_where_the_raw_is_not_there_and_says_so(tmp_path):
     assert "duplicate_stream" in kinds(scan)
 
 
+def test_catgt_output_of_another_gate_or_run_is_the_only_copy_of_its_data(tmp_path):
+    write(tmp_path / "run_g0_t0.imec0.ap.bin")
+    write(tmp_path / "run_g1_tcat.imec0.ap.bin", seed=1, created="2024-05-12T11:00:00")
+    write(tmp_path / "two_g0_tcat.imec0.ap.bin", seed=2, first_sample=90000)
+    scan = scan_session(tmp_path)
+    assert labels(scan) == ["probe00", "probe00-g1", "probe00-r2"]
+    assert by_label(scan, "probe00-g1").main.files == ("run_g1_tcat.imec0.ap.bin",)
+    assert scan.problems == ()
+
+
+def test_catgt_output_of_a_run_that_was_renamed_is_known_by_its_meta(tmp_path):
+    write(tmp_path / "_spikeglx_ephysData_g0_t0.imec0.ap.bin")
+    ran = {"fileCreateTime_original": "2024-05-12T10:00:00"}
+    made = tmp_path / "run_g0_tcat.imec0.ap.bin"
+    write(made, 200, seed=1, created="2025-01-01T00:00:00", extra=ran)
+    scan = scan_session(tmp_path)
+    assert (labels(scan), kinds(scan)) == (["probe00"], ["derivative"])
+
+
+@pytest.mark.parametrize(("np2", "kind"), [(True, "derivative"), (False, "lf_incomplete")])
+def test_lf_output_of_catgt_is_in_the_raw_files_only_of_a_probe_of_full_band(tmp_path, np2, kind):
+    write(tmp_path / "run_g0_t0.imec0.ap.bin", np2=np2)
+    saved = {"snsSaveChanSubset": f"0:{N_NEURAL}"}
+    write(tmp_path / "run_g0_tcat.imec0.lf.bin", 25, np2=np2, extra=saved)
+    scan = scan_session(tmp_path)
+    assert (set(by_label(scan).streams), kinds(scan)) == ({"ap"}, [kind])
+
+
+@pytest.mark.parametrize(("triggers", "streams"), [(1, {"ap", "lf"}), (2, {"ap"})])
+def test_catgt_output_whose_raw_ap_files_are_gone_is_kept_beside_raw_lf_files(
+    tmp_path, triggers, streams
+):
+    write(tmp_path / "run_g0_tcat.imec0.ap.bin")
+    for trigger in range(triggers):
+        write(tmp_path / f"run_g0_t{trigger}.imec0.lf.bin", 25, seed=trigger)
+    scan = scan_session(tmp_path)
+    assert set(by_label(scan).streams) == streams
+    assert ("lf_incomplete" in kinds(scan)) is (triggers == 2)
+
+
 def test_a_broken_raw_is_not_quietly_replaced_by_its_derivative(tmp_path):
     (write(tmp_path / "run_g0_t0.imec0.ap.bin")).write_bytes(b"\x01" * 35)
     write(tmp_path / "catgt_run_g0/run_g0_tcat.imec0.ap.bin", 500, seed=1)

@@ -15,7 +15,7 @@ from typing import Any
 
 from neuro_assets.formats.copies import Candidate, same_content, without_copies
 from neuro_assets.formats.model import Identity, Problem, RawRecording, Scan, Stream
-from neuro_assets.formats.names import ProbeName, place_texts
+from neuro_assets.formats.names import ProbeName
 from neuro_assets.formats.spikeglx.files import (
     BOARDS,
     BYTES,
@@ -25,6 +25,7 @@ from neuro_assets.formats.spikeglx.files import (
     check_all,
     pair_files,
 )
+from neuro_assets.formats.spikeglx.probe_names import part_name_clashes, qualifiers_of
 from neuro_assets.formats.spikeglx.triggers import (
     order_triggers,
     places_known,
@@ -54,7 +55,7 @@ def scan_spikeglx(folder: Path, listing: Listing) -> Scan:
     absent = absent_files(listing, problems)
     probes, broken = check_all(folder, files, problems)
     probes = without_copies(folder, [candidate(file) for file in probes], problems)
-    _part_name_clashes(probes, problems)
+    part_name_clashes(probes, problems)
     probes = _without_derivatives(probes, broken, problems)
     groups: dict[Group, list[DataFile]] = defaultdict(list)
     for file in probes:
@@ -62,7 +63,7 @@ def scan_spikeglx(folder: Path, listing: Listing) -> Scan:
     _drop_incomplete_groups(groups, [*broken, *absent], problems)
     _drop_widowed_groups(groups, problems)
     drop_conflicting(folder, groups, problems)
-    qualifiers = _qualifiers(groups)
+    qualifiers = qualifiers_of(groups)
     recordings: list[RawRecording] = []
     for group in sorted(
         groups, key=lambda g: (natural_key(g[0]), g[1], g[2].number, g[2].shank or 0)
@@ -86,49 +87,51 @@ def candidate(file: DataFile) -> Candidate:
     )
 
 
-def _part_name_clashes(files: list[DataFile], problems: list[Problem]) -> None:
-    """Give a free number to a second probe that claims the name of another.
-
-    Two serial numbers are two probes, whatever the names say (phase 3A: `imec` twice).
-    """
-    owners: dict[Group, str] = {}
-    numbers = {file.probe.number for file in files}
-    moved: dict[tuple[int, str], ProbeName] = {}
-    for file in sorted(files, key=lambda file: natural_key(file.path)):
-        serial = file.meta.serial
-        if serial is None or owners.setdefault(file.group, serial) == serial:
-            continue
-        claimed = file.probe
-        if (claimed.number, serial) not in moved:
-            free = next(n for n in range(len(numbers) + 1) if n not in numbers)
-            numbers.add(free)
-            moved[(claimed.number, serial)] = ProbeName(free)
-        file.renamed = moved[(claimed.number, serial)]
-        problems.append(
-            Problem(
-                kind="probe_name_clash",
-                path=file.path,
-                detail=f"probe {serial} is named {claimed} like another one and is used as "
-                f"{file.renamed}; put each probe in a folder probe00, probe01, ...",
-            )
-        )
-
-
 def _without_derivatives(
     files: list[DataFile], broken: list[DataFile], problems: list[Problem]
 ) -> list[DataFile]:
-    """Leave out CatGT output and exports of a probe whose raw files are in the session."""
-    raw = {file.probe.number for file in [*files, *broken] if not file.name.derived}
-    whole = {file.group[:2] + (file.probe.number,) for file in files if file.meta.shank is None}
+    """Leave out CatGT output and exports of recordings whose raw files are in the session."""
+    raw = [file for file in [*files, *broken] if not file.name.derived]
+    whole = {_place(file) for file in files if file.meta.shank is None}
     kept = []
     for file in files:
-        if file.name.derived and file.probe.number in raw:
+        same = [other for other in raw if file.name.derived and _is_of_one_recording(file, other)]
+        if any(_holds_band(other, file) for other in same):
             problems.append(derivative(file, f"made ({file.name.derived}) from the raw files"))
-        elif file.meta.shank is not None and (*file.group[:2], file.probe.number) in whole:
+        elif file.band == "lf" and any(other.band == "ap" for other in same):
+            problems.append(_lf_without_raw(file))
+        elif file.meta.shank is not None and _place(file) in whole:
             problems.append(derivative(file, "one shank split from the whole probe's file"))
         else:
             kept.append(file)
     return kept
+
+
+def _place(file: DataFile) -> tuple[str, int, int]:
+    return (*file.group[:2], file.probe.number)
+
+
+def _is_of_one_recording(made: DataFile, raw: DataFile) -> bool:
+    """Compare run, gate and probe; where a run was renamed, what the metas say."""
+    if _place(made) == _place(raw):
+        return True
+    own, other = ((f.meta.serial, f.meta.created, f.meta.first_sample) for f in (made, raw))
+    return None not in own and own == other
+
+
+def _holds_band(raw: DataFile, made: DataFile) -> bool:
+    """Tell whether a raw file has the band of another; one of full band holds LF as well."""
+    is_full_band = raw.meta.fields.get("acqApLfSy", "").split(",")[1:2] == ["0"]
+    return raw.band == made.band or (raw.band == "ap" and is_full_band)
+
+
+def _lf_without_raw(file: DataFile) -> Problem:
+    return Problem(
+        kind="lf_incomplete",
+        path=file.path,
+        detail=f"the raw LF files are not here, and those made ({file.name.derived}) of them are "
+        "not joined to the raw AP files; copy the raw ones from the rig",
+    )
 
 
 def derivative(file: DataFile, how: str) -> Problem:
@@ -225,27 +228,6 @@ def _is_joined(file: DataFile) -> bool:
     return "supercat" in file.path.lower()
 
 
-def _qualifiers(groups: dict[Group, list[DataFile]]) -> dict[Group, str]:
-    """Give what tells the recordings of one probe in this session apart.
-
-    The first run (by name) and the first gate need nothing; others get `r<n>`, `g<n>`;
-    a shank that was split off gets `s<n>`.
-    """
-    places = place_texts(group[:2] for group in groups)
-    lettered: dict[tuple[str, int, int], int] = defaultdict(int)
-    for run, gate, probe in groups:
-        lettered[(run, gate, probe.number)] += 1
-    qualifiers = {}
-    for (run, gate, probe), files in groups.items():
-        text = places[run, gate]
-        split = files[0].meta.shank
-        if split is None and lettered[(run, gate, probe.number)] > 1:
-            split = probe.shank
-        text += f"s{split}" if split is not None else ""
-        qualifiers[(run, gate, probe)] = text
-    return qualifiers
-
-
 def _of_band(files: Iterable[DataFile], band: str) -> list[DataFile]:
     return [file for file in files if file.band == band]
 
@@ -266,7 +248,8 @@ def _recordings(
         streams = {"ap": stream_of("ap", piece)}
         wanted = {file.trigger for file in piece}
         lf = [one_of(folder, same, problems) for same in by_trigger(_of_band(files, "lf"))]
-        lf = [file for file in lf if file.trigger in wanted]
+        if not piece[0].name.derived:  # of triggers that CatGT joined, LF files cover a part each
+            lf = [file for file in lf if file.trigger in wanted]
         if lf and {file.trigger for file in lf} == wanted:
             lf = sorted(lf, key=lambda file: file.trigger)
             streams["lf"] = stream_of("lf", lf, leader=streams["ap"])
@@ -275,8 +258,8 @@ def _recordings(
                 Problem(
                     kind="lf_incomplete",
                     path=lf[0].path,
-                    detail="LF files of some triggers are missing or broken, so none is used; "
-                    "copy them from the rig",
+                    detail="LF files of some triggers are missing or broken, or the AP files were "
+                    "joined by CatGT, so none is used; copy what is missing from the rig",
                 )
             )
         overlap = f"t{piece[0].trigger}" if recordings else ""
