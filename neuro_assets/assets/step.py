@@ -150,7 +150,7 @@ class StepSpec:
     scope : {"recording", "session"}
         Whether each recording has an output of its own, or all recordings of a session share one.
     clock : str
-        Which clock the times of its output are on.
+        Which clock the times of its output are on: `probe`, or `board`, each board's own.
     settings : callable
         What else of `lab.yaml` the step reads for a key: plain values, part of the version.
     record_values : callable

@@ -46,7 +46,7 @@ class AnalyzerParameters(StepParameters):
     """
 
     step: ClassVar[str] = "analyzer"
-    algorithm_version: ClassVar[str] = "2"
+    algorithm_version: ClassVar[str] = "3"
     sets: ClassVar[dict[str, NamedSet]] = {
         "default": NamedSet(
             source="aind-ephys-pipeline e85fb1f (1.3.1) without principal components and amplitude "

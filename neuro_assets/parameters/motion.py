@@ -22,7 +22,7 @@ class MotionParameters(StepParameters):
     """
 
     step: ClassVar[str] = "motion"
-    algorithm_version: ClassVar[str] = "2"
+    algorithm_version: ClassVar[str] = "3"
     sets: ClassVar[dict[str, NamedSet]] = {
         "default": NamedSet(source="SpikeInterface 0.105.3, preset dredge_fast"),
         "spikeinterface": NamedSet(source="SpikeInterface 0.105.3, preset dredge_fast"),

@@ -17,7 +17,7 @@ class NwbParameters(StepParameters):
     """Parameters of step `nwb`."""
 
     step: ClassVar[str] = "nwb"
-    algorithm_version: ClassVar[str] = "2"
+    algorithm_version: ClassVar[str] = "3"
     sets: ClassVar[dict[str, NamedSet]] = {
         "default": NamedSet(
             source="neuro_assets: HDF5, gzip 4 with shuffle as NeuroConv writes, no raw traces"

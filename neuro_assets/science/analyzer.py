@@ -95,6 +95,7 @@ def analyze_sorting(
     analyzer = _create(sorting, chain, parameters, jobs)
     progress(0.2, "waveforms and templates")
     analyzer.compute(_waveform_extensions(parameters), **jobs)
+    _center_on_templates(analyzer)
     analyzer, duplicates = remove_duplicates(analyzer, parameters)
     progress(0.4, f"{len(duplicates)} duplicate units removed")
     extensions = _extensions(parameters, analyzer)
@@ -138,8 +139,8 @@ def open_analyzer(folder: Path) -> SortingAnalyzer:
     from spikeinterface.core import load_sorting_analyzer
 
     analyzer = load_sorting_analyzer(folder / ANALYZER_NAME)
-    # Without a recording SpikeInterface 0.105.3 guesses the main channels again from the
-    # templates, and warns of an old analyzer; the ones that the sparsity was made for are stored.
+    # Without a recording SpikeInterface 0.105.3 finds the stored main channels again from the
+    # templates, and warns of an old analyzer.
     stored = analyzer.get_sorting_property("main_channel_id")
     if stored is not None:
         analyzer._main_channel_indices = analyzer.channel_ids_to_indices(stored)
@@ -183,8 +184,17 @@ def _create(
         return_in_uV=True,
         seed=parameters.seed,
         sparsity_kwargs={"method": "radius", "radius_um": parameters.radius_um},
+        num_spikes_for_main_channel=parameters.max_spikes_per_unit,
         job_kwargs=jobs,
     )
+
+
+def _center_on_templates(analyzer: SortingAnalyzer) -> None:
+    """Make each main channel that of the stored template; the first guess is of other spikes."""
+    templates = analyzer.get_extension("templates").get_data(operator="average")
+    main = np.abs(templates).max(axis=1).argmax(axis=1)
+    analyzer.set_sorting_property("main_channel_id", analyzer.channel_ids[main])
+    analyzer._main_channel_indices = main
 
 
 def _waveform_extensions(parameters: AnalyzerParameters) -> dict[str, dict[str, Any]]:

@@ -326,8 +326,8 @@ def field_picture(
         pictures.note(middle, "too short for a spectrum")
     tidy(middle, xlabel="frequency (Hz)")
     rms = channels["rms_uv"].to_numpy(float)[order]
-    pictures.log_scale(right, rms, limits_uv.values() if unit == "µV" else ())
-    right.plot(rms, np.arange(n) + 0.5, ".", ms=3, color=BLUE, label="channel")
+    least = pictures.log_scale(right, rms, limits_uv.values() if unit == "µV" else ())
+    right.plot(rms.clip(least), np.arange(n) + 0.5, ".", ms=3, color=BLUE, label="channel")
     pictures.limit_lines(right, limits_uv if unit == "µV" else {}, unit, "median above")
     tidy(right, xlabel=f"RMS ({unit})", ylim=(0, max(n, 1)))
     shanks = channels["shank"].astype(str).to_numpy()[order]

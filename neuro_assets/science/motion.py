@@ -142,10 +142,13 @@ def _compute(
     chain: Chain, parameters: MotionParameters, n_jobs: int
 ) -> tuple[Motion, int, pd.DataFrame]:
     """Find and locate peaks, and estimate; adds what was done to the chain."""
+    from spikeinterface.core import get_noise_levels
     from spikeinterface.core.core_tools import check_json
     from spikeinterface.preprocessing import compute_motion, get_motion_parameters_preset
 
     options = _options(chain.recording, parameters)
+    # Kept as a property, which `compute_motion` finds; it would draw other pieces each time.
+    get_noise_levels(chain.recording, random_slices_kwargs={"seed": 0}, progress_bar=False)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         motion, info = compute_motion(

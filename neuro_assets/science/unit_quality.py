@@ -1,7 +1,7 @@
 """One row a unit: metrics, IBL's three criteria, AIND's default, and good, bad, noise or unknown.
 
-SpikeInterface's metrics keep their names, IBL's begin with `ibl_`: presence over bins of 60 s is
-`presence_ratio`, over bins of 10 s `ibl_presence_ratio`. The metrics themselves are computed in
+SpikeInterface's metrics keep their names, IBL's begin with `ibl_`: `ibl_presence_ratio` has bins
+of its own. The metrics themselves are computed in
 `neuro_assets.science.analyzer` and `neuro_assets.science.spike_metrics`.
 """
 

@@ -234,6 +234,9 @@ def test_two_probes_share_one_copy_and_a_changed_board_leaves_the_probes_alone(l
     one, other = (lab.store.current(COPY, key) for key in keys)
     assert one.path == other.path
     assert "session-" in one.path
+    assert one.manifest.clock == "board"
+    recording = lab.store.current("compressed_recording", keys[0])
+    assert recording.manifest.clock == "probe"
     rewrite(lab)
     survey(lab)
     for key in keys:

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import spikeinterface as si
 import zarr
+from spikeinterface.core import template_tools
 
 from neuro_assets.outcomes import Outcome, PermanentFailure, Skipped, SkipReason
 from neuro_assets.parameters.analyzer import METRICS, PCA_METRICS, AnalyzerParameters
@@ -188,6 +189,26 @@ def test_a_units_channels_are_those_within_the_radius_of_its_main_one(
     for i, unit in enumerate(analyzer.unit_ids):
         distance = np.linalg.norm(locations - locations[main[unit]], axis=1)
         np.testing.assert_array_equal(analyzer.sparsity.mask[i], distance <= 100.0)
+
+
+@pytest.mark.integration
+def test_main_channels_are_those_of_the_templates_however_the_analyzer_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if few spikes had been drawn: the first guess is a channel beside the true one.
+    guess = template_tools.estimate_main_channel_from_recording
+    monkeypatch.setattr(
+        template_tools, "estimate_main_channel_from_recording",
+        lambda *args, **options: np.asarray(guess(*args, **options)) ^ 1,
+    )  # fmt: skip
+    raw, sorting, channels, _ = inputs()
+    channels["label"] = "good"
+    analyze_sorting(raw, sorting, channels, tmp_path, PARAMETERS)
+    plain, ours = si.load_sorting_analyzer(tmp_path / "analyzer.zarr"), open_analyzer(tmp_path)
+    heights = np.abs(plain.get_extension("templates").get_data()).max(axis=1)
+    stored = plain.channel_ids_to_indices(plain.get_sorting_property("main_channel_id"))
+    for found in (stored, plain.get_main_channels(), ours.get_main_channels()):
+        np.testing.assert_array_equal(found, heights.argmax(axis=1))
 
 
 @pytest.mark.integration

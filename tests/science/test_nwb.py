@@ -33,6 +33,7 @@ from neuro_assets.science.nwb.inputs import (
     templates_of,
     trains_from_tables,
 )
+from neuro_assets.science.nwb.units import strongest
 from neuro_assets.science.nwb.write import build_nwb, nwb_path, save_nwb, write_nwb
 
 RATE, SECONDS, N_CHANNELS = 30000.39, 3, 8
@@ -483,6 +484,14 @@ def test_the_maker_of_the_probe_is_that_of_its_annotation():
     probe.set_device_channel_indices(np.arange(N_CHANNELS))
     rec.set_probe(probe)
     assert manufacturer_of(rec) == "imec"
+
+
+def test_the_first_channel_is_the_main_one_though_another_is_larger_from_peak_to_peak():
+    average = np.zeros((1, 20, 3), np.float32)
+    average[0, 8, 1] = -100
+    average[0, [8, 12], 2] = -80, 60
+    found, _, _ = strongest(Templates([0], ["a", "b", "c"], average, RATE, 8), ["0"], 2)
+    assert found.tolist() == [[1, 2]]
 
 
 def test_main_channels_serve_where_there_are_no_templates(tmp_path):

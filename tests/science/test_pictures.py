@@ -238,6 +238,15 @@ def test_a_dead_channel_is_drawn_where_the_scale_begins(drawn):
     assert left.get_xlim()[0] < x < 5 and y == 20
 
 
+def test_a_dead_channel_is_drawn_where_the_scale_of_the_lfp_begins(drawn):
+    table = channels(24)
+    table["rms_uv"] = np.where(np.arange(24) == 5, 0.0, 80.0)
+    _, figure = drawn(lambda: lfp(table))
+    right = next(one for one in figure.axes if one.get_xlabel().startswith("RMS"))
+    x = lines_of(figure)["channel"].get_xdata()
+    assert right.get_xlim()[0] < x.min() < 80 and (x == 80).sum() == 23
+
+
 def test_each_unit_is_drawn_once_by_its_label(drawn):
     _, figure = drawn(DRAWN["units 400 on 4 shanks"])
     *shanks, right = figure.axes

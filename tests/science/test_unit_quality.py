@@ -474,6 +474,50 @@ def test_every_metric_of_spikeinterface_has_a_description_with_unit_and_source()
     assert sorted(names - DESCRIPTIONS.keys()) == []
 
 
+@pytest.mark.parametrize(
+    ("column", "parameter"),
+    [
+        ("ibl_presence_ratio", "ibl_presence_bin_s"),
+        ("ibl_max_confidence", "ibl_contamination_percent"),
+    ],
+)
+def test_a_description_names_the_parameter_and_not_its_default(column: str, parameter: str) -> None:
+    default = UnitQualityParameters.model_fields[parameter].default
+    assert parameter in DESCRIPTIONS[column]
+    assert f"{default:g}" not in DESCRIPTIONS[column]
+
+
+def by_description(analyzer: si.SortingAnalyzer, unit: Any) -> tuple[float, float]:
+    """`sd_ratio` and `amplitude_excess_cv` as their descriptions have it."""
+    amplitudes = analyzer.get_extension("spike_amplitudes").get_data(outputs="by_unit")[0][unit]
+    samples, kept = analyzer.sorting.get_unit_spike_train(unit, segment_index=0), [0]
+    for i in range(1, len(samples)):
+        if samples[i] - samples[kept[-1]] > 0.004 * FS:
+            kept.append(i)
+    main = analyzer.get_main_channels(outputs="index", with_dict=True)[unit]
+    waveform = analyzer.get_extension("templates").get_unit_template(unit)[:, main]
+    traces = analyzer.recording.get_traces(return_in_uV=True)[:, main]
+    own = np.zeros(len(traces))
+    own[: len(samples) * len(waveform)] = np.tile(waveform, len(samples))
+    ratio = np.std(np.diff(amplitudes[kept])) / np.sqrt(2 * (traces.var() - own.var()))
+    level = analyzer.get_extension("noise_levels").get_data()[main]
+    return ratio, np.sqrt(max(ratio**2 - 1, 0)) / (np.abs(waveform).max() / level)
+
+
+@pytest.mark.integration
+def test_amplitude_spread_is_what_its_descriptions_say(
+    analyzer: si.SortingAnalyzer, tmp_path: Path
+) -> None:
+    table = unit_quality(analyzer, tmp_path, UnitQualityParameters()).tables["unit_quality"]
+    for row in table.itertuples():
+        ratio, excess = by_description(analyzer, row.unit_id)
+        assert row.sd_ratio == pytest.approx(ratio, rel=0.1)
+        assert row.amplitude_excess_cv == pytest.approx(excess, rel=0.2, abs=0.02)
+    for words in ("successive", "sqrt(2)", "4 ms"):
+        assert words in DESCRIPTIONS["sd_ratio"]
+    assert "mean waveform" in DESCRIPTIONS["amplitude_excess_cv"]
+
+
 @pytest.mark.parametrize("name", sorted(DESCRIPTIONS))
 def test_a_description_of_a_number_names_its_unit_or_range(name: str) -> None:
     text, _, source = DESCRIPTIONS[name].partition("; source: ")

@@ -35,6 +35,7 @@ def specs(config: LabConfig) -> list[StepSpec]:
         io_manager_key=ZARR_RECORDING,
         criteria=CRITERIA,
         scope="session",
+        clock="board",
     )
     def compressed_auxiliary(step: Step) -> StepResult:
         """Lossless copy of all streams of NI-DAQ, OneBox ADC and analogue inputs, verified."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 SPIKEINTERFACE_QUALITY = {
     "num_spikes": "number of spikes",
-    "snr": "amplitude of the mean waveform on its main channel over the noise level (no unit)",
+    "snr": "largest absolute value of the mean waveform on its main channel over the noise level "
+    "(no unit)",
     "isi_violations_ratio": "rate of refractory violations over the unit's rate (Hill), in valid "
     "time (no unit)",
     "isi_violations_count": "number of interspike intervals below the refractory period",
@@ -28,7 +29,9 @@ SPIKEINTERFACE_QUALITY = {
     "drift_ptp": "peak-to-peak drift of the unit's position over valid time (um)",
     "drift_std": "standard deviation of the unit's position over valid time (um)",
     "drift_mad": "median absolute deviation of the unit's position over valid time (um)",
-    "sd_ratio": "standard deviation of the spike amplitudes over that of the noise (no unit)",
+    "sd_ratio": "standard deviation of the differences between successive spike amplitudes, over "
+    "sqrt(2) and over that of the traces without the unit's own spikes; spikes within 4 ms of the "
+    "last one that counts are left out (no unit)",
     "isolation_distance": "isolation distance in principal component space (squared Mahalanobis "
     "distance, no unit)",
     "l_ratio": "L-ratio in principal component space (no unit)",
@@ -72,11 +75,11 @@ OWN = {
     "presence_ratio": "fraction of bins of valid time in which the unit fires, 0 to 1",
     "presence_ratio_reason": "why the presence ratio is unknown; empty where it is known",
     "central_span": "part of valid time between the 10 and 90 % quantiles of its spikes, 0 to 1",
-    "amplitude_excess_cv": "spread of the amplitude that noise does not explain, over its median "
-    "(no unit)",
+    "amplitude_excess_cv": "spread of the amplitude that noise does not explain, over the largest "
+    "absolute value of the mean waveform: sqrt(sd_ratio^2 - 1) / snr (no unit)",
     "far_amplitude_ratio": "median amplitude beyond 60 um over that on the main channel (no unit)",
     "contamination_p": "probability of its violations at the allowed contamination, 0 to 1",
-    "main_channel_id": "channel of the largest mean waveform",
+    "main_channel_id": "channel of the mean waveform's largest absolute value",
     "x_um": "estimated position along the probe's width (um)",
     "y_um": "estimated position along the probe, from the tip (um)",
     "shank": "shank of the main channel",
@@ -90,8 +93,10 @@ OWN = {
 IBL = {
     "ibl_label": "fraction of the three IBL criteria that the unit passes, 0 to 1",
     "ibl_bitwise_fail": "IBL criteria failed: bit 0 sliding RP, 1 noise cutoff, 2 amplitude",
-    "ibl_presence_ratio": "presence ratio over IBL's bins of 10 s of valid time, 0 to 1",
-    "ibl_max_confidence": "confidence that contamination is below 10 % (sliding RP), percent",
+    "ibl_presence_ratio": "fraction of bins of valid time (ibl_presence_bin_s) in which the unit "
+    "fires, 0 to 1",
+    "ibl_max_confidence": "confidence that contamination is below ibl_contamination_percent "
+    "(sliding RP), percent",
     "ibl_reachable_confidence": "least ibl_max_confidence of a clean unit with its spikes, percent",
     "ibl_min_contamination": "lowest contamination that the sliding RP rejects, percent",
     "ibl_noise_cutoff": "noise cutoff of the amplitudes (SD)",

@@ -196,7 +196,7 @@ def _waveform_columns(
 def strongest(
     templates: Templates, ids: list[str], n_channels: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32] | None]:
-    """Keep each unit's channels of largest amplitude, strongest first.
+    """Keep each unit's channels of largest absolute value, that of its main channel first.
 
     Parameters
     ----------
@@ -222,7 +222,8 @@ def strongest(
         )
     order = [place[unit] for unit in ids]
     average = np.nan_to_num(np.asarray(templates.average))[order]
-    amplitude = np.ptp(average, axis=1)
+    # As SpikeInterface finds main channels: peak to peak would put others first.
+    amplitude = np.abs(average).max(axis=1)
     chosen = np.argsort(-amplitude, axis=1, kind="stable")[:, :n_channels]
     mean = np.take_along_axis(average, chosen[:, None, :], axis=2)
     deviation = None
@@ -247,7 +248,8 @@ def _electrode_columns(inputs: NwbInputs, rows: list[list[int]], nwbfile: Any) -
         return []
     region = DynamicTableRegion(
         name="electrodes",
-        description="electrodes of the unit, that of the largest waveform first",
+        description="electrodes of the unit, by the largest absolute value of the mean waveform: "
+        "the main channel first",
         data=np.concatenate(rows).astype(np.int64),
         table=nwbfile.electrodes,
     )
@@ -257,7 +259,7 @@ def _electrode_columns(inputs: NwbInputs, rows: list[list[int]], nwbfile: Any) -
         VectorIndex(name="electrodes_index", data=_ends(rows), target=region),
         VectorData(
             name="electrode_group",
-            description="shank of the largest waveform",
+            description="shank of the main channel",
             data=[groups[row[0]] for row in rows],
         ),
     ]
