@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,13 @@ def _lives(process: psutil.Process) -> bool:
 
 def kill_family(pid: int) -> list[int]:
     """SIGKILL a process that a test has started, with all that it started."""
-    members = family(pid) if psutil.pid_exists(pid) else []
+    members: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        members = family(pid)
     for member in members:
-        member.kill()
+        # A child that was waiting for another may end by itself meanwhile.
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
     until(lambda: not any(_lives(member) for member in members), "the end of what was killed")
     return [member.pid for member in members]
 
