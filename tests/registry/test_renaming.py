@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import shutil
 import sys
 from itertools import count
 from pathlib import Path
@@ -444,6 +447,9 @@ def test_a_renaming_that_was_cut_is_taken_back_the_other_way_round(lab, monkeypa
     assert below(lab, lab.new)
     can = renaming.check_renaming(lab.registry, lab.instance, lab.new, lab.key)
     assert can == f"the renaming of {lab.key} to {lab.new} can be taken back"
+    for other in (lab.key, lab.other):  # a reservation is no renaming that was finished
+        with pytest.raises(PermanentFailure, match=f"is only reserved for {lab.key}"):
+            in_registry.is_switched(lab.registry, lab.new, other)
     with monkeypatch.context() as patched:  # cut itself, it is done again
         cut(patched, type(lab.store.backend), "remove_tree", 1)
         with pytest.raises(KeyboardInterrupt):
@@ -549,3 +555,33 @@ def test_a_reservation_of_another_process_is_not_released(lab, monkeypatch):
     assert lab.registry.get(lab.key).renaming_to == lab.new
     renamed(lab)
     assert set(lab.registry.all()) == {lab.new, lab.other}
+
+
+def test_outputs_that_no_renaming_made_are_not_taken_back(lab):
+    cut_before_the_switch(lab)
+    stored = lab.store.current("toy", lab.key)
+    place = f"{stored.version}/{stored.attempt}"
+    folder = lab.folder / "store" / "toy"
+    shutil.copytree(folder / lab.key / place, folder / lab.new / place)
+    with pytest.raises(PermanentFailure, match="is a copy of"):
+        renamed(lab, lab.new, lab.key)
+    manifest = folder / lab.new / place / "manifest.json"
+    manifest.chmod(0o644)
+    manifest.write_text(manifest.read_text().replace(lab.key, lab.new))
+    with pytest.raises(PermanentFailure, match="no renaming put there"):
+        renamed(lab, lab.new, lab.key)
+    assert (folder / lab.new / place / "toy.parquet").exists()
+    assert lab.run("process", lab.key, only=["toy"]).success
+
+
+def test_other_machines_on_a_store_in_a_folder_wait(lab, monkeypatch):
+    def is_locked(*_):
+        handle = os.open(lab.folder / "store" / "registry" / "turns" / ".lock", os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(handle)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(renaming, "_run_to_come", is_locked)
+        renamed(lab)
+    assert lab.new in lab.registry.all()
