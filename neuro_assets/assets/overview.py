@@ -101,8 +101,7 @@ def line_of(record: RecordingRecord, states: Sequence[OutputState]) -> Line:
         parts.append(f"{len(skipped)} skipped")
     if old:
         parts.append(f"{len(old)} out of date")
-    if name := present_name(record):
-        parts.append(name)
+    parts += filter(None, (present_name(record), record.lost))
     if record.reason:
         parts.append(f"raw data {record.state.replace('_', ' ')}: {record.reason}")
     if record.problems:

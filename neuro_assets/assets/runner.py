@@ -26,6 +26,7 @@ from neuro_assets.assets.checks import (
 from neuro_assets.assets.dagster_metadata import output, picture_markdown, plotted, stored_metadata
 from neuro_assets.assets.failure_reasons import log_reason
 from neuro_assets.assets.step import Input, Step, StepSpec
+from neuro_assets.assets.step_inputs import input_ref, is_without, lacks_raw_data, require
 from neuro_assets.checks.criteria import Verdict, criteria_version, judge
 from neuro_assets.config import LabConfig
 from neuro_assets.executors.retries import run_first_tried
@@ -33,18 +34,17 @@ from neuro_assets.outcomes import (
     Outcome,
     PermanentFailure,
     Skipped,
-    SkipReason,
     TransientFailure,
 )
 from neuro_assets.parent_watchdog import end_with_parent
 from neuro_assets.partitions import SESSION_PROBE
 from neuro_assets.registry.registry import Registry
 from neuro_assets.registry.turns import take_turn
-from neuro_assets.resources.io_managers import REQUIRED, Missing, Unreadable
+from neuro_assets.resources.io_managers import REQUIRED
 from neuro_assets.resources.store import StoreResource
 from neuro_assets.science.result import Progress, StepResult
 from neuro_assets.sources.raw_input import RawInput
-from neuro_assets.store import Attempt, InputRef, Manifest, Store, Stored
+from neuro_assets.store import Attempt, Manifest, Store, Stored
 from neuro_assets.store.judgement import keep_judgement
 from neuro_assets.store.output_files import commit_result
 from neuro_assets.store.packages import installed_packages
@@ -130,7 +130,9 @@ class _Runner:
             manifest = self._identified(_with(manifest, key=home), inputs)
             counts_for = key if home != key else ""
             with self._alone(store, home):
-                done = None if _is_forced(context) else self._find(store, manifest)
+                done = self._kept(store, key, inputs)
+                if done is None and not _is_forced(context):
+                    done = store.committed(manifest.asset, home, manifest.version)
                 if done is not None:
                     context.log.info(f"{done.path} is stored; reused")
                     store.adopt(done, context.run_id, manifest.turn, counts_for)
@@ -163,8 +165,10 @@ class _Runner:
             return nullcontext()
         return store.lease(f"{self.spec.name}-{home}", SILENCE_S, timeout_s=math.inf)
 
-    def _find(self, store: Store, manifest: Manifest) -> Stored | None:
-        return store.committed(manifest.asset, manifest.key, manifest.version)
+    def _kept(self, store: Store, key: str, inputs: Mapping[str, Input]) -> Stored | None:
+        """Find what was made of raw data that the session has no more: no skip replaces it."""
+        current = store.current(self.spec.name, key) if lacks_raw_data(inputs) else None
+        return current if current and current.outcome is Outcome.COMPLETE else None
 
     def _produce(
         self,
@@ -273,7 +277,7 @@ class _Runner:
     def _require(self, inputs: Mapping[str, Input]) -> None:
         for need in self.spec.needs:
             if not need.optional:
-                _require(need.asset, inputs[need.asset])
+                require(need.asset, inputs[need.asset])
 
     def _blank(self, context: dg.AssetExecutionContext) -> Manifest:
         """Describe the step before anything is read: enough to record a failure."""
@@ -299,7 +303,7 @@ class _Runner:
             version=self.spec.version(refs, manifest.key, record),
             parameters=self.spec.values(manifest.key, record),
             inputs=refs,
-            inputs_missing=sorted(a for a, found in inputs.items() if _is_without(found)),
+            inputs_missing=sorted(a for a, found in inputs.items() if is_without(found)),
         )
 
 
@@ -332,42 +336,6 @@ def _with(manifest: Manifest, **changes: Any) -> Manifest:
 
 def _is_forced(context: dg.AssetExecutionContext) -> bool:
     return bool(context.run.tags.get(FORCE_TAG) == "true")
-
-
-def input_ref(asset: str, found: Input) -> InputRef:
-    """How a manifest names an input; a missing one has the version `missing` and no digest.
-
-    Raises
-    ------
-    Exception
-        What kept the input from being resolved.
-    """
-    if isinstance(found, Unreadable):
-        raise found.error
-    if isinstance(found, Stored):
-        return found.ref
-    if isinstance(found, Missing):
-        return InputRef(asset=asset, version="missing")
-    return InputRef(asset=asset, version=found.version, digest=found.version)
-
-
-def _is_without(found: Input) -> bool:
-    if isinstance(found, Stored):
-        return found.outcome is not Outcome.COMPLETE
-    return isinstance(found, Missing)
-
-
-def _require(asset: str, found: Input) -> None:
-    """Raise where a needed input is not there or was itself skipped."""
-    if isinstance(found, Missing):
-        raise PermanentFailure(f"{asset} of {found.key} is not in the store: {found.reason}")
-    if not isinstance(found, Stored) or found.outcome is Outcome.COMPLETE:
-        return
-    skip = found.manifest.skip or {}
-    if skip.get("origin"):
-        raise Skipped(SkipReason.SKIPPED_UPSTREAM, skip["detail"], skip["origin"])
-    words = f"{asset}: {skip.get('reason')}: {skip.get('detail')}"
-    raise Skipped(SkipReason.SKIPPED_UPSTREAM, words, asset)
 
 
 def _measured(began: float) -> dict[str, Any]:

@@ -226,7 +226,7 @@ def _print_states(
         if record is not None and record.session.date_guessed:
             title += "\n  the date is guessed from a file's time"
         for modality, data in record.modalities.items() if record is not None else ():
-            waits = f"waits: {'; '.join(data.missing)}" if data.missing else "complete"
+            waits = f"waits: {'; '.join(data.missing)}" if data.missing else data.lost or "complete"
             title += f"\n  {modality} {escape(waits)}"
         console.print(states_table(title, [state for state in states if state.key == name]))
 

@@ -6,20 +6,21 @@ stand on the keys of all its recordings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from neuro_assets.formats.auxiliary import (
     auxiliary_version,
+    boards_of,
     missing_of_boards,
     open_boards,
     scan_auxiliary,
     shown_of_boards,
 )
 from neuro_assets.formats.completeness import what_is_missing
-from neuro_assets.formats.model import Problem, RawFiles, RawRecording
+from neuro_assets.formats.model import Problem, RawFiles, RawRecording, Stream
 from neuro_assets.formats.opening import open_raw
 from neuro_assets.formats.options import ReaderEntry
 from neuro_assets.formats.raw_versions import raw_version
@@ -71,6 +72,8 @@ class Modality:
         `ready(item, folder) -> tuple of str`: what is missing, one line each.
     files : callable
         `files(item) -> tuple of str`: relative paths to fetch before it can be opened.
+    streams : callable
+        `streams(item) -> mapping`: what it holds, by name; tells a loss from a change.
     open : callable
         `open(item, folder, **options)`: what the steps get.
     shown : callable
@@ -85,6 +88,7 @@ class Modality:
     version: Callable[..., str]
     ready: Callable[[Any, Path], tuple[str, ...]]
     files: Callable[[Any], tuple[str, ...]]
+    streams: Callable[[Any], Mapping[str, Stream]]
     open: Callable[..., Any]
     shown: Callable[[Any], dict[str, Any]]
 
@@ -92,6 +96,11 @@ class Modality:
     def asset(self) -> str:
         """Name of its external asset."""
         return f"raw_{self.name}"
+
+    @property
+    def copy(self) -> str:
+        """Name of the asset that is its lossless copy."""
+        return f"compressed_{self.name}"
 
 
 def of_session() -> list[Modality]:
@@ -144,6 +153,7 @@ MODALITIES: dict[str, Modality] = {
         version=raw_version,
         ready=what_is_missing,
         files=_files_of_recording,
+        streams=lambda item: item.streams,
         open=open_raw,
         shown=_shown_of_recording,
     ),
@@ -158,6 +168,7 @@ MODALITIES: dict[str, Modality] = {
         version=auxiliary_version,
         ready=missing_of_boards,
         files=lambda item: item.files,
+        streams=lambda item: {board.stream.name: board.stream for board in boards_of(item)},
         open=open_boards,
         shown=shown_of_boards,
     ),

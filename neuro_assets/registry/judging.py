@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from neuro_assets.formats.model import RawRecording
+from neuro_assets.formats.modalities import MODALITIES
+from neuro_assets.formats.model import RawRecording, Stream
 from neuro_assets.formats.opening import BOARDS
 from neuro_assets.registry.actions import ActionKind, Seen
 from neuro_assets.registry.descriptions import SessionDescription
 from neuro_assets.registry.index import RecordIndex
 from neuro_assets.registry.records import RawData, RecordingRecord, SessionInfo, State
 
-SHOWN = ("missing", "hold", "conflict", "state", "problems", "eid", "pid", "metadata")
+SHOWN = ("missing", "hold", "conflict", "state", "problems", "eid", "pid", "metadata", "lost")
 """Fields whose change people want to see though nothing has to be computed."""
 
 
@@ -148,20 +149,29 @@ def lost_files(found: RecordingRecord, recording: RawRecording | None) -> str:
     known = found.recording
     if known is None or recording is None or found.request == 0:
         return ""
-    now = {n: stream.n_samples * stream.n_channels for n, stream in recording.streams.items()}
     own = {name: stream for name, stream in known.streams.items() if name not in BOARDS}
-    fewer = [s for name, s in own.items() if s.n_samples * s.n_channels > now.get(name, 0)]
+    fewer = _fewer(own, recording.streams)
     there = {file for stream in recording.streams.values() for file in stream.files}
     if recording.processed and not known.processed:
         fewer = [known.main]  # a filtered copy is what is left
-    gone = [file for stream in fewer for file in stream.files if file not in there]
-    if not gone:
-        return ""
-    more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
-    return (
-        f"{gone[0]}{more} of it cannot be read any more, and results were made of all: copy what "
-        "is gone back, or `neuro-assets run` with its folder takes what is left"
-    )
+    gone = _named([file for stream in fewer for file in stream.files if file not in there])
+    return gone and f"{gone} of it cannot be read any more, {_TAKE_BACK}"
+
+
+_TAKE_BACK = (
+    "and results were made of all: copy what is gone back, or `neuro-assets run` with its folder "
+    "takes what is left"
+)
+
+
+def _fewer(before: Mapping[str, Stream], now: Mapping[str, Stream]) -> list[Stream]:
+    """List the streams that hold fewer samples than before."""
+    left = {name: stream.n_samples * stream.n_channels for name, stream in now.items()}
+    return [s for name, s in before.items() if s.n_samples * s.n_channels > left.get(name, 0)]
+
+
+def _named(gone: Sequence[str]) -> str:
+    return gone[0] + (f" and {len(gone) - 1} more" if len(gone) > 1 else "") if gone else ""
 
 
 def is_displaced(
@@ -250,10 +260,33 @@ def place_of(session: SessionInfo) -> str:
     return session.place or f"{session.source}: {session.session_id}"
 
 
-def modalities_of(session: Seen) -> dict[str, RawData]:
-    """Give what a session holds of the other raw modalities."""
+HasCopy = Callable[[str, str, str], bool]
+"""Tells whether the store holds a whole copy of (key, modality, version)."""
+
+
+def modalities_of(
+    session: Seen, known: Sequence[RecordingRecord | None], has_copy: HasCopy, *, take_rest: bool
+) -> dict[str, RawData]:
+    """Give what a session holds of the other raw modalities; one that lost files stays as it was.
+
+    Parameters
+    ----------
+    session : Seen
+        As it is now.
+    known : sequence of RecordingRecord or None
+        Recordings at its place as they are registered, and last the one that is looked at.
+    has_copy : callable
+        See `HasCopy`: what was copied as a whole counts whatever becomes of its files.
+    take_rest : bool
+        Whether a person takes what is left of files that were lost without a copy.
+
+    Returns
+    -------
+    dict of str to RawData
+        By name of the modality.
+    """
     description = session.description
-    return {
+    now = {
         name: RawData(
             item=item,
             version=session.versions[name],
@@ -261,6 +294,41 @@ def modalities_of(session: Seen) -> dict[str, RawData]:
             remote_files=description.remote_files.get(name, ()),
         )
         for name, item in description.modalities.items()
+    }
+    if description.eid is not None:  # a database says itself what a session holds
+        return now
+    there = {file.path for file in description.datasets}
+    live = [r for r in known if r and (r.state != "vanished" or r is known[-1])]
+    waits = any(record.request for record in live) and not take_rest
+    for name, data in {n: d for record in live for n, d in record.modalities.items()}.items():
+        gone = _gone_of(name, data, now.get(name), there)
+        if gone and any(has_copy(record.key, name, data.version) for record in live):
+            lost = f"{gone} is not there any more: its copy in the store goes on counting"
+        elif gone and waits:
+            lost = f"{gone} is not there any more, {_TAKE_BACK}"
+        else:
+            continue
+        now[name] = data.model_copy(update={"lost": lost})
+    return now
+
+
+def _gone_of(name: str, before: RawData, now: RawData | None, there: Collection[str]) -> str:
+    """Name the files of a modality that are gone with their samples; one that was cut is not."""
+    streams = MODALITIES[name].streams
+    fewer = _fewer(streams(before.item), streams(now.item) if now else {})
+    return _named([file for stream in fewer for file in stream.files if file not in there])
+
+
+def database_fields(description: SessionDescription, probe: str) -> dict[str, Any]:
+    """Fields of a record that only a database gives."""
+    if description.eid is None:
+        return {}
+    return {
+        "eid": description.eid,
+        "pid": description.pids.get(probe),
+        "metadata": description.metadata.get(probe),
+        "hold": description.hold or description.holds.get(probe, ""),
+        "source_token": description.source_token,
     }
 
 

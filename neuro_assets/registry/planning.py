@@ -17,7 +17,9 @@ from neuro_assets.registry.conflicts import misnamed, replaced, shared_subject, 
 from neuro_assets.registry.descriptions import SessionDescription
 from neuro_assets.registry.index import RecordIndex
 from neuro_assets.registry.judging import (
+    HasCopy,
     changed_modalities,
+    database_fields,
     grew,
     is_displaced,
     is_named,
@@ -54,6 +56,7 @@ def plan(
     requests: Requests = EVERY_RUN,
     is_unfinished: Callable[[str], bool] = lambda key: False,
     rename: bool = False,
+    has_copy: HasCopy = lambda key, modality, version: False,
 ) -> list[Action]:
     """Compare what is registered with what was seen.
 
@@ -79,6 +82,8 @@ def plan(
     rename : bool
         Whether a recording with results under a key of another animal gets one of its own (one
         without results does in any case), and one that lost files counts as it is now.
+    has_copy : callable
+        As in `modalities_of`.
 
     Returns
     -------
@@ -87,7 +92,7 @@ def plan(
         gives the same actions: carrying them out twice does no harm.
     """
     index = known if isinstance(known, RecordIndex) else RecordIndex(known)
-    planner = _Planner(index, now, reprocess_changed, is_unfinished, seen, rename)
+    planner = _Planner(index, now, reprocess_changed, is_unfinished, seen, rename, has_copy)
     for place in dict.fromkeys(vanished):
         planner.vanish(*place)
     for place, reason in (excluded or {}).items():
@@ -112,8 +117,10 @@ class _Planner:
         is_unfinished: Callable[[str], bool],
         seen: Sequence[Seen],
         rename: bool,
+        has_copy: HasCopy,
     ) -> None:
         self.rename = rename
+        self.has_copy = has_copy
         self.subjects = {safe_name(s.description.subject) for s in seen if s.description.recordings}
         self.here = {
             (s.description.source, s.description.session_id): s.description.recordings for s in seen
@@ -258,27 +265,19 @@ class _Planner:
     def _session_fields(self, session: Seen, label: str, claim: Claim) -> dict[str, Any]:
         """Fields that come from the session and its database, not from the files."""
         description = session.description
-        probe = label.partition("-")[0]
-        info = session_info(description)
+        probe, info = label.partition("-")[0], session_info(description)
         own = [claim.problem] if claim.problem else []
         metadata = description.metadata.get(probe)
         of_database = list(metadata.problems) if metadata else []
         fields: dict[str, Any] = {"problems": [*description.problems, *of_database, *own]}
         fields["remote_files"] = description.remote_files.get(label, ())
-        fields["modalities"] = modalities_of(session)
+        known = (*self.index.at(info.source, info.session_id), claim.known)
+        fields["modalities"] = modalities_of(session, known, self.has_copy, take_rest=self.rename)
         shared, held = shared_subject(self.index, info, claim.known, claim.key), description.hold
         if description.eid is not None:  # a database names its animals
             shared = held = ""
         fields["conflict"] = "; ".join(why for why in (held, claim.conflict, shared) if why)
-        if description.eid is not None:
-            fields.update(
-                eid=description.eid,
-                pid=description.pids.get(probe),
-                metadata=metadata,
-                hold=description.hold or description.holds.get(probe, ""),
-                source_token=description.source_token,
-            )
-        return fields
+        return fields | database_fields(description, probe)
 
     def _is_elsewhere(self, found: RecordingRecord, description: SessionDescription) -> bool:
         """Tell whether the recording is registered at another place, and still there."""
@@ -382,7 +381,8 @@ class _Planner:
         elif state == "held":
             kind, message = ActionKind.HOLD, f"{record.key} is held: {record.reason}"
         elif kind is ActionKind.KEEP and changed:
-            kind, message = ActionKind.UPDATE, f"{record.key}: what is known about it changed"
+            what = record.lost or "what is known about it changed"
+            kind, message = ActionKind.UPDATE, f"{record.key}: {what}"
         version = metadata_version(record)
         self._do(
             kind,

@@ -131,12 +131,15 @@ class RawData(_Record):
         What they wait for; empty when complete.
     remote_files : tuple of RemoteFile
         Files that have to be fetched before they can be opened.
+    lost : str
+        Which of its files are gone, where the rest is as it was registered; empty without any.
     """
 
     item: RawRecording | RawFiles
     version: str
     missing: tuple[str, ...] = ()
     remote_files: tuple[RemoteFile, ...] = ()
+    lost: str = ""
 
 
 class RecordingRecord(_Record):
@@ -308,6 +311,11 @@ class RecordingRecord(_Record):
             missing=tuple(self.missing),
             remote_files=self.remote_files,
         )
+
+    @property
+    def lost(self) -> str:
+        """What its session lost of the other modalities, one line; empty without any."""
+        return "; ".join(data.lost for data in self.modalities.values() if data.lost)
 
     @property
     def reason(self) -> str:

@@ -51,12 +51,15 @@ class Missing:
         Why, as far as the store knows.
     is_expected : bool
         False for raw data that the session does not have: nothing is waited for.
+    version : str
+        Of raw data that are there and not whole; empty for what is not there.
     """
 
     asset: str
     key: str
     reason: str
     is_expected: bool = True
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,11 @@ def _resolve(
     if (external := externals().get(asset)) is not None:
         record = Registry(store).get(key)
         why = external.why_missing(record)
-        if record is None or why:
-            return Missing(asset, key, why, record is None or external.is_expected(record))
+        if record is None:
+            return Missing(asset, key, why)
+        if why:
+            expected, version = external.is_expected(record), external.version(record)
+            return Missing(asset, key, why, expected, version)
         return RawInput(key, record, external.version(record), external, roots)
     for run in runs:
         if found := store.produced_by(run, asset, key):

@@ -157,6 +157,8 @@ def shown(record: RecordingRecord) -> dict[str, Any]:
         values["folder"] = session.place
     if record.recording is not None:
         values.update(MODALITIES[RECORDING].shown(record.recording))
+    if record.lost:
+        values["lost"] = record.lost
     values["problems"] = "; ".join(p.detail for p in record.problems) or "none"
     return values
 

@@ -18,7 +18,7 @@ from neuro_assets.config import LabConfig, SourceConfig
 from neuro_assets.formats.modalities import MODALITIES, RECORDING, Item
 from neuro_assets.formats.model import Problem
 from neuro_assets.formats.raw_versions import content_of
-from neuro_assets.outcomes import NeuroAssetsError, PermanentFailure
+from neuro_assets.outcomes import NeuroAssetsError, Outcome, PermanentFailure
 from neuro_assets.partitions import SET_NAME
 from neuro_assets.registry.actions import Action, ActionKind, Requests, Seen
 from neuro_assets.registry.descriptions import SessionDescription
@@ -166,9 +166,22 @@ def register_sessions(
             requests=requests,
             is_unfinished=lambda key: _is_unfinished(registry.store, key),
             rename=rename,
+            has_copy=lambda *copied: _has_copy(registry.store, *copied),
         )
 
     return registry.transact(planned)
+
+
+def _has_copy(store: Store, key: str, modality: str, version: str) -> bool:
+    """Tell whether the copy that counts is whole, and of this version of the raw data."""
+    raw = MODALITIES[modality]
+    try:
+        stored = store.current(raw.copy, key)
+    except PermanentFailure:  # damaged: `verify` says so
+        return False
+    if stored is None or stored.outcome is not Outcome.COMPLETE:
+        return False
+    return any(i.asset == raw.asset and i.version == version for i in stored.manifest.inputs)
 
 
 def _is_unfinished(store: Store, key: str) -> bool:

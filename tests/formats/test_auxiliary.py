@@ -19,6 +19,8 @@ from neuro_assets.formats.walk import list_files
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.parameters.compression import CompressionParameters
 from neuro_assets.science.compression.auxiliary import compress_auxiliary
+from neuro_assets.service.session_registration import register_sessions
+from neuro_assets.sources.folders.source import LocalSessionSource
 
 MODALITY = MODALITIES[AUXILIARY]
 COPY = "compressed_auxiliary"
@@ -253,6 +255,115 @@ def test_a_session_without_a_board_is_skipped_with_its_reason(lab):
     assert lab.run("process", key, only=[COPY]).success
     state = lab.states(key)[COPY]
     assert (state.outcome, state.detail.split(":")[0]) == (Outcome.SKIPPED, "no_auxiliary")
+
+
+NIDQ = "data/M1/run_g0_t0.nidq.bin"
+
+
+def copied(lab):
+    """A lab whose board was copied for both probes; the keys, and the copy that counts."""
+    keys = survey(lab)
+    for key in keys:
+        assert lab.run("process", key, only=[COPY]).success
+    return keys, lab.store.current(COPY, keys[0])
+
+
+def accept(lab):
+    """Register as `neuro-assets run FOLDER` does: a person takes what is left."""
+    source = LocalSessionSource(lab.folder / "data", settle_s=0, bare_root=True)
+    register_sessions(lab.registry, source.survey()[0], rename=True)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("gone", ["nidq.bin", "nidq.*"])
+@pytest.mark.parametrize("person", [False, True])
+def test_the_copy_of_a_board_whose_files_are_gone_goes_on_counting(lab, gone, person):
+    keys, copy = copied(lab)
+    before = lab.registry.all()
+    away = lab.folder / "away"
+    away.mkdir()
+    lost = [f.rename(away / f.name) for f in (lab.folder / "data/M1").glob(f"run_g0_t0.{gone}")]
+    for _ in range(2):
+        accept(lab) if person else survey(lab)
+    for key in keys:
+        record = lab.registry.get(key)
+        assert record.state == "ready"
+        assert "run_g0_t0.nidq.bin is not there any more: its copy" in record.lost
+        for tags in ({}, {"neuro/force": "true"}):
+            assert lab.run("process", key, only=[COPY], tags=tags).success is not bool(tags)
+            now = lab.store.current(COPY, key)
+            assert (now.attempt, now.outcome) == (copy.attempt, Outcome.COMPLETE)
+            assert lab.states(key)[COPY].out_of_date == ()
+    for each in lost:
+        each.rename(lab.folder / "data/M1" / each.name)
+    survey(lab)
+    for key, record in before.items():
+        now = lab.registry.get(key)
+        assert (now.modalities, now.request) == (record.modalities, record.request)
+
+
+@pytest.mark.integration
+def test_of_two_boards_the_copy_of_both_counts_when_one_is_gone(lab):
+    write_board(lab.folder / "data/M1/run_g0_t0.obx0.obx.bin", kind="obx")
+    keys, copy = copied(lab)
+    (lab.folder / NIDQ).unlink()
+    accept(lab)
+    assert lab.run("process", keys[0], only=[COPY]).success
+    assert lab.store.current(COPY, keys[0]).attempt == copy.attempt
+
+
+def test_a_board_that_was_lost_before_it_was_copied_waits_until_a_person_takes_what_is_left(lab):
+    key = survey(lab)[0]
+    for end in ("bin", "meta"):
+        (lab.folder / NIDQ).with_suffix(f".{end}").unlink()
+    survey(lab)
+    assert "`neuro-assets run` with its folder takes what is left" in lab.registry.get(key).lost
+    result = lab.run("process", key, only=[COPY])
+    assert not result.success
+    assert "run_g0_t0.nidq.bin" in lab.states(key)[COPY].detail
+    accept(lab)
+    assert lab.registry.get(key).modalities == {}
+    assert lab.run("process", key, only=[COPY]).success
+    assert lab.outcomes(key)[COPY] == "skipped"
+
+
+def test_a_board_that_was_moved_or_renamed_with_its_session_is_not_lost(lab):
+    key = survey(lab)[0]
+    for end in ("bin", "meta"):
+        old = (lab.folder / NIDQ).with_suffix(f".{end}")
+        old.rename(old.with_name(old.name.replace("run_g0", "other_g0")))
+    survey(lab)
+    record = lab.registry.get(key)
+    assert record.lost == ""
+    assert [b.acquisition for b in boards_of(record.modalities[AUXILIARY].item)] == ["other_g0"]
+
+
+@pytest.mark.parametrize("force", ["false", "true"])
+def test_no_skip_replaces_a_complete_copy_of_a_registry_that_names_no_board(lab, force):
+    keys, copy = copied(lab)
+    record = lab.registry.get(keys[0])
+    lab.registry.transact(lambda index: index.put(record.model_copy(update={"modalities": {}})))
+    assert lab.registry.get(keys[0]).modalities == {}
+    assert lab.run("process", keys[0], only=[COPY], tags={"neuro/force": force}).success
+    assert lab.store.current(COPY, keys[0]).attempt == copy.attempt
+
+
+def test_a_board_that_is_cut_is_not_skipped_for_a_session_that_had_none(lab):
+    board = lab.folder / NIDQ
+    whole, meta = board.read_bytes(), board.with_suffix(".meta").read_text()
+    for end in ("bin", "meta"):
+        board.with_suffix(f".{end}").unlink()
+    key = survey(lab)[0]
+    assert lab.run("process", key, only=[COPY]).success
+    board.write_bytes(whole[: len(whole) // 3])
+    board.with_suffix(".meta").write_text(meta)
+    survey(lab)
+    assert not lab.run("process", key, only=[COPY]).success
+    assert "run_g0_t0.nidq.bin" in lab.states(key)[COPY].detail
+    board.write_bytes(whole)
+    survey(lab)
+    assert lab.run("process", key, only=[COPY]).success
+    assert lab.outcomes(key)[COPY] == "complete"
 
 
 @pytest.mark.integration
