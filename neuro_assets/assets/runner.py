@@ -26,7 +26,7 @@ from neuro_assets.assets.checks import (
 from neuro_assets.assets.dagster_metadata import output, picture_markdown, plotted, stored_metadata
 from neuro_assets.assets.failure_reasons import log_reason
 from neuro_assets.assets.step import Input, Step, StepSpec
-from neuro_assets.assets.step_inputs import input_ref, is_without, lacks_raw_data, require
+from neuro_assets.assets.step_inputs import gone_raw_data, input_ref, is_without, require
 from neuro_assets.checks.criteria import Verdict, criteria_version, judge
 from neuro_assets.config import LabConfig
 from neuro_assets.executors.retries import run_first_tried
@@ -166,9 +166,13 @@ class _Runner:
         return store.lease(f"{self.spec.name}-{home}", SILENCE_S, timeout_s=math.inf)
 
     def _kept(self, store: Store, key: str, inputs: Mapping[str, Input]) -> Stored | None:
-        """Find what was made of raw data that the session has no more: no skip replaces it."""
-        current = store.current(self.spec.name, key) if lacks_raw_data(inputs) else None
-        return current if current and current.outcome is Outcome.COMPLETE else None
+        """Find what was made of raw data that are gone: no skip or failure takes its place."""
+        gone = gone_raw_data(inputs)
+        current = store.current(self.spec.name, key) if gone else None
+        if current is None or current.outcome is not Outcome.COMPLETE:
+            return None
+        versions = {ref.version for ref in current.manifest.inputs} | {"missing"}
+        return current if all(ref.version in versions for ref in gone) else None
 
     def _produce(
         self,

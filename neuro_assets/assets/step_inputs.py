@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from neuro_assets.assets.step import Input
 from neuro_assets.outcomes import Outcome, PermanentFailure, Skipped, SkipReason
 from neuro_assets.resources.io_managers import Missing, Unreadable
+from neuro_assets.sources.raw_input import RawInput
 from neuro_assets.store import InputRef, Stored
 
 
@@ -47,6 +48,11 @@ def require(asset: str, found: Input) -> None:
     raise Skipped(SkipReason.SKIPPED_UPSTREAM, words, asset)
 
 
-def lacks_raw_data(inputs: Mapping[str, Input]) -> bool:
-    """Tell whether the session has no raw data of a modality that a step reads."""
-    return any(isinstance(i, Missing) and not i.is_expected for i in inputs.values())
+def gone_raw_data(inputs: Mapping[str, Input]) -> list[InputRef]:
+    """List the raw data that a session never had, or lost since they were registered."""
+    return [
+        input_ref(asset, found)
+        for asset, found in inputs.items()
+        if (isinstance(found, Missing) and not found.is_expected)
+        or (isinstance(found, RawInput) and found.lost)
+    ]

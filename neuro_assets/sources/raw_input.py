@@ -146,6 +146,11 @@ class RawInput:
         return self._data.remote_files
 
     @property
+    def lost(self) -> str:
+        """Which of its files are gone though it is registered with them; empty without any."""
+        return self._data.lost if self.external.modality is not None else ""
+
+    @property
     def metadata(self) -> RecordingMetadata | None:
         """What the lab's database says."""
         return self.record.metadata
