@@ -72,12 +72,13 @@ class Modality:
         `ready(item, folder) -> tuple of str`: what is missing, one line each.
     files : callable
         `files(item) -> tuple of str`: relative paths to fetch before it can be opened.
-    streams : callable
-        `streams(item) -> mapping`: what it holds, by name; tells a loss from a change.
     open : callable
         `open(item, folder, **options)`: what the steps get.
     shown : callable
         `shown(item) -> dict`: figures for the user interface.
+    streams : callable or None
+        `streams(item) -> mapping`: what it holds, by name, where files may be joined or compressed
+        with nothing lost; None where each file counts.
     """
 
     name: str
@@ -88,9 +89,9 @@ class Modality:
     version: Callable[..., str]
     ready: Callable[[Any, Path], tuple[str, ...]]
     files: Callable[[Any], tuple[str, ...]]
-    streams: Callable[[Any], Mapping[str, Stream]]
     open: Callable[..., Any]
     shown: Callable[[Any], dict[str, Any]]
+    streams: Callable[[Any], Mapping[str, Stream]] | None = None
 
     @property
     def asset(self) -> str:

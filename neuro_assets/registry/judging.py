@@ -300,7 +300,8 @@ def modalities_of(
     there = {file.path for file in description.datasets}
     live = [r for r in known if r and (r.state != "vanished" or r is known[-1])]
     waits = any(record.request for record in live) and not take_rest
-    for name, data in {n: d for record in live for n, d in record.modalities.items()}.items():
+    registered = {n: d for r in live for n, d in r.modalities.items() if n in MODALITIES}
+    for name, data in registered.items():
         gone = _gone_of(name, data, now.get(name), there)
         if gone and any(has_copy(record.key, name, data.version) for record in live):
             lost = f"{gone} is not there any more: its copy in the store goes on counting"
@@ -314,8 +315,10 @@ def modalities_of(
 
 def _gone_of(name: str, before: RawData, now: RawData | None, there: Collection[str]) -> str:
     """Name the files of a modality that are gone with their samples; one that was cut is not."""
-    streams = MODALITIES[name].streams
-    fewer = _fewer(streams(before.item), streams(now.item) if now else {})
+    modality = MODALITIES[name]
+    if modality.streams is None:
+        return _named([file for file in modality.files(before.item) if file not in there])
+    fewer = _fewer(modality.streams(before.item), modality.streams(now.item) if now else {})
     return _named([file for stream in fewer for file in stream.files if file not in there])
 
 
