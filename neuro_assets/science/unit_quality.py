@@ -16,10 +16,20 @@ from spikeinterface.core import SortingAnalyzer
 
 from neuro_assets.formats.timeline import timeline_of
 from neuro_assets.outcomes import PermanentFailure
-from neuro_assets.parameters.unit_quality import AIND_DEFAULT_QC, IBL_GOOD, UnitQualityParameters
+from neuro_assets.parameters.unit_quality import (
+    AIND_DEFAULT_QC,
+    IBL_GOOD,
+    IBL_LIMITS,
+    UnitQualityParameters,
+)
 from neuro_assets.science import spike_metrics
 from neuro_assets.science.drawings import units_picture
 from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
+from neuro_assets.science.template_shape import (
+    far_amplitude_ratio,
+    peak_to_peak_scale,
+    second_trough_ratio,
+)
 from neuro_assets.science.valid_time import masked_of
 from neuro_assets.science.verdicts import (
     count_passed,
@@ -29,12 +39,6 @@ from neuro_assets.science.verdicts import (
     labels,
     noise_reasons,
 )
-
-IBL_CRITERIA = ("ibl_max_confidence", "ibl_noise_cutoff", "ibl_amp_median_uv")
-"""In the order of the bits of `ibl_bitwise_fail`, least significant first."""
-
-FAR_UM = 60.0
-"""Beyond it a neuron's spike is much smaller; what moves all contacts is not, um."""
 
 PROVEN_P = 0.01
 """Below this probability the violations of a unit prove its contamination, however few spikes."""
@@ -83,16 +87,18 @@ def unit_quality(
     theirs = _spikeinterface_metrics(analyzer)
     table = _identity(analyzer).join([ours, theirs[theirs.columns.difference(ours.columns)]])
     table["far_amplitude_ratio"] = far_amplitude_ratio(analyzer)
+    if analyzer.has_extension("template_metrics"):
+        table["second_trough_ratio"] = second_trough_ratio(analyzer)
     if {"sd_ratio", "snr"} <= set(table):
         # What noise (1 SD) does not explain of the spikes' spread, in parts of the amplitude.
-        table["amplitude_excess_cv"] = (table["sd_ratio"] ** 2 - 1).clip(lower=0) ** 0.5
-        table["amplitude_excess_cv"] /= table["snr"]
-    add_ibl_label(table, parameters)
+        spread = table["sd_ratio"] * table.pop("bulk_spread")
+        table["amplitude_excess_cv"] = (spread**2 - 1).clip(lower=0) ** 0.5 / table["snr"]
+    add_ibl_label(table)
     reasons = unknown_reasons(table, valid_samples / fs, parameters)
     table["presence_ratio_reason"] = reasons["presence_ratio"]
     ibl = fulfils(table, IBL_GOOD, reasons)
     aind = fulfils(table, AIND_DEFAULT_QC, reasons)
-    table["aind_default_qc"] = aind[0]
+    table["aind_default_qc"], reasons["aind_default_qc"] = aind
     table["noise_reason"] = noise_reasons(table, parameters.noise)
     noise = table["noise_reason"] != ""
     table["good"], table["good_reason"] = fulfils(table, parameters.good, reasons, noise)
@@ -146,56 +152,6 @@ def _spikeinterface_metrics(analyzer: SortingAnalyzer) -> pd.DataFrame:
     return table
 
 
-def peak_to_peak_scale(analyzer: SortingAnalyzer) -> np.ndarray:
-    """Ratio of a template's peak-to-peak amplitude to the amplitude that its spikes are given.
-
-    IBL's spike amplitudes are peak-to-peak on the template's largest channel; SpikeInterface's
-    are the trace at the spike on the main channel.
-
-    Parameters
-    ----------
-    analyzer : SortingAnalyzer
-        With templates.
-
-    Returns
-    -------
-    ndarray, shape (n_units,)
-        Positive; NaN where the template is flat at its spike.
-    """
-    extension = analyzer.get_extension("templates")
-    templates = extension.get_data(operator="average")
-    main = analyzer.get_main_channels(outputs="index")
-    units = np.arange(len(templates))
-    waveforms = templates[units, :, main]
-    at_spike = np.abs(waveforms[:, extension.nbefore])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.ptp(waveforms, axis=1) / at_spike
-    return np.where(np.isfinite(scale), scale, np.nan)
-
-
-def far_amplitude_ratio(analyzer: SortingAnalyzer) -> np.ndarray:
-    """Peak-to-peak amplitude away from a unit's main channel, in parts of the one on it.
-
-    Parameters
-    ----------
-    analyzer : SortingAnalyzer
-        With templates.
-
-    Returns
-    -------
-    ndarray, shape (n_units,)
-        Median over the unit's channels farther than `FAR_UM`; NaN where it has none.
-    """
-    heights = np.ptp(analyzer.get_extension("templates").get_data(operator="average"), axis=1)
-    main = analyzer.get_main_channels(outputs="index")
-    where = analyzer.get_channel_locations()
-    far = np.linalg.norm(where[np.newaxis] - where[main][:, np.newaxis], axis=2) > FAR_UM
-    if analyzer.sparsity is not None:
-        far &= analyzer.sparsity.mask
-    ratios = heights / heights[np.arange(len(main)), main][:, np.newaxis]
-    return pd.DataFrame(np.where(far, ratios, np.nan)).median(axis=1).to_numpy()
-
-
 def _spike_rows(
     analyzer: SortingAnalyzer,
     masked: np.ndarray,
@@ -216,7 +172,6 @@ def _spike_rows(
             timeline.on_clock(samples),
             fs,
             parameters.ibl_contamination_percent,
-            parameters.ibl_min_confidence,
         )
         rows.append(
             {
@@ -225,6 +180,7 @@ def _spike_rows(
                     valid, n_valid, int(parameters.presence_bin_s * fs)
                 ),
                 "central_span": spike_metrics.central_span(valid, n_valid),
+                "bulk_spread": spike_metrics.bulk_spread(amplitudes[unit]),
                 "ibl_presence_ratio": spike_metrics.presence_ratio(
                     valid, n_valid, int(parameters.ibl_presence_bin_s * fs)
                 ),
@@ -277,51 +233,54 @@ def unknown_reasons(
         reasons["presence_ratio"] = (
             f"{valid_s:.1f} s of valid time hold no bin of {parameters.presence_bin_s:g} s"
         )
-    evenly = parameters.good.get("central_span", (None, None))[0]
-    if evenly is not None and valid_s < parameters.span_min_s:
-        reasons["central_span"] = reasons["central_span"].mask(
-            table["central_span"] < evenly,
-            f"{valid_s:.1f} s of valid time are too short to tell a piece from a cell that paused",
-        )
-    least = parameters.ibl_min_confidence
-    unsure = table["ibl_max_confidence"].lt(least) & ~table["ibl_reachable_confidence"].ge(least)
-    unsure &= ~table["contamination_p"].lt(PROVEN_P)
-    words = [
-        f"{n:.0f} spikes in {valid_s:.1f} s give a clean unit {sure:.0f} % "
-        f"confidence, not {least:g}"
-        for n, sure in zip(spikes, table["ibl_reachable_confidence"], strict=True)
-    ]
-    reasons["ibl_max_confidence"] = reasons["ibl_max_confidence"].mask(
-        unsure, pd.Series(words, table.index)
+    low = table["central_span"] < (parameters.good.get("central_span", (None, None))[0] or 0)
+    if valid_s < parameters.span_min_s:
+        paused = f"{valid_s:.1f} s of valid time are too short to tell a piece from"
+    else:
+        low &= table["central_span"] >= parameters.span_bad
+        paused = "may be a piece of a cell, or"
+    reasons["central_span"] = reasons["central_span"].mask(low, f"{paused} a cell that paused")
+    sure = parameters.good.get("ibl_max_confidence", (None, None))[0]
+    computed = reasons["ibl_max_confidence"]
+    limit = IBL_LIMITS["ibl_max_confidence"]
+    by_ibl = reasons[list(IBL_LIMITS)].assign(
+        ibl_max_confidence=_unsure(table, limit, valid_s, computed)
     )
+    reasons["ibl_max_confidence"] = _unsure(table, sure or 0.0, valid_s, computed)
     # IBL's label counts what is unknown as failed; it is no ground unless something else failed.
-    unknown = (reasons[list(IBL_CRITERIA)] != "").to_numpy() @ np.array([1, 2, 4])
-    only = (table["ibl_bitwise_fail"] > 0) & (table["ibl_bitwise_fail"].to_numpy() & ~unknown == 0)
-    joined = reasons[list(IBL_CRITERIA)].apply(joined_reasons, axis=1)
-    reasons["ibl_label"] = joined.where(only, "")
+    unknown = (by_ibl != "").to_numpy() @ np.array([1, 2, 4])
+    failed = table["ibl_bitwise_fail"].to_numpy()
+    joined = by_ibl.apply(joined_reasons, axis=1).where((failed > 0) & (failed & ~unknown == 0), "")
+    reasons["ibl_label"] = reasons["ibl_bitwise_fail"] = joined
     return reasons
 
 
-def add_ibl_label(table: pd.DataFrame, parameters: UnitQualityParameters) -> None:
+def _unsure(table: pd.DataFrame, least: float, valid_s: float, otherwise: pd.Series) -> pd.Series:
+    """Why a confidence below a limit is no ground; where it is one, the other reason."""
+    reachable = table["ibl_reachable_confidence"]
+    unsure = table["ibl_max_confidence"].lt(least) & ~reachable.ge(least)
+    unsure &= ~table["contamination_p"].lt(PROVEN_P)
+    spikes = table.get("num_spikes", pd.Series(0, table.index))
+    texts = [
+        f"{n:.0f} spikes in {valid_s:.1f} s give a clean unit {sure:.0f} % confidence, "
+        f"not {least:g}"
+        for n, sure in zip(spikes, reachable, strict=True)
+    ]
+    return otherwise.mask(unsure, pd.Series(texts, table.index, dtype=object))
+
+
+def add_ibl_label(table: pd.DataFrame) -> None:
     """Add IBL's label and the bits of the criteria that failed.
 
     Parameters
     ----------
     table : DataFrame
-        With the columns `IBL_CRITERIA`; gets `ibl_label` (mean of the three, 0..1) and
+        With the columns of `IBL_LIMITS`; gets `ibl_label` (mean of the three, 0..1) and
         `ibl_bitwise_fail` (bit 0: sliding RP, 1: noise cutoff, 2: amplitude). NaN fails.
-    parameters : UnitQualityParameters
-        The limits.
     """
-    confidence, cutoff, amplitude = (table[name].to_numpy(dtype=float) for name in IBL_CRITERIA)
-    passed = np.stack(
-        [
-            confidence >= parameters.ibl_min_confidence,
-            cutoff < parameters.ibl_max_noise_cutoff,
-            amplitude > parameters.ibl_min_amplitude_uv,
-        ],
-        axis=1,
-    )
+    confidence, cutoff, amplitude = (table[name].to_numpy(dtype=float) for name in IBL_LIMITS)
+    sure, most, least = IBL_LIMITS.values()
+    passed = np.stack([confidence >= sure, cutoff < most, amplitude > least], axis=1)
     table["ibl_label"] = passed.mean(axis=1)
     table["ibl_bitwise_fail"] = ((~passed) @ np.array([1, 2, 4])).astype(np.uint8)
 

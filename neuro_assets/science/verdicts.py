@@ -45,7 +45,8 @@ def within(table: pd.DataFrame, limits: Mapping[str, Limits], purpose: str) -> p
                 f"take it out of unit_quality.{purpose}"
             )
         low, high = -np.inf if least is None else least, np.inf if greatest is None else greatest
-        found[column] = table[column].astype(float).between(low, high)
+        numbers = table[column].astype("Float64").to_numpy(float, na_value=np.nan)
+        found[column] = (numbers >= low) & (numbers <= high)
     return found
 
 
@@ -109,7 +110,8 @@ def noise_reasons(table: pd.DataFrame, criteria: Mapping[str, Mapping[str, Limit
     table : DataFrame
         Metrics.
     criteria : mapping of str to mapping of str to (float or None, float or None)
-        A unit within all ranges of one is noise. What could not be computed makes no noise.
+        A unit within all ranges of one is noise. What could not be computed makes no noise, and
+        a criterion without a range is switched off.
 
     Returns
     -------
@@ -117,7 +119,11 @@ def noise_reasons(table: pd.DataFrame, criteria: Mapping[str, Mapping[str, Limit
         Names joined by `, `; empty where the unit is no noise.
     """
     met = pd.DataFrame(
-        {name: within(table, ranges, "noise").all(axis=1) for name, ranges in criteria.items()},
+        {
+            name: within(table, ranges, "noise").all(axis=1)
+            for name, ranges in criteria.items()
+            if ranges
+        },
         index=table.index,
     )
     names = [", ".join(met.columns[row]) for row in met.to_numpy(dtype=bool)]

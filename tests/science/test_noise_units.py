@@ -24,6 +24,7 @@ N_SPIKES, BEFORE, AFTER = 300, 30, 60
 SPIKE = {
     "num_positive_peaks": 1,
     "num_negative_peaks": 1,
+    "second_trough_ratio": 0.2,
     "peak_to_trough_duration": 0.0005,
     "waveform_baseline_flatness": 0.1,
     "peak_after_to_trough_ratio": 0.4,
@@ -40,6 +41,11 @@ SPIKE = {
     [
         ("many_peaks", {"num_positive_peaks": 3}, {"num_positive_peaks": 2}),
         ("many_troughs", {"num_negative_peaks": 2}, {"num_negative_peaks": 1}),
+        (
+            "many_troughs",
+            {"num_negative_peaks": 2},
+            {"num_negative_peaks": 2, "second_trough_ratio": -0.03},
+        ),
         ("too_fast", {"peak_to_trough_duration": 9e-5}, {"peak_to_trough_duration": 1.1e-4}),
         ("too_slow", {"peak_to_trough_duration": 1.2e-3}, {"peak_to_trough_duration": 1.1e-3}),
         ("uneven_baseline", {"waveform_baseline_flatness": 0.6}, {"snr": 5.0}),
@@ -65,6 +71,32 @@ def test_what_could_not_be_computed_makes_no_noise_and_what_is_not_there_is_name
     assert noise_reasons(blank, NOISE).tolist() == [""]
     with pytest.raises(PermanentFailure, match=r"'snr'.*unit_quality.noise"):
         noise_reasons(pd.DataFrame([SPIKE]).drop(columns="snr"), NOISE)
+
+
+def test_an_empty_criterion_is_switched_off_and_the_others_stay() -> None:
+    table = pd.DataFrame([SPIKE, SPIKE | {"trough_half_width": 1e-4, "snr": 3.0}])
+    off = UnitQualityParameters(noise={"noise_shape": {}})
+    assert noise_reasons(table, off.noise).tolist() == ["", ""]
+    assert noise_reasons(table.assign(num_positive_peaks=3), off.noise).tolist() == (
+        ["many_peaks"] * 2
+    )
+    assert UnitQualityParameters(**off.model_dump()) == off
+    assert UnitQualityParameters(noise={}).noise == {}
+
+
+def test_two_spikes_under_others_do_not_make_a_unit_a_mixture() -> None:
+    rng = np.random.default_rng(0)
+    clean = rng.normal(100, 10, 54)
+    mixed = clean * rng.choice([0.3, 1.7], 54)
+    collided = clean.copy()
+    collided[[10, 30]] = 300.0
+    spread = {
+        name: np.std(np.diff(x)) / np.sqrt(2) / 10 * spike_metrics.bulk_spread(x)
+        for name, x in (("clean", clean), ("mixed", mixed), ("collided", collided))
+    }
+    assert np.std(np.diff(collided)) / np.sqrt(2) > 35
+    assert spread["clean"] < 1.2 and spread["collided"] < 1.5 and spread["mixed"] > 4
+    assert spike_metrics.bulk_spread(np.ones(2)) == 1.0 == spike_metrics.bulk_spread(np.ones(9))
 
 
 def test_a_unit_has_one_label_and_noise_is_counted_apart_from_bad() -> None:
@@ -115,6 +147,7 @@ def shapes() -> dict[str, np.ndarray]:
     spike = -bump(0, 0.1) + 0.35 * bump(0.45, 0.2)
     return {
         "neuron": 100 * np.outer(spike, near),
+        "dented": 100 * np.outer(0.5 * (bump(0.35, 0.09) + bump(0.85, 0.09)) - bump(0, 0.1), near),
         "axon": 100 * np.outer(0.6 * bump(-0.25, 0.08) + spike, near),
         "oscillation": 100 * np.outer(-np.cos(2 * np.pi * 2.5 * ms) * bump(0, 0.6), near),
         "nothing": np.zeros((len(ms), 16)),
@@ -169,6 +202,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
         ("crossings", "noise_shape"),
         ("mixture", "mixed_amplitudes"),
         ("neuron", ""),
+        ("dented", ""),
         ("axon", ""),
     ],
 )
@@ -176,6 +210,8 @@ def test_units_of_known_kind_get_their_label_and_reason(
     table: pd.DataFrame, unit: str, criterion: str
 ) -> None:
     row = table.loc[unit]
+    if unit == "dented":  # SpikeInterface counts the dent between two peaks
+        assert row["num_negative_peaks"] == 2 and row["second_trough_ratio"] < 0.1
     if not criterion:
         assert row["noise_reason"] == "" and row["label"] != "noise"
         return
@@ -197,4 +233,4 @@ def test_only_good_leaves_noise_out_and_the_label_is_in_units(
     sure = table.assign(good=table["good"].fillna(True)).reset_index()
     some = choose_units({"a": sure}, {"a": "0"}, tmp_path, UnitsParameters(only_good=True))
     assert "noise" not in set(some.tables["units"]["label"])
-    assert {"neuron", "axon"} == set(some.tables["units"]["unit_id"])
+    assert {"neuron", "axon", "dented"} == set(some.tables["units"]["unit_id"])

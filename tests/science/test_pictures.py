@@ -79,7 +79,7 @@ def motion(seconds: int, confident: list[bool], size_um: float = 10.0, error: fl
     return drawings.motion_picture(times, moved, windows, MotionParameters(), MOTION_LIMITS)
 
 
-def units(n: int, shanks: int = 1, *, known: bool = True):
+def units(n: int, shanks: int = 1, *, known: bool = True, good=None):
     rng, k = np.random.default_rng(3), np.arange(n)
     table = pd.DataFrame(
         {
@@ -89,9 +89,10 @@ def units(n: int, shanks: int = 1, *, known: bool = True):
             "ibl_amp_median_uv": np.exp(rng.normal(4.4, 0.6, n)) if known else np.nan,
             "ibl_noise_cutoff": 5 * rng.standard_t(1, n) if known else np.nan,
             "ibl_max_confidence": rng.uniform(0, 100, n) if known else np.nan,
+            "central_span": np.where(k % 9, rng.uniform(0.2, 0.9, n), np.nan),
         }
     )
-    return drawings.units_picture(table, UnitQualityParameters())
+    return drawings.units_picture(table, UnitQualityParameters(**({"good": good} if good else {})))
 
 
 def lfp(table, samples: int = 1000, *, power: bool = True):
@@ -187,7 +188,14 @@ def lines_of(figure):
         ("bad channels 384 4", {"out: trend below 0.25": 0.25, "noise: above 0.02 µV²/Hz": 0.02}),
         ("noise 24 1", {"warning: median above 20 µV": 20, "fail: median above 40 µV": 40}),
         ("motion 2 min", {"error: at most 2 µm": 2, "peaks a bin: at least 10": 10}),
-        ("units 400", {"IBL: above 50 µV": 50, "IBL: noise cutoff below 5 SD": 5}),
+        (
+            "units 400",
+            {
+                "ibl_max_confidence: at least 90": 90,
+                "ibl_noise_cutoff: at most 5": 5,
+                "central_span: at least 0.55": 0.55,
+            },
+        ),
         ("lfp 24 1", {"warning: median above 1000 µV": 1000, "fail: median above 5000 µV": 5000}),
     ],
 )
@@ -247,9 +255,29 @@ def test_a_dead_channel_is_drawn_where_the_scale_of_the_lfp_begins(drawn):
     assert right.get_xlim()[0] < x.min() < 80 and (x == 80).sum() == 23
 
 
+def test_the_picture_of_units_follows_the_limits_of_good_and_counts_what_is_not_computed(drawn):
+    def drawn_of(good):
+        _, figure = drawn(lambda: units(90, good=good))
+        return {axes.get_xlabel() for axes in figure.axes}, set(lines_of(figure)), figure
+
+    names, lines, figure = drawn_of({"central_span": (0.3, None), "ibl_amp_median_uv": (40, None)})
+    assert names == {"amplitude (µV)", "central_span"}
+    assert {"central_span: at least 0.3", "ibl_amp_median_uv: at least 40"} <= lines
+    assert "central_span: not computed (10)" in {
+        text.get_text() for text in figure.legends[0].get_texts()
+    }
+    span = figure.axes[1]
+    ends = span.get_xlim()
+    assert all(ends[0] < x < ends[1] for line in span.lines for x in line.get_xdata())
+    assert sum(len(line.get_xdata()) for line in span.lines if "(" in line.get_label()) == 90
+    names, lines, _ = drawn_of({"ibl_label": (1.0, None)})
+    assert names == {"amplitude (µV)", "ibl_max_confidence", "ibl_noise_cutoff"}
+    assert "ibl_amp_median_uv: at least 50" in lines
+
+
 def test_each_unit_is_drawn_once_by_its_label(drawn):
     _, figure = drawn(DRAWN["units 400 on 4 shanks"])
-    *shanks, right = figure.axes
+    shanks = [axes for axes in figure.axes if axes.get_title()]
     kinds = ("good", "bad", "unknown", "noise")
     counts = {
         kind: sum(

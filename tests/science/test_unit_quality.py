@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from scipy.stats import poisson
 
 from neuro_assets.outcomes import PermanentFailure
+from neuro_assets.parameters.unit_columns import DESCRIPTIONS, SOURCES
 from neuro_assets.parameters.unit_quality import AIND_DEFAULT_QC, UnitQualityParameters
 from neuro_assets.parameters.units import UnitsParameters
 from neuro_assets.science import spike_metrics
-from neuro_assets.science.nwb.unit_columns import DESCRIPTIONS, SOURCES
 from neuro_assets.science.nwb.units import OWN_COLUMNS
+from neuro_assets.science.template_shape import peak_to_peak_scale
 from neuro_assets.science.unit_quality import (
     add_ibl_label,
     fulfils,
-    peak_to_peak_scale,
     unit_quality,
     unknown_reasons,
 )
@@ -176,7 +176,7 @@ def judged(confidence: float, cutoff: float, amplitude: float) -> tuple[float, i
             "ibl_amp_median_uv": [amplitude],
         }
     )
-    add_ibl_label(table, UnitQualityParameters())
+    add_ibl_label(table)
     return table["ibl_label"][0], int(table["ibl_bitwise_fail"][0])
 
 
@@ -206,7 +206,7 @@ def metrics_row(**values: Any) -> pd.DataFrame:
     row |= {"contamination_p": 1.0, "central_span": 0.8}
     row |= {"ibl_noise_cutoff": 1.0, "ibl_amp_median_uv": 80.0}
     table = pd.DataFrame([row | values])
-    add_ibl_label(table, UnitQualityParameters())
+    add_ibl_label(table)
     return table
 
 
@@ -214,7 +214,8 @@ def verdict(
     limits: dict[str, Any] = AIND_DEFAULT_QC, valid_s: float = 600.0, **values: Any
 ) -> tuple[Any, str]:
     table = metrics_row(**values)
-    good, reason = fulfils(table, limits, unknown_reasons(table, valid_s, UnitQualityParameters()))
+    parameters = UnitQualityParameters(good=limits)
+    good, reason = fulfils(table, parameters.good, unknown_reasons(table, valid_s, parameters))
     return good[0], reason[0]
 
 
@@ -251,8 +252,11 @@ def test_ibls_label_is_no_ground_where_nobody_could_be_confident() -> None:
 def test_by_default_a_piece_of_a_unit_is_bad_and_a_small_unit_is_not() -> None:
     default, ibl = (UnitQualityParameters.resolve(name).good for name in ("default", "ibl"))
     assert verdict(default, central_span=0.8) == (True, "")
-    assert verdict(default, central_span=0.5) == (False, "")
-    short = verdict(default, 40.0, central_span=0.5)
+    assert verdict(default, central_span=0.39) == (False, "")
+    paused = verdict(default, central_span=0.45)  # as some whole cells that fire in places do
+    assert paused[0] is pd.NA and paused[1].startswith("central_span: may be a piece")
+    assert verdict(default, central_span=0.45, ibl_noise_cutoff=6.0) == (False, "")
+    short = verdict(default, 40.0, central_span=0.39)
     assert short[0] is pd.NA and short[1].startswith("central_span: 40.0 s of valid time")
     assert verdict(default, 40.0, central_span=0.8) == (True, "")
     few = verdict(default, central_span=np.nan)
@@ -262,6 +266,44 @@ def test_by_default_a_piece_of_a_unit_is_bad_and_a_small_unit_is_not() -> None:
     small = {"central_span": 0.8, "ibl_amp_median_uv": 30.0}
     assert verdict(default, **small) == (True, "")
     assert verdict(ibl, **small) == (False, "")
+
+
+def test_the_least_confidence_of_a_good_unit_stands_in_one_place() -> None:
+    sure = {"ibl_max_confidence": 83.0, "ibl_reachable_confidence": 83.0}
+    assert verdict({"ibl_max_confidence": (80.0, None)}, **sure) == (True, "")
+    good, reason = verdict({"ibl_max_confidence": (90.0, None)}, **sure)
+    assert good is pd.NA and reason.endswith("83 % confidence, not 90")
+    low = {"ibl_max_confidence": 70.0, "ibl_reachable_confidence": 83.0}
+    assert verdict({"ibl_max_confidence": (80.0, None)}, **low) == (False, "")
+    good, reason = verdict({"ibl_max_confidence": (85.0, None)}, **low)
+    assert good is pd.NA and reason.endswith("not 85")
+
+
+def test_ibls_bits_are_no_ground_where_its_label_is_none() -> None:
+    bits: dict[str, Any] = {"ibl_bitwise_fail": (None, 0.0)}
+    silent = {"ibl_max_confidence": 70.0, "ibl_reachable_confidence": 70.0}
+    assert verdict(bits, **silent)[0] is pd.NA
+    assert verdict(bits, **silent, ibl_amp_median_uv=20.0) == (False, "")
+    assert verdict(bits) == (True, "")
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ({"noise": {"x": {"snr": (5.0, 1.0)}}}, "x.snr: no value is from 5 to 1"),
+        ({"noise": {"x": {"snr": (None, None)}}}, "x.snr: neither a least nor a greatest"),
+        ({"noise": {"x": {"main_channel_id": (0.0, None)}}}, "x.main_channel_id: no number"),
+        ({"noise": {"a, b": {"snr": (None, 1.0)}}}, "no comma"),
+        ({"good": {"no_such": (1.0, None)}}, "no_such: no number of this name"),
+        ({"good": {"label": (1.0, None)}}, "label: no number of this name"),
+        ({"good": {"snr": (float("nan"), 3.0)}}, "snr: no value is from nan to 3"),
+    ],
+)
+def test_criteria_that_can_judge_nothing_are_refused_when_they_are_read(
+    written: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        UnitQualityParameters(**written)
 
 
 def of_sliding_test(train_s: np.ndarray, seconds: float) -> Any:
@@ -438,6 +480,17 @@ def test_the_result_has_its_numbers_and_a_small_picture(
     table.to_parquet(tmp_path / "unit_quality.parquet")
     again = pd.read_parquet(tmp_path / "unit_quality.parquet")
     assert again["good"].dtype == "boolean"
+
+
+@pytest.mark.integration
+def test_aind_s_verdict_can_be_what_is_good(analyzer: si.SortingAnalyzer, tmp_path: Path) -> None:
+    parameters = UnitQualityParameters(good={"aind_default_qc": (1.0, None)})
+    table = unit_quality(analyzer, tmp_path, parameters).tables["unit_quality"]
+    assert table["aind_default_qc"].isna().any()
+    judged = table["noise_reason"] == ""
+    pd.testing.assert_series_equal(
+        table["good"][judged], table["aind_default_qc"][judged], check_names=False
+    )
 
 
 @pytest.mark.integration

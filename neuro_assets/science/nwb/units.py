@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from neuro_assets.outcomes import PermanentFailure
 from neuro_assets.parameters.nwb import NwbParameters
+from neuro_assets.parameters.unit_columns import description_of
 from neuro_assets.science.nwb.inputs import CLOCK, NwbInputs, Templates
-from neuro_assets.science.nwb.unit_columns import description_of
 from neuro_assets.science.valid_time import valid_periods
 
 Wrap = Callable[[Any], Any]

@@ -76,7 +76,9 @@ OWN = {
     "presence_ratio_reason": "why the presence ratio is unknown; empty where it is known",
     "central_span": "part of valid time between the 10 and 90 % quantiles of its spikes, 0 to 1",
     "amplitude_excess_cv": "spread of the amplitude that noise does not explain, over the largest "
-    "absolute value of the mean waveform: sqrt(sd_ratio^2 - 1) / snr (no unit)",
+    "absolute value of the mean waveform: sqrt(sd_ratio^2 - 1) / snr, with the lesser of sd_ratio "
+    "and its like of the bulk of the spikes (no unit)",
+    "second_trough_ratio": "depth of the template's second trough over that of the first (no unit)",
     "far_amplitude_ratio": "median amplitude beyond 60 um over that on the main channel (no unit)",
     "contamination_p": "probability of its violations at the allowed contamination, 0 to 1",
     "main_channel_id": "channel of the mean waveform's largest absolute value",
@@ -120,6 +122,14 @@ DESCRIPTIONS = {
     for name, text in columns.items()
 }
 """By column: what it is, with its unit, and who computes it so."""
+
+WITHOUT_NUMBER = frozenset(
+    {
+        *("good", "good_reason", "label", "main_channel_id", "noise_reason"),
+        *("presence_ratio_reason", "shank", "source", "unit_index"),
+    }
+)
+"""Columns by which no unit can be judged."""
 
 
 def description_of(column: str) -> str:
