@@ -18,7 +18,7 @@ from benchmarks.sorters import RESULTS, single_and_background, sort_and_judge
 from neuro_assets.parameters.sorting import SortingParameters
 from neuro_assets.simulation.memory import simulate_recording
 
-HELD_OUT = ("hard:10", "hard:11", "standard:10", "realistic:10")
+HELD_OUT = ("hard:81", "hard:82", "standard:83")
 LABELS = ("good", "unknown", "bad", "noise")
 WINDOW_MS = 0.4
 
