@@ -18,7 +18,7 @@ from neuro_assets.config import LabConfig, SourceConfig
 from neuro_assets.formats.modalities import MODALITIES, RECORDING, Item
 from neuro_assets.formats.model import Problem
 from neuro_assets.formats.raw_versions import content_of
-from neuro_assets.outcomes import NeuroAssetsError, Outcome, PermanentFailure
+from neuro_assets.outcomes import NeuroAssetsError, Outcome, PermanentFailure, TransientFailure
 from neuro_assets.partitions import SET_NAME
 from neuro_assets.registry.actions import Action, ActionKind, Requests, Seen
 from neuro_assets.registry.descriptions import SessionDescription
@@ -28,7 +28,7 @@ from neuro_assets.registry.registry import RecordIndex, Registry
 from neuro_assets.science.result import Progress, no_progress
 from neuro_assets.service.events import raw_events
 from neuro_assets.sources.folders.source import LocalSessionSource
-from neuro_assets.sources.folders.tree import tree_around
+from neuro_assets.sources.folders.tree import gone_sessions, tree_around
 from neuro_assets.sources.protocol import SessionSource
 from neuro_assets.store import Store
 
@@ -118,6 +118,7 @@ def register_sessions(
     requests: Requests = EVERY_RUN,
     progress: Progress = no_progress,
     rename: bool = False,
+    sources: Iterable[SourceConfig] = (),
 ) -> list[Action]:
     """Plan and write the registry; Dagster's part is the caller's.
 
@@ -143,6 +144,9 @@ def register_sessions(
         Takes the fraction of the sessions whose files were looked at.
     rename : bool
         As in `plan`: a person's word.
+    sources : iterable of SourceConfig
+        Asked whether the other places of these recordings are still there: a folder that was
+        renamed is no copy.
 
     Returns
     -------
@@ -153,7 +157,8 @@ def register_sessions(
     for number, description in enumerate(descriptions):
         progress(number / len(descriptions), f"{description.folder}")
         found.append(seen(description, use_hash=use_hash))
-    gone, at = list(vanished), now or datetime.now(UTC)
+    gone = [*vanished, *_gone(registry.refresh(), found, sources)]
+    at = now or datetime.now(UTC)
 
     def planned(index: RecordIndex) -> list[Action]:
         return plan(
@@ -182,6 +187,26 @@ def _has_copy(store: Store, key: str, modality: str, version: str) -> bool:
     if stored is None or stored.outcome is not Outcome.COMPLETE:
         return False
     return any(i.asset == raw.asset and i.version == version for i in stored.manifest.inputs)
+
+
+def _gone(
+    index: RecordIndex, found: Sequence[Seen], sources: Iterable[SourceConfig]
+) -> list[tuple[str, str]]:
+    """Name the sessions that held the recordings which were found, and are not there any more."""
+    places = {
+        (record.session.source, record.session.session_id)
+        for each in found
+        for recording in each.description.recordings
+        for record in index.same(recording.identity, each.contents.get(recording.label, ""))
+    } - {(each.description.source, each.description.session_id) for each in found}
+    gone: list[tuple[str, str]] = []
+    for source in sources:
+        with suppress(TransientFailure):  # nothing is known of what cannot be read
+            if ids := sorted(session for name, session in places if name == source.name):
+                gone += [
+                    (source.name, session) for session in gone_sessions(Path(source.path), ids)
+                ]
+    return gone
 
 
 def _is_unfinished(store: Store, key: str) -> bool:
@@ -240,6 +265,7 @@ def register_folder(
         requests=Requests(by=COMMAND_LINE),
         progress=lambda share, doing: progress(0.3 + 0.6 * share, doing),
         rename=True,
+        sources=config.sources,
     )
     progress(0.9, f"{len(actions)} changes: telling Dagster")
     by_source: dict[str, dict[str, tuple[Problem, ...]]] = defaultdict(dict)

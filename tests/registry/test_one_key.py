@@ -195,6 +195,48 @@ def test_a_folder_that_was_run_first_keeps_its_key_in_a_source(tmp_path, serial)
     assert (record.key, record.raw.main.n_samples) == (KEY, 400)
 
 
+@pytest.mark.parametrize("left", ["", "notes.txt"])
+def test_a_renamed_folder_that_is_run_before_the_sensor_looks_keeps_its_key(tmp_path, left):
+    lab, old = lab_of(tmp_path, "rig"), tmp_path / "rig/Subjects/m1/2024-05-12/001"
+    write(old / BIN)
+    write(old / BIN.replace("imec0", "imec1"), serial="2", seed=2)
+    write(tmp_path / f"rig/Subjects/m2/2024-05-12/001/{BIN}", serial="3", seed=3)
+    tick = Ticks(lab)
+    before = tick()
+    new = tmp_path / "rig/Subjects/m1x"
+    old.parents[1].rename(new)
+    if left:
+        old.mkdir(parents=True)
+        (old / left).touch()
+    found = register_folder(tmp_path, lab.config, lab.registry, new, use_hash=False)
+    assert sorted(found.keys) == [KEY, KEY.replace("probe00", "probe01")]
+    for records in (lab.registry.all(), tick()):
+        assert {r.state for r in records.values()} == {"ready"} and records.keys() == before.keys()
+        assert records[KEY].session.subject == "m1x"
+    assert lines(lab, "rig") == {}
+
+
+@pytest.mark.parametrize("gone", ["copy", "unmounted", "away", "link"])
+def test_a_copy_that_is_run_takes_no_key_of_an_original_that_may_be_there(tmp_path, gone):
+    lab = lab_of(tmp_path, "rig", "old")
+    original = tmp_path / "rig/disk/Subjects/m1/2024-05-12/001"
+    write(original / BIN)
+    tick, copy = Ticks(lab), tmp_path / "old/Subjects/m1x"
+    tick()
+    shutil.copytree(original.parents[1], copy)
+    mount = tmp_path / "rig" if gone == "away" else tmp_path / "rig/disk"
+    if gone != "copy":
+        mount.rename(tmp_path / "elsewhere")
+    if gone == "unmounted":
+        mount.mkdir()
+    if gone == "link":
+        mount.symlink_to(tmp_path / "not there")
+    found = register_folder(tmp_path, lab.config, lab.registry, copy, use_hash=False)
+    assert found.keys == [] and "holds the same recording" in found.lines[-1]
+    (record,) = lab.registry.all().values()
+    assert (record.state, record.session.source) == ("ready", "rig")
+
+
 def test_a_folder_that_is_run_through_a_link_keeps_its_key(tmp_path):
     lab = lab_of(tmp_path, "rig")
     write(tmp_path / f"rig/m1_20240512/{BIN}")

@@ -7,27 +7,31 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from neuro_assets.formats.model import Problem
 from neuro_assets.formats.names import parse_day, subject_label
+from neuro_assets.formats.scan import is_data_like
 from neuro_assets.formats.session_fields import (
     NamedFields,
     SessionFields,
     find_day,
     one_fields,
 )
-from neuro_assets.formats.walk import natural_key, scan_folder
+from neuro_assets.formats.walk import UnreadableFolder, list_files, natural_key, scan_folder
 from neuro_assets.sources.folders.sweep import (
     SUBJECTS,
     FoundSession,
     Sweep,
     folders_in,
     holds_data,
+    is_below,
     is_folder,
     is_related,
     join,
     list_root,
+    lose_empty_mounts,
 )
 
 RAWDATA = "rawdata"
@@ -70,6 +74,40 @@ def find_sessions(root: Path) -> Sweep:
             _sort(sweep, root / name, name)
     sweep.sessions.sort(key=lambda session: natural_key(session.session_id))
     return sweep
+
+
+def gone_sessions(root: Path, session_ids: Collection[str]) -> list[str]:
+    """Name the sessions that are not there any more, as the next sweep of the sensor would.
+
+    Parameters
+    ----------
+    root : Path
+        Top folder of a source.
+    session_ids : collection of str
+        Of sessions that were there before.
+
+    Returns
+    -------
+    list of str
+        Those without a folder, or whose folder holds no data; none of a place that cannot be read.
+
+    Raises
+    ------
+    TransientFailure
+        When the root cannot be listed, or is suddenly empty.
+    """
+    root = root.expanduser().absolute()
+    sweep = find_sessions(root)
+    lose_empty_mounts(root, session_ids, sweep)
+    there = {s.session_id for s in sweep.sessions if s.session_id in session_ids and _has_data(s)}
+    return [each for each in session_ids if each not in there and not is_below(each, sweep.unread)]
+
+
+def _has_data(session: FoundSession) -> bool:
+    try:
+        return any(is_data_like(found.name) for found in list_files(session.folder).files)
+    except UnreadableFolder:
+        return True
 
 
 def tree_around(folder: Path) -> Path | None:
