@@ -38,6 +38,7 @@ from neuro_assets.outcomes import (
 )
 from neuro_assets.parent_watchdog import end_with_parent
 from neuro_assets.partitions import SESSION_PROBE
+from neuro_assets.registry import late_results
 from neuro_assets.registry.registry import Registry
 from neuro_assets.registry.turns import take_turn
 from neuro_assets.resources.io_managers import REQUIRED
@@ -56,8 +57,7 @@ SILENCE_S = 60.0
 """After this, another run of the session takes over from one that was killed."""
 
 RETRIES = dg.RetryPolicy(
-    # A busy server or a full machine is mostly gone after a minute or two; permanent failures
-    # raise `Failure(allow_retries=False)` and never come here.
+    # A busy server is mostly free after a minute or two; permanent failures never come here.
     max_retries=2,
     delay=20,
     backoff=dg.Backoff.EXPONENTIAL,
@@ -124,27 +124,28 @@ class _Runner:
         key = context.partition_key
         manifest = self._blank(context)
         try:
+            # First: a turn that is taken before a renaming goes before those of the new key.
+            turn = take_turn(store, key, run_first_tried(context.instance, context.run))
             home = self._home(store, key)
-            run_id = run_first_tried(context.instance, context.run)
-            manifest = _with(manifest, turn=take_turn(store, key, run_id))
-            manifest = self._identified(_with(manifest, key=home), inputs)
+            manifest = self._identified(_with(manifest, turn=turn, key=home), inputs)
             counts_for = key if home != key else ""
             with self._alone(store, home):
+                place = manifest.asset, home, manifest.version
                 done = self._kept(store, key, inputs)
                 if done is None and not _is_forced(context):
-                    done = store.committed(manifest.asset, home, manifest.version)
+                    done = store.committed(*place)
                 if done is not None:
                     context.log.info(f"{done.path} is stored; reused")
-                    store.adopt(done, context.run_id, manifest.turn, counts_for)
-                    yield from self._emit(context, done, reused=True)
+                    store.adopt(done, context.run_id, turn, counts_for)
+                    yield from self._emit(context, store, done, turn, {}, reused=True)
                     return
-                name, version = manifest.asset, manifest.version
-                with store.attempt(name, home, version, counts_for) as attempt:
-                    yield from self._produce(context, store, inputs, manifest, attempt)
+                with store.attempt(*place, counts_for) as attempt:
+                    made, picture = self._produce(context, store, inputs, manifest, attempt)
+                    reused = made.attempt != attempt.id
+                    yield from self._emit(context, store, made, turn, picture, reused=reused)
         except dg.Failure:
             raise
-        except Exception as error:
-            # Everything is recorded and shown, also a bug of ours or of a library.
+        except Exception as error:  # all are recorded and shown, bugs of ours too
             yield from self._fail(context, store, _with(manifest, key=key), error)
 
     def _home(self, store: Store, key: str) -> str:
@@ -181,7 +182,7 @@ class _Runner:
         inputs: Mapping[str, Input],
         manifest: Manifest,
         attempt: Attempt,
-    ) -> Iterator[Any]:
+    ) -> tuple[Stored, dict[str, Any]]:
         began = time.monotonic()
         required = REQUIRED[self.spec.io_manager_key]
         try:
@@ -190,9 +191,7 @@ class _Runner:
         except Skipped as skip:
             why = {"reason": skip.reason.value, "detail": skip.detail, "origin": skip.origin}
             manifest = _with(manifest, outcome=Outcome.SKIPPED, skip=why, **_measured(began))
-            stored = commit_result(attempt, manifest, required)
-            yield from self._emit(context, stored, reused=stored.attempt != attempt.id)
-            return
+            return commit_result(attempt, manifest, required), {}
         manifest = _with(
             manifest,
             outcome=Outcome.COMPLETE,
@@ -204,8 +203,7 @@ class _Runner:
             **_measured(began),
         )
         stored = commit_result(attempt, manifest, required, result.tables, result.digests)
-        picture, reused = _picture(result), stored.attempt != attempt.id
-        yield from self._emit(context, stored, picture, reused=reused)
+        return stored, _picture(result)
 
     def _step(
         self,
@@ -237,15 +235,21 @@ class _Runner:
     def _emit(
         self,
         context: dg.AssetExecutionContext,
+        store: Store,
         stored: Stored,
-        picture: Mapping[str, Any] | None = None,
+        turn: int,
+        picture: Mapping[str, Any],
         *,
         reused: bool,
     ) -> Iterator[Any]:
         """Give Dagster the output and all its checks."""
+        key = context.partition_key
+        present = late_results.follow_output(store, stored, key, context.run_id, turn)
+        if present != key:
+            context.log.warning(f"{key} is renamed to {present}: {stored.asset} counts for that")
         manifest, criteria = stored.manifest, self.spec.criteria
-        shown = {**plotted(manifest.metrics), **(picture or {})}
-        yield output(stored, {**shown, **stored_metadata(stored, reused=reused, partition=True)})
+        metadata = stored_metadata(stored, reused=reused, partition=True)
+        yield output(stored, {**plotted(manifest.metrics), **picture, **metadata})
         if manifest.skip is not None:
             skip = manifest.skip
             yield from skipped_results(criteria, skip["reason"], skip["detail"], skip["origin"])
@@ -253,7 +257,7 @@ class _Runner:
         judged = judge(criteria, manifest.metrics, stored=reused)
         if reused:
             rows = [row.row() for row in judged]
-            keep_judgement(stored.store, stored, criteria_version(criteria), rows)
+            keep_judgement(store, stored, criteria_version(criteria), rows)
         critical = [row.criterion.metric for row in judged if row.verdict is Verdict.CRITICAL]
         if critical:  # the check `usable` stops what is below
             reason = f"CRITICAL, not usable: {', '.join(critical)}"
@@ -329,7 +333,7 @@ def record_failure(store: Store, manifest: Manifest, error: Exception) -> None:
     """
     described = {"type": type(error).__name__, "message": str(error)}
     try:
-        store.fail(_with(manifest, outcome=Outcome.FAILED, error=described))
+        late_results.fail(store, _with(manifest, outcome=Outcome.FAILED, error=described))
     except Exception as second:
         error.add_note(f"The failure could not be recorded in the store: {second}")
 

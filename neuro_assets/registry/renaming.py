@@ -15,7 +15,7 @@ from neuro_assets.registry.records import RecordingRecord
 from neuro_assets.registry.registry import Registry
 from neuro_assets.registry.turns import copy_last_turn
 from neuro_assets.store.model import now
-from neuro_assets.store.renaming import copy_pointers, pointers_of, remove_copies, remove_pointers
+from neuro_assets.store.renaming import copy_pointers, move_pointers, pointers_of, remove_copies
 
 RENAMING = "rename"
 
@@ -206,7 +206,7 @@ def switch(registry: Registry, old: str, new: str, by: str) -> None:
 
 
 def tidy(registry: Registry, old: str, new: str) -> None:
-    """Remove from the store what only the old key had; nobody reads it any more.
+    """Take from the old key in the store what nobody reads there any more.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def tidy(registry: Registry, old: str, new: str) -> None:
     old, new : str
         Keys, after `switch`.
     """
-    remove_pointers(registry.store, old, new)
+    move_pointers(registry.store, old, new)
     remove_note(registry.store, old)
 
 

@@ -102,7 +102,7 @@ def adopt(
         failed = readable_pointer(store, f"{asset}/{key}/{FAILURE}")
         if failed is not None and (failed.turn <= turn or is_foreign(store, asset, key, failed)):
             store.backend.remove(f"{asset}/{key}/{FAILURE}")
-        _advance(store, asset, key, pointer)
+        advance(store, asset, key, pointer)
     if not locked:
         settle(store, asset, key)
 
@@ -124,17 +124,27 @@ def fail(store: StoreFiles, manifest: Manifest) -> None:
         owner=f"{asset}/{key}",
     )
     with store.backend.lock(f"{asset}/{key}"):
-        before = readable_pointer(store, f"{asset}/{key}/{FAILURE}")
-        if before is None or before.turn <= manifest.turn or is_foreign(store, asset, key, before):
-            store.backend.write(f"{asset}/{key}/{FAILURE}", pointer.to_json())
+        advance(store, asset, key, pointer, FAILURE)
 
 
-def _advance(store: StoreFiles, asset: str, key: str, pointer: Pointer) -> None:
-    """Let a pointer count unless one of a higher turn does."""
-    current = readable_pointer(store, f"{asset}/{key}/{CURRENT}")
-    higher = current is not None and current.turn > pointer.turn
-    if not higher or is_foreign(store, asset, key, current):
-        store.backend.write(f"{asset}/{key}/{CURRENT}", pointer.to_json())
+def advance(store: StoreFiles, asset: str, key: str, pointer: Pointer, name: str = CURRENT) -> None:
+    """Write a pointer unless there is one of a higher turn.
+
+    Parameters
+    ----------
+    store : StoreFiles
+        The store, writable.
+    asset, key : str
+        Whose pointer.
+    pointer : Pointer
+        That one.
+    name : str
+        Of its file below `<asset>/<key>`.
+    """
+    before = readable_pointer(store, f"{asset}/{key}/{name}")
+    higher = before is not None and before.turn > pointer.turn
+    if not higher or is_foreign(store, asset, key, before):
+        store.backend.write(f"{asset}/{key}/{name}", pointer.to_json())
 
 
 def is_foreign(store: StoreFiles, asset: str, key: str, pointer: Pointer | None) -> bool:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store.model import CURRENT, FAILURE, MANIFEST, RENAMED, Pointer
-from neuro_assets.store.pointers import is_foreign
+from neuro_assets.store.pointers import advance, is_foreign
 from neuro_assets.store.store import Store
 from neuro_assets.store.verify import attempts_of
 
 
-def pointers_of(store: Store, key: str) -> Iterator[tuple[str, str, Pointer]]:
+def pointers_of(store: Store, key: str, only: str = "") -> Iterator[tuple[str, str, Pointer]]:
     """Read every pointer of a key.
 
     Parameters
@@ -20,6 +20,8 @@ def pointers_of(store: Store, key: str) -> Iterator[tuple[str, str, Pointer]]:
         The lab's store.
     key : str
         The recording.
+    only : str
+        Of this asset; of all where empty.
 
     Yields
     ------
@@ -33,7 +35,7 @@ def pointers_of(store: Store, key: str) -> Iterator[tuple[str, str, Pointer]]:
     PermanentFailure
         When one is damaged.
     """
-    for asset in store.assets():
+    for asset in [only] if only else store.assets():
         runs = store.backend.names(f"{asset}/{key}/runs")
         for name in [*(f"runs/{run}" for run in runs if run.endswith(".json")), FAILURE, CURRENT]:
             found = store.read_pointer(asset, key, name)
@@ -41,7 +43,7 @@ def pointers_of(store: Store, key: str) -> Iterator[tuple[str, str, Pointer]]:
                 yield asset, name, found
 
 
-def copy_pointers(store: Store, old: str, new: str) -> None:
+def copy_pointers(store: Store, old: str, new: str, only: str = "") -> None:
     """Let everything that counts for a key count for another; done twice it is the same.
 
     Parameters
@@ -49,10 +51,13 @@ def copy_pointers(store: Store, old: str, new: str) -> None:
     store : Store
         The lab's store.
     old, new : str
-        Keys; no run of either lives.
+        Keys; what counts for the new one with a higher turn goes on to do so.
+    only : str
+        Of this asset; of all where empty.
     """
     # Failures last: they cite what counts.
-    found = sorted(pointers_of(store, old), key=lambda each: each[2].outcome is Outcome.FAILED)
+    pointers = pointers_of(store, old, only)
+    found = sorted(pointers, key=lambda each: each[2].outcome is Outcome.FAILED)
     for asset, name, pointer in found:
         update = {"owner": f"{asset}/{new}", "key": pointer.key or old}
         if pointer.outcome is Outcome.FAILED:  # stands under the key whose run it was
@@ -63,8 +68,8 @@ def copy_pointers(store: Store, old: str, new: str) -> None:
                 continue
             moved = manifest.model_copy(update={"key": new})
             store.backend.write(f"{asset}/{new}/{place}/{MANIFEST}", moved.to_json())
-        path = f"{asset}/{new}/{name}"
-        store.backend.write(path, pointer.model_copy(update=update).to_json())
+        with store.backend.lock(f"{asset}/{new}"):
+            advance(store, asset, new, pointer.model_copy(update=update), name)
 
 
 def remove_copies(store: Store, new: str) -> None:
@@ -93,17 +98,20 @@ def remove_copies(store: Store, new: str) -> None:
             store.backend.remove_tree(f"{asset}/{new}")
 
 
-def remove_pointers(store: Store, old: str, new: str) -> None:
-    """Leave under a key what another key's pointers name, and say so.
+def move_pointers(store: Store, old: str, new: str, only: str = "") -> None:
+    """Leave under a renamed key what the pointers of the new one name, and say so.
 
     Parameters
     ----------
     store : Store
         The lab's store.
     old, new : str
-        Keys, after `copy_pointers`.
+        Keys. What was written below the old one since `copy_pointers` goes along.
+    only : str
+        Of this asset; of all where empty.
     """
-    for asset in store.assets():
+    copy_pointers(store, old, new, only)
+    for asset in [only] if only else store.assets():
         if old in store.keys(asset):
             store.write_json_atomic(f"{asset}/{old}/{RENAMED}", {"renamed_to": new})
         for name in (CURRENT, FAILURE):

@@ -23,9 +23,12 @@ from neuro_assets.assets.checks import check_specs
 from neuro_assets.formats.model import Identity
 from neuro_assets.outcomes import PermanentFailure, TransientFailure
 from neuro_assets.partitions import SESSION_PROBE, SET_NAME
+from neuro_assets.registry import late_results
 from neuro_assets.registry import renaming as in_registry
 from neuro_assets.service import home, renaming
 from neuro_assets.service.renaming import rename
+from neuro_assets.store import attempt
+from neuro_assets.store import store as store_module
 
 pytestmark = pytest.mark.integration
 
@@ -349,6 +352,61 @@ def test_a_run_that_begins_meanwhile_ends_the_rename(lab, monkeypatch):
     assert set(lab.registry.all()) == {lab.key, lab.other}
     renamed(lab)
     assert set(lab.registry.all()) == {lab.new, lab.other}
+
+
+def before_the_first(monkeypatch, module, name: str, act) -> None:
+    """Do something just before a function is called for the first time."""
+    real, left = getattr(module, name), [act]
+
+    def called(*args, **kwargs):
+        while left:
+            left.pop()()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, called)
+
+
+@pytest.mark.parametrize(
+    ("asset", "how", "n_before"),
+    [
+        ("toy", "made", 1), ("toy_shared", "made", 2), ("broken_toy", "made", 1),
+        ("broken_toy", "made", 3), ("toy", "reused", 3), ("toy", "new", 3),
+    ],
+)  # fmt: skip
+def test_what_another_labs_run_makes_meanwhile_counts_for_the_new_key(
+    lab, monkeypatch, asset, how, n_before
+):
+    """Parts of the renaming happen before its pointer is written, the others just behind it."""
+    other = SmallLab(lab.folder, TEXT)  # another Dagster on the store: nobody sees its runs
+    other.instance.add_dynamic_partitions(SET_NAME, [lab.key])
+    if how == "new":  # nothing stood under the old key
+        for path in (lab.folder / "store").glob(f"toy/{lab.key}"):
+            shutil.rmtree(path)
+    before = lab.store.current(asset, lab.key)
+    parts = [
+        lambda: in_registry.reserve(lab.registry, lab.key, lab.new),
+        lambda: in_registry.switch(lab.registry, lab.key, lab.new, "test"),
+        lambda: in_registry.tidy(lab.registry, lab.key, lab.new),
+    ]
+    writer = {"broken_toy": (store_module, "fail")}.get(asset, (attempt, "adopt"))
+    writer = (store_module, "adopt") if how == "reused" else writer
+    before_the_first(monkeypatch, *writer, lambda: [part() for part in parts[:n_before]])
+    before_the_first(
+        monkeypatch, late_results, "_renamed_to", lambda: [part() for part in parts[n_before:]]
+    )
+    tags = {} if how == "reused" else {"neuro/force": "true"}
+    result = other.run("process", lab.key, only=[asset], tags=tags)
+    assert result.success is (asset != "broken_toy")
+    current = lab.store.current(asset, lab.new)
+    if asset == "broken_toy":
+        assert lab.store.failure(asset, lab.new).run_id == result.run_id
+    else:
+        assert (current.attempt != before.attempt if before else current) or how == "reused"
+        assert lab.store.read_pointer(asset, lab.new, "current.json").turn == 2
+        assert lab.store.produced_by(result.run_id, asset, lab.new).attempt == current.attempt
+    left = {path.name for path in (lab.folder / "store").glob(f"*/{lab.key}/*.json")}
+    assert left == {"renamed.json"}
+    assert lab.store.verify() == [] or how == "new"
 
 
 def test_no_step_begins_between_the_reservation_and_the_switch(lab):
