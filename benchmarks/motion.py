@@ -16,7 +16,8 @@ import pandas as pd
 
 from benchmarks.sorters import saturated_periods
 from neuro_assets.parameters.motion import MotionParameters
-from neuro_assets.science.motion import estimate_motion, supported
+from neuro_assets.science.motion import estimate_motion
+from neuro_assets.science.motion_evidence import supported
 from neuro_assets.simulation.clocks import lay_out
 from neuro_assets.simulation.levels import NAMED
 from neuro_assets.simulation.memory import simulate_recording

@@ -64,6 +64,8 @@ class MotionParameters(StepParameters):
     max_error_um: float = Field(2.0, gt=0)
     """Windows whose estimates from halves of the peaks give a larger error are not believed, um;
     the true error is larger: measured in docs/quality.md"""
+    max_bin_error_um: float = Field(5.0, gt=0)
+    """Time bins with a larger error are interpolated and no drift, um"""
     min_peaks_per_bin: float = Field(10.0, ge=0)
     """Windows with fewer peaks in the median time bin are not believed, count"""
     band: SpikeBand = SpikeBand()

@@ -150,6 +150,7 @@ def noise_picture(
 def motion_picture(
     times_s: NDArray[Any],
     displacement: NDArray[Any],
+    confident: NDArray[np.bool_],
     windows: pd.DataFrame,
     parameters: MotionParameters,
     limits_um: Mapping[str, float] = NO_LIMITS,
@@ -162,6 +163,8 @@ def motion_picture(
         Clock `probe`, s.
     displacement : ndarray, shape (n_bins, n_windows)
         um.
+    confident : ndarray of bool, shape (n_bins, n_windows)
+        Which bins are believed; the others are interpolated.
     windows : DataFrame
         Of `window_evidence`.
     parameters : MotionParameters
@@ -190,6 +193,12 @@ def motion_picture(
     moved = displacement - np.median(displacement, axis=0) if len(displacement) else displacement
     for window in np.flatnonzero(sure):
         left.plot(*pictures.thinned(times_s, moved[:, window]), lw=1, color=colours[window])
+    bins, which = np.nonzero(~confident & sure)
+    if len(bins):
+        name = f"bin interpolated: error above {parameters.max_bin_error_um:g} µm"
+        left.plot(
+            times_s[bins], moved[bins, which], "o", ms=4, mfc="none", color=VERMILION, label=name
+        )
     if not moved[:, sure].size:
         pictures.note(left, "no depth window has enough evidence")
     largest = np.abs(moved[:, sure]).max(initial=0.0)

@@ -21,6 +21,7 @@ from neuro_assets.parameters.motion import MotionParameters
 from neuro_assets.science.compiled import PEAK_KERNELS, keep_compiled
 from neuro_assets.science.drawings import NO_LIMITS, motion_picture
 from neuro_assets.science.gaps import retimed
+from neuro_assets.science.motion_evidence import supported, window_evidence, without_bins
 from neuro_assets.science.preprocessing import Chain, good_channels, spike_band_chain
 from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
 
@@ -67,11 +68,13 @@ def estimate_motion(
     StepResult
         Table `motion`: `sample_index` (centre of the temporal bin), `probe_time_s` (on the clock
         `probe`), `depth_um` (centre of the window), `displacement_um` (of the tissue along the
-        probe), `confident`. Table `windows`, of `window_evidence`. Windows that are not
-        confident have the displacement of the nearest ones that are (none at all: 0), and are no
-        drift: metrics `drift_ptp_um`, `drift_rms_um`, `max_jump_um` (between two bins) are of the
-        confident ones, NaN without any; `n_depth_windows`, `n_confident_windows`,
-        `confident_fraction`, `n_time_bins`, `n_peaks`, `peak_rate_hz`. A picture.
+        probe), `confident` (the window and the bin). Table `windows`, of `window_evidence`.
+        Windows that are not confident have the displacement of the nearest ones that are (none at
+        all: 0), bins that are not that of the bins around them, and neither are drift: metrics
+        `drift_ptp_um`, `drift_rms_um`, `max_jump_um` (from one confident bin to the next) are of
+        the others, NaN without any; `n_depth_windows`, `n_confident_windows`,
+        `confident_fraction`, `n_time_bins`, `doubtful_bin_fraction` (of the confident windows),
+        `n_peaks`, `peak_rate_hz`. A picture.
 
     Raises
     ------
@@ -84,12 +87,14 @@ def estimate_motion(
     keep_compiled(PEAK_KERNELS)
     chain = spike_band_chain(recording, channels, saturation, parameters.band)
     progress(0.05, f"peaks of {chain.recording.get_num_channels()} channels")
-    motion, n_peaks, evidence = _compute(chain, parameters, n_jobs)
+    motion, n_peaks, evidence, error = _compute(chain, parameters, n_jobs)
     progress(0.9, "writing")
-    sure = evidence["confident"].to_numpy()
-    motion.displacement[0] = supported(motion.displacement[0], motion.spatial_bins_um, sure)
+    windows = evidence["confident"].to_numpy()
+    sure = (error <= parameters.max_bin_error_um) & windows
+    bridged = without_bins(motion.displacement[0], sure)
+    motion.displacement[0] = supported(bridged, motion.spatial_bins_um, windows)
     table = motion_table(motion, recording)
-    table["confident"] = np.tile(sure, len(motion.temporal_bins_s[0]))
+    table["confident"] = sure.ravel()
     timeline, rate = timeline_of(recording), recording.sampling_frequency
     motion = retimed(motion, timeline, lambda times: timeline.seconds(times * rate, rate))
     motion.save(folder / MOTION_NAME)
@@ -100,7 +105,7 @@ def estimate_motion(
         tables={"motion": table, "windows": evidence},
         applied=chain.applied,
         picture=motion_picture(
-            motion.temporal_bins_s[0], motion.displacement[0], evidence, parameters, limits_um
+            motion.temporal_bins_s[0], motion.displacement[0], sure, evidence, parameters, limits_um
         ),
     )
 
@@ -140,7 +145,7 @@ def _check_worth(
 
 def _compute(
     chain: Chain, parameters: MotionParameters, n_jobs: int
-) -> tuple[Motion, int, pd.DataFrame]:
+) -> tuple[Motion, int, pd.DataFrame, np.ndarray]:
     """Find and locate peaks, and estimate; adds what was done to the chain."""
     from spikeinterface.core import get_noise_levels
     from spikeinterface.core.core_tools import check_json
@@ -148,7 +153,9 @@ def _compute(
 
     options = _options(chain.recording, parameters)
     # Kept as a property, which `compute_motion` finds; it would draw other pieces each time.
-    get_noise_levels(chain.recording, random_slices_kwargs={"seed": 0}, progress_bar=False)
+    get_noise_levels(
+        chain.recording, return_in_uV=False, random_slices_kwargs={"seed": 0}, progress_bar=False
+    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         motion, info = compute_motion(
@@ -190,97 +197,10 @@ def _compute(
         )
     )
     estimate = preset["estimate_motion_kwargs"] | options
-    evidence = window_evidence(
+    evidence, error = window_evidence(
         chain.recording, info["peaks"], info["peak_locations"], motion, estimate, parameters
     )
-    return motion, n_peaks, evidence
-
-
-def window_evidence(
-    recording: BaseRecording,
-    peaks: np.ndarray,
-    locations: np.ndarray,
-    motion: Motion,
-    options: dict[str, Any],
-    parameters: MotionParameters,
-) -> pd.DataFrame:
-    """Say how far each depth window can be believed.
-
-    The motion is estimated again from either half of the peaks (every second one). What two
-    halves of the evidence say apart is not motion of the tissue; half of their difference is the
-    error of the whole, whose variance is half of theirs.
-
-    Parameters
-    ----------
-    recording : BaseRecording
-        Filtered traces.
-    peaks, locations : ndarray, shape (n_peaks,)
-        Of SpikeInterface, in time order.
-    motion : Motion
-        The estimate from all of them.
-    options : dict
-        Of the estimate.
-    parameters : MotionParameters
-        Limits.
-
-    Returns
-    -------
-    DataFrame
-        One row a window: `depth_um`, `peaks_per_bin` (median over time, within half a window's
-        width), `error_um` (RMS over time; NaN where no half could be estimated), `confident`.
-    """
-    from spikeinterface.sortingcomponents.motion import estimate_motion as estimate
-
-    times, depths = motion.temporal_bins_s[0], motion.spatial_bins_um
-    halves = []
-    for first in (0, 1):
-        half = estimate(recording, peaks[first::2], locations[first::2], **options)
-        place = np.interp(times, half.temporal_bins_s[0], np.arange(len(half.temporal_bins_s[0])))
-        moved = half.displacement[0][np.round(place).astype(int)]
-        halves.append(moved - np.median(moved, axis=0))
-    error = np.sqrt(np.mean((halves[0] - halves[1]) ** 2, axis=0)) / 2
-    reach = options.get("win_scale_um", np.inf) / 2
-    bins = np.searchsorted(
-        times[1:] - parameters.bin_s / 2, peaks["sample_index"] / recording.sampling_frequency
-    )
-    counts = [
-        np.bincount(bins[np.abs(locations["y"] - depth) <= reach], minlength=len(times))
-        for depth in depths
-    ]
-    table = pd.DataFrame(
-        {
-            "depth_um": depths.astype(float),
-            "peaks_per_bin": np.median(counts, axis=1).astype(float),
-            "error_um": error.astype(float),
-        }
-    )
-    table["confident"] = (table["error_um"] <= parameters.max_error_um) & (
-        table["peaks_per_bin"] >= parameters.min_peaks_per_bin
-    )
-    return table
-
-
-def supported(displacement: np.ndarray, depths: np.ndarray, confident: np.ndarray) -> np.ndarray:
-    """Replace windows without evidence by what the nearest ones with evidence say.
-
-    Parameters
-    ----------
-    displacement : ndarray, shape (n_bins, n_windows)
-        Micrometres.
-    depths : ndarray, shape (n_windows,)
-        Ascending, micrometres.
-    confident : ndarray of bool, shape (n_windows,)
-        Which have evidence.
-
-    Returns
-    -------
-    ndarray
-        Interpolated over depth; 0 where no window has evidence.
-    """
-    if not confident.any():
-        return np.zeros_like(displacement)
-    rows = [np.interp(depths, depths[confident], row[confident]) for row in displacement]
-    return np.asarray(rows, dtype=displacement.dtype)
+    return motion, n_peaks, evidence, error
 
 
 def _options(recording: BaseRecording, parameters: MotionParameters) -> dict[str, Any]:
@@ -330,21 +250,23 @@ def motion_table(motion: Motion, recording: BaseRecording) -> pd.DataFrame:
 
 
 def _metrics(motion: Motion, confident: np.ndarray) -> dict[str, Any]:
-    displacement = motion.displacement[0][:, confident]
+    windows = np.asarray(confident.any(axis=0))
     counts = {
-        "n_depth_windows": len(confident),
-        "n_confident_windows": int(confident.sum()),
-        "confident_fraction": float(confident.mean()),
-        "n_time_bins": len(displacement),
+        "n_depth_windows": len(windows),
+        "n_confident_windows": int(windows.sum()),
+        "confident_fraction": float(windows.mean()),
+        "n_time_bins": len(confident),
     }
-    if not confident.any():
-        unknown = ("drift_ptp_um", "drift_rms_um", "max_jump_um")
+    if not windows.any():
+        unknown = ("drift_ptp_um", "drift_rms_um", "max_jump_um", "doubtful_bin_fraction")
         return dict.fromkeys(unknown, float("nan")) | counts
-    centred = displacement - np.median(displacement, axis=0)
-    jumps = np.abs(np.diff(displacement, axis=0))
+    kept = [motion.displacement[0][confident[:, k], k] for k in np.flatnonzero(windows)]
+    centred = np.concatenate([moved - np.median(moved) for moved in kept])
+    jumps = np.abs(np.concatenate([np.diff(moved) for moved in kept]))
     return {
-        "drift_ptp_um": float(np.ptp(displacement, axis=0).max()),
+        "drift_ptp_um": float(max(np.ptp(moved) for moved in kept)),
         "drift_rms_um": float(np.sqrt(np.mean(centred**2))),
-        "max_jump_um": float(jumps.max()) if jumps.size else 0.0,
+        "max_jump_um": float(jumps.max(initial=0.0)),
+        "doubtful_bin_fraction": float((~confident[:, windows]).mean()),
         **counts,
     }

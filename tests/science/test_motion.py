@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import spikeinterface as si
 from probeinterface import Probe
+from spikeinterface.core import recording_tools
 from spikeinterface.core.motion import Motion
 
 from neuro_assets.outcomes import Skipped, SkipReason
@@ -19,8 +20,8 @@ from neuro_assets.science.motion import (
     estimate_motion,
     load_motion,
     motion_table,
-    supported,
 )
+from neuro_assets.science.motion_evidence import pair_residual, supported, without_bins
 
 FS = 10_000.0
 N_CHANNELS = 100
@@ -110,9 +111,30 @@ def test_a_probe_without_any_evidence_has_no_drift_to_report() -> None:
     depths, none = np.array([100.0, 200.0]), np.array([False, False])
     assert not supported(np.ones((3, 2)), depths, none).any()
     motion = Motion([np.zeros((3, 2))], [np.arange(3.0)], depths)
-    assert np.isnan(_metrics(motion, none)["drift_rms_um"])
+    assert np.isnan(_metrics(motion, np.zeros((3, 2), bool))["drift_rms_um"])
     one = supported(np.array([[5.0, 99.0]]), depths, np.array([True, False]))
     assert one.tolist() == [[5.0, 5.0]]
+
+
+def test_a_bin_that_the_others_contradict_is_no_drift_and_no_jump() -> None:
+    bins = np.arange(30)
+    true = 0.5 * bins + 20.0 * (bins >= 20)  # a slow drift, and one step that is real
+    pairs = np.subtract.outer(true, true)[np.newaxis]
+    weights = (np.abs(np.subtract.outer(bins, bins)) <= 12).astype(float)[np.newaxis]
+    pairs = np.where(weights > 0, pairs, 0.0)  # as DREDge leaves what it did not compare
+    found = true[:, np.newaxis].copy()
+    found[8] += 12.0  # least squares, pulled away by a few of its pairs
+    residual = pair_residual(found, pairs, weights)
+    sure = residual <= MotionParameters().max_bin_error_um
+    assert np.flatnonzero(~sure[:, 0]).tolist() == [8]
+    motion = Motion([without_bins(found, sure)], [bins.astype(float)], np.array([0.0]))
+    np.testing.assert_allclose(motion.displacement[0][:, 0], true)
+    metrics = _metrics(motion, sure)
+    assert metrics["drift_ptp_um"] == pytest.approx(np.ptp(true))
+    assert metrics["max_jump_um"] == pytest.approx(20.5)
+    assert metrics["doubtful_bin_fraction"] == pytest.approx(1 / 30)
+    weights[0, 3] = 0
+    assert np.isinf(pair_residual(found, pairs, weights)[3, 0])
 
 
 @pytest.mark.integration
@@ -182,6 +204,22 @@ def test_a_silent_probe_is_a_skip(tmp_path: Path) -> None:
         estimate_motion(recording, good(recording), tmp_path, MotionParameters(min_duration_s=1))
     assert skip.value.reason is SkipReason.NO_UNITS_FOUND
     assert "peaks" in skip.value.detail
+
+
+def test_noise_levels_are_drawn_with_a_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds, draw = [], recording_tools.get_random_sample_slices
+
+    def spy(*args: Any, **options: Any) -> Any:
+        seeds.append(options.get("seed"))
+        return draw(*args, **options)
+
+    monkeypatch.setattr(recording_tools, "get_random_sample_slices", spy)
+    recording = silent(50_000)
+    with pytest.raises(Skipped):
+        estimate_motion(recording, good(recording), tmp_path, MotionParameters(min_duration_s=1))
+    assert seeds == [0]
 
 
 @pytest.mark.parametrize("name", list(MotionParameters.sets))

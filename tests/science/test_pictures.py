@@ -62,7 +62,9 @@ def noise(table, power=1.0):
     return drawings.noise_picture(table, pd.concat([ap, lf]), NOISE_LIMITS)
 
 
-def motion(seconds: int, confident: list[bool], size_um: float = 10.0, error: float = 9.0):
+def motion(
+    seconds: int, confident: list[bool], size_um: float = 10.0, error: float = 9.0, doubted=()
+):
     rng, sure = np.random.default_rng(2), np.array(confident)
     times = np.arange(seconds) + 0.5
     moved = size_um * np.sin(times / seconds * 6)[:, None] + rng.normal(
@@ -76,7 +78,11 @@ def motion(seconds: int, confident: list[bool], size_um: float = 10.0, error: fl
             "confident": sure,
         }
     )
-    return drawings.motion_picture(times, moved, windows, MotionParameters(), MOTION_LIMITS)
+    believed = np.ones(moved.shape, bool)
+    believed[list(doubted)] = False
+    return drawings.motion_picture(
+        times, moved, believed, windows, MotionParameters(), MOTION_LIMITS
+    )
 
 
 def units(n: int, shanks: int = 1, *, known: bool = True, good=None):
@@ -237,6 +243,14 @@ def test_labels_of_channels_that_were_judged_by_their_spread_stand_beside_its_li
         5 * table["spread_uv"].median()
     )
     assert "trend" not in found
+
+
+def test_bins_that_are_not_believed_are_marked_in_windows_that_are(drawn):
+    _, figure = drawn(lambda: motion(60, [True, False], doubted=[7, 18]))
+    marked = lines_of(figure)["bin interpolated: error above 5 µm"]
+    assert marked.get_xdata().tolist() == [7.5, 18.5]
+    _, plain = drawn(lambda: motion(60, [True, False]))
+    assert not any("interpolated" in name for name in lines_of(plain))
 
 
 def test_a_dead_channel_is_drawn_where_the_scale_begins(drawn):
