@@ -88,8 +88,10 @@ def scan_listing(folder: Path, listing: Listing, readers: Sequence[ReaderEntry] 
             found if file_format.acquired else _without_acquired(found, recordings, problems)
         )
     problems += _apart(recordings)
-    boards = pair_files(folder, listing, [], boards=True)
-    problems += _left_over(listing, recordings, problems, [file.path for file in boards])
+    boards = [file.path for file in pair_files(folder, listing, [], boards=True)]
+    if boards and not recordings:
+        problems.append(_no_probe(boards))
+    problems += _left_over(listing, recordings, problems, boards)
     problems += _partial(listing)
     return Scan(recordings=tuple(_distinct(recordings, problems)), problems=tuple(problems))
 
@@ -119,7 +121,7 @@ def _left_over(
 ) -> list[Problem]:
     """Name the files that look like recordings, belong to none, and of which nothing is said."""
     known = {path for r in recordings for s in r.streams.values() for path in s.files}
-    known |= set(boards) if recordings else set()
+    known |= set(boards)
     known |= {problem.path for problem in problems}
     by_folder: dict[str, list[str]] = defaultdict(list)
     for found in listing.files:
@@ -136,6 +138,16 @@ def _left_over(
         )
         for paths in by_folder.values()
     ]
+
+
+def _no_probe(boards: Sequence[str]) -> Problem:
+    return Problem(
+        kind="no_probe",
+        path=boards[0],
+        detail=f"{len(boards)} data file{'s' * (len(boards) > 1)} of auxiliary boards and no "
+        "recording of a probe that can be read: a session gets its keys from its probes, so "
+        "nothing of it is stored; copy the probes' files into it",
+    )
 
 
 def _partial(listing: Listing) -> list[Problem]:

@@ -62,6 +62,15 @@ def test_boards_are_of_the_session_and_of_no_probe(tmp_path):
     assert len(item.files) == 6
 
 
+def test_of_a_session_without_probes_the_line_says_why_it_has_no_key(tmp_path):
+    board = write_board(tmp_path / "run_g0_t0.nidq.bin")
+    (problem,) = scan_session(tmp_path).problems
+    assert (problem.kind, problem.path) == ("no_probe", board.name)
+    assert "copy the probes' files" in problem.detail
+    write(tmp_path / "run_g0_t0.imec0.ap.bin")
+    assert scan_session(tmp_path).problems == ()
+
+
 def test_boards_are_called_as_the_recordings_beside_them(tmp_path):
     for run, gate in (("a", 0), ("a", 1), ("b", 0)):
         write(tmp_path / f"{run}_g{gate}_t0.imec0.ap.bin", seed=gate, first_sample=gate * 9999)
@@ -85,6 +94,28 @@ def test_a_meta_of_a_probe_beside_a_board_is_no_board(tmp_path):
     item, problems = scan(tmp_path)
     assert boards_of(item) == []
     assert [p.kind for p in problems] == ["meta_broken"]
+
+
+@pytest.mark.parametrize(
+    ("made", "first", "stored"),
+    [
+        ("run_g0_tcat", 990, ["nidq"]),
+        ("run_g1_tcat", 70990, ["nidq", "nidq-g1"]),
+        ("runB_g0_tcat", 70990, ["nidq", "nidq-r2"]),
+        ("renamed_g0_tcat", 990, ["nidq-r2"]),
+    ],
+)
+def test_catgt_output_stands_for_no_board_but_its_own(tmp_path, made, first, stored):
+    raw = write_board(tmp_path / "run_g0_t0.nidq.bin")
+    write_board(tmp_path / f"{made}.nidq.bin", seed=3, first_sample=first)
+    item, problems = scan(tmp_path)
+    boards = boards_of(item)
+    assert [board.stream.name for board in boards] == stored
+    files = {file for board in boards for file in board.stream.files}
+    assert raw.name in files
+    dropped = [p.path for p in problems if p.kind == "derivative"]
+    assert dropped == [] if len(stored) == 2 else [f"{made}.nidq.bin"]
+    assert len(files) == len(stored)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "short", "no meta", "no data", "partial"])

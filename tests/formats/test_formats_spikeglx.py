@@ -477,7 +477,7 @@ def test_an_obx_alone_is_no_probe_and_has_a_line(tmp_path):
     write_board(tmp_path / "run_g0_t0.obx0.obx.bin", kind="obx")
     scan = scan_session(tmp_path)
     assert scan.recordings == ()
-    assert kinds(scan) == ["unrecognised"]
+    assert kinds(scan) == ["no_probe"]
 
 
 # --- broken files -----------------------------------------------------------------------------

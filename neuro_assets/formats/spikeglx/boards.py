@@ -55,7 +55,7 @@ def scan_boards(folder: Path, listing: Listing) -> Boards:
     intact = without_copies(folder, [candidate(file) for file in intact], problems)
     groups: dict[_Group, list[DataFile]] = defaultdict(list)
     for file in _without_derived(intact, problems):
-        groups[file.name.run, file.name.gate or 0, _device(file)].append(file)
+        groups[_group(file)].append(file)
     drop_conflicting(folder, groups, problems)
     unusable = {file.path for file in (*broken, *absent)}
     boards: list[Board] = []
@@ -85,12 +85,24 @@ def _device(file: DataFile) -> str:
     return file.name.device or file.meta.kind
 
 
+def _group(file: DataFile) -> _Group:
+    return file.name.run, file.name.gate or 0, _device(file)
+
+
 def _without_derived(files: list[DataFile], problems: list[Problem]) -> list[DataFile]:
-    """Leave out what CatGT or the viewer made of a board whose raw files are in the session."""
-    raw = {_device(file) for file in files if not file.name.derived}
-    made = [file for file in files if file.name.derived and _device(file) in raw]
+    """Leave out what CatGT or the viewer made of raw files that are in the session."""
+    raw = [file for file in files if not file.name.derived]
+    made = [f for f in files if f.name.derived and any(_is_of_one_board(f, r) for r in raw)]
     problems += [derivative(f, f"made ({f.name.derived}) from the raw files") for f in made]
     return [file for file in files if file not in made]
+
+
+def _is_of_one_board(made: DataFile, raw: DataFile) -> bool:
+    """Compare run, gate and device; where a run was renamed, what the metas say."""
+    if _group(made) == _group(raw):
+        return True
+    own, other = ((_device(f), f.meta.created, f.meta.first_sample) for f in (made, raw))
+    return None not in own and own == other
 
 
 def _places(listing: Listing) -> set[tuple[str, int]]:
