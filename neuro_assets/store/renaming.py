@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.store.model import CURRENT, FAILURE, MANIFEST, RENAMED, Pointer
 from neuro_assets.store.pointers import advance, is_foreign
-from neuro_assets.store.store import Store
+from neuro_assets.store.reader import StoreReader
 from neuro_assets.store.verify import attempts_of
 
 
-def pointers_of(store: Store, key: str, only: str = "") -> Iterator[tuple[str, str, Pointer]]:
+def pointers_of(store: StoreReader, key: str, only: str = "") -> Iterator[tuple[str, str, Pointer]]:
     """Read every pointer of a key.
 
     Parameters
     ----------
-    store : Store
+    store : StoreReader
         The lab's store.
     key : str
         The recording.
@@ -43,12 +43,12 @@ def pointers_of(store: Store, key: str, only: str = "") -> Iterator[tuple[str, s
                 yield asset, name, found
 
 
-def copy_pointers(store: Store, old: str, new: str, only: str = "") -> None:
+def copy_pointers(store: StoreReader, old: str, new: str, only: str = "") -> None:
     """Let everything that counts for a key count for another; done twice it is the same.
 
     Parameters
     ----------
-    store : Store
+    store : StoreReader
         The lab's store.
     old, new : str
         Keys; what counts for the new one with a higher turn goes on to do so.
@@ -72,12 +72,12 @@ def copy_pointers(store: Store, old: str, new: str, only: str = "") -> None:
             advance(store, asset, new, pointer.model_copy(update=update), name)
 
 
-def remove_copies(store: Store, new: str) -> None:
+def remove_copies(store: StoreReader, new: str) -> None:
     """Take back `copy_pointers`; outputs are never removed.
 
     Parameters
     ----------
-    store : Store
+    store : StoreReader
         The lab's store.
     new : str
         A key that no recording has or had.
@@ -98,12 +98,12 @@ def remove_copies(store: Store, new: str) -> None:
             store.backend.remove_tree(f"{asset}/{new}")
 
 
-def move_pointers(store: Store, old: str, new: str, only: str = "") -> None:
+def move_pointers(store: StoreReader, old: str, new: str, only: str = "") -> None:
     """Leave under a renamed key what the pointers of the new one name, and say so.
 
     Parameters
     ----------
-    store : Store
+    store : StoreReader
         The lab's store.
     old, new : str
         Keys. What was written below the old one since `copy_pointers` goes along.

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from neuro_assets.outcomes import PermanentFailure
-from neuro_assets.store.model import CURRENT, Pointer
+from neuro_assets.store.model import CURRENT, RENAMED, Pointer
 from neuro_assets.store.pointers import is_foreign, readable_pointer, settle
 from neuro_assets.store.reader import StoreReader
+from neuro_assets.store.renamed_keys import earlier_keys, names_of
+from neuro_assets.store.renaming import move_pointers
 from neuro_assets.store.verify import Defect, attempts_of, is_outdated, is_readable
 
 _SOUND = {"input", "copy", "extra"}
@@ -55,6 +57,8 @@ def repair(store: StoreReader, defects: list[Defect]) -> list[Repair]:
     damaged = {each.attempt for each in defects if each.kind not in _SOUND} - {""}
     homes = set()
     for each in (each for each in defects if each.kind == "pointer"):
+        if each.path == RENAMED:
+            continue  # a person has to tell which key it has
         if each.path == CURRENT:
             homes.add((each.asset, each.key))
         else:
@@ -95,6 +99,9 @@ def _remove_unreadable(store: StoreReader, defect: Defect) -> None:
 
 
 def _repair_key(store: StoreReader, asset: str, key: str, damaged: set[str]) -> Repair | None:
+    if (new := _renamed_to(store, key)) != key:
+        move_pointers(store, key, new, asset)
+        return _repair_key(store, asset, new, damaged) or _counting(store, asset, new)
     path = f"{asset}/{key}/{CURRENT}"
     with store.backend.lock(f"{asset}/{key}") as locked:
         pointer = readable_pointer(store, path)
@@ -116,18 +123,30 @@ def _repair_key(store: StoreReader, asset: str, key: str, damaged: set[str]) -> 
     return Repair(asset, key, "")
 
 
+def _renamed_to(store: StoreReader, key: str) -> str:
+    """Follow a renaming that any asset tells of."""
+    names = [names_of(store, asset, key) for asset in store.assets()]
+    return next((each[-1] for each in names if len(set(each)) == len(each) > 1), key)
+
+
+def _counting(store: StoreReader, asset: str, key: str) -> Repair:
+    counts = readable_pointer(store, f"{asset}/{key}/{CURRENT}")
+    return Repair(asset, key, counts.attempt if counts else "")
+
+
 def _candidates(store: StoreReader, asset: str, key: str, pointer: Pointer | None) -> list[Pointer]:
     """List what may count: other attempts of that version; of a lost pointer all, by turn."""
-    home = pointer.key or key if pointer else key
+    homes = [pointer.key or key] if pointer else [key, *earlier_keys(store, asset, key)]
+    only = pointer.version if pointer else ""
     found = []
-    for stored in attempts_of(store, asset, home, pointer.version if pointer else ""):
+    for stored in (each for home in homes for each in attempts_of(store, asset, home, only)):
         if stored.is_intact():
             made = Pointer(
                 version=stored.version,
                 attempt=stored.attempt,
                 outcome=stored.outcome,
                 turn=pointer.turn if pointer else stored.manifest.turn,
-                key=pointer.key if pointer else "",
+                key=stored.key if stored.key != key else "",
                 owner=f"{asset}/{key}",
             )
             found.append(made)

@@ -21,7 +21,6 @@ from neuro_assets.store.model import (
     FAILURE,
     MANIFEST,
     RENAMED,
-    SESSION_PREFIX,
     FileEntry,
     InputRef,
     Manifest,
@@ -31,6 +30,7 @@ from neuro_assets.store.model import (
 )
 from neuro_assets.store.pointers import is_shared, readable_pointer
 from neuro_assets.store.reader import RESERVED, StoreReader
+from neuro_assets.store.renamed_keys import home_of, left_out
 from neuro_assets.store.stored import Stored, is_copied
 
 _OF_A_KEY = {"runs", CURRENT, FAILURE, JUDGEMENT, RENAMED}
@@ -94,10 +94,16 @@ def find_defects(
     homes = _homes(store, asset, key)
     defects: list[Defect] = []
     report = _Reporter(progress)
+    noted = {home for home in homes if store.backend.entry("/".join([*home, RENAMED])) is not None}
+    renamed = {each: name for name, each in noted}
     for index, (name, each) in enumerate(homes):
         report.fraction = index / len(homes)
         report(f"{name} {each}")
         defects += _defects_of_key(store, name, each, report)
+        if each in renamed:
+            source = name if (name, each) in noted else renamed[each]
+            found = _defects_of_name(store, name, each, source)
+            defects += _contained(store, (name, each, "", ""), RENAMED, found)
     for name in sorted({name for name, _ in homes} if key is None else ()):
         defects += _odd_entries(store, (name, "", "", ""))
     if asset is None and key is None:
@@ -141,21 +147,13 @@ def _homes(store: StoreReader, asset: str | None, key: str | None) -> list[tuple
     every = [(name, each) for name in ([asset] if asset else assets) for each in store.keys(name)]
     homes = [home for home in every if key in (None, home[1])]
     if key is not None:  # what counts for a key may stand under another
-        found = {(name, _home(store, name, each)) for name, each in homes}
-        homes += [home for home in every if home in found.difference(homes)]
+        pointers = (readable_pointer(store, f"{name}/{key}/{CURRENT}") for name in assets)
+        first = {pointer.key for pointer in pointers if pointer and pointer.key}
+        homes += [home for home in every if home[1] in first]
     if key is not None and not homes:
         keys = {each for _, each in every}
         raise PermanentFailure(f"the store has nothing of {key!r}{nearest(key, keys)}")
     return homes
-
-
-def _home(store: StoreReader, asset: str, key: str) -> str:
-    """Key under which what counts for another stands."""
-    pointer = readable_pointer(store, f"{asset}/{key}/{CURRENT}")
-    renamed = None if pointer else store.read_json(f"{asset}/{key}/{RENAMED}")
-    if renamed is not None:
-        return _home(store, asset, renamed["renamed_to"])
-    return pointer.key or key if pointer else key
 
 
 class _Reporter:
@@ -188,7 +186,7 @@ def is_readable(store: StoreReader, path: str) -> bool:
         True also where there is none.
     """
     try:
-        if path.endswith(f"/{JUDGEMENT}"):
+        if path.endswith((f"/{JUDGEMENT}", f"/{RENAMED}")):
             return isinstance(parsed(store.backend.read(path)), dict)
         Pointer.model_validate_json(store.backend.read(path))
     except FileNotFoundError:
@@ -237,6 +235,11 @@ def _defects_of_key(
     for name in [JUDGEMENT, *(f"runs/{run}" for run in runs if run.endswith(".json"))]:
         found = _defects_of_reading(store, asset, key, name)
         yield from _contained(store, (asset, key, "", ""), name, found)
+
+
+def _defects_of_name(store: StoreReader, asset: str, key: str, source: str) -> Iterator[Defect]:
+    for where, path, detail in left_out(store, asset, key, source):
+        yield Defect(asset, where, "", "", path, "pointer", detail)
 
 
 def _contained(
@@ -311,14 +314,17 @@ def _defects_of_file(stored: Stored, entry: FileEntry, found: Entry | None) -> I
 def _defects_of_input(store: StoreReader, stored: Stored, ref: InputRef) -> Iterator[Defect]:
     """Whether what an output was made from is still there; raw data have no attempt."""
     asset, _, key = ref.asset.partition(":")
-    path = f"{asset}/{_home(store, asset, key or stored.key)}/{ref.version}/{ref.attempt}"
-    if not ref.attempt or store.backend.entry(f"{path}/{MANIFEST}") is not None:
+    key = key or stored.key
+    place = f"{ref.version}/{ref.attempt}/{MANIFEST}"
+    own = (f"{asset}/{each}/{place}" for each in dict.fromkeys([key, home_of(store, asset, key)]))
+    if not ref.attempt or any(store.backend.entry(path) is not None for path in own):
         return
-    # What is made once a session stands under the session's key.
-    homes = [name for name in store.backend.names(asset) if name.startswith(SESSION_PREFIX)]
-    there = (f"{asset}/{home}/{ref.version}/{ref.attempt}/{MANIFEST}" for home in homes)
-    if not any(store.backend.entry(place) is not None for place in there):
-        yield _defect(stored, MANIFEST, "input", f"was made from {path}, which is gone")
+    for each in store.keys(asset):
+        found = store.backend.entry(f"{asset}/{each}/{place}") is not None
+        if found and is_shared(store, asset, each):
+            return
+    path = f"{asset}/{key}/{ref.version}/{ref.attempt}"
+    yield _defect(stored, MANIFEST, "input", f"was made from {path}, which is gone")
 
 
 def _defects_of_pointer(store: StoreReader, asset: str, key: str, name: str) -> Iterator[Defect]:

@@ -443,6 +443,55 @@ def test_damage_of_a_file_is_found_and_mended_under_the_new_key(lab):
     assert [each.attempt for each in lab.store.verify()] == [stored.attempt]
 
 
+@pytest.mark.parametrize("with_runs", [True, False])
+def test_a_lost_pointer_of_the_new_key_is_found_and_mended(lab, with_runs):
+    renamed(lab)
+    folder, before = lab.folder / "store" / "toy" / lab.new, shown(lab, lab.new)
+    if with_runs:
+        (folder / "current.json").unlink()
+    else:
+        shutil.rmtree(folder)
+    for defects in (lab.store.verify(), lab.store.verify(key=lab.new)):
+        # What was made of it is not called damaged.
+        assert [(d.asset, d.key, d.kind) for d in defects] == [("toy", lab.new, "pointer")]
+    (repair,) = lab.store.repair(lab.store.verify(key=lab.new))
+    assert (repair.key, repair.attempt) == (lab.new, lab.store.current("toy", lab.new).attempt)
+    assert shown(lab, lab.new) == before
+    intact(lab)
+
+
+@pytest.mark.parametrize("is_noted", [True, False])
+def test_a_result_left_below_the_old_key_is_found_and_mended(lab, is_noted):
+    """A run that was killed between its pointer and the look whether the key is another."""
+    renamed(lab)
+    folder = lab.folder / "store" / "toy"
+    pointer = json.loads((folder / lab.new / "current.json").read_text())
+    late = {**pointer, "turn": 9, "key": "", "owner": f"toy/{lab.key}"}
+    (folder / lab.key / "current.json").write_text(json.dumps(late))
+    shutil.rmtree(folder / lab.new)
+    if not is_noted:  # nothing of that asset was there at the renaming
+        (folder / lab.key / "renamed.json").unlink()
+    (defect,) = [each for each in lab.store.verify() if each.kind == "pointer"]
+    assert (defect.asset, defect.key, defect.path) == ("toy", lab.key, "current.json")
+    assert defect.detail == f"counts for nobody: {lab.key} is renamed to {lab.new}"
+    (repair,) = lab.store.repair([defect])
+    assert (repair.key, repair.attempt) == (lab.new, pointer["attempt"])
+    assert lab.store.read_pointer("toy", lab.new, "current.json").turn == 9
+    assert not (folder / lab.key / "current.json").exists()
+    intact(lab)
+
+
+def test_names_that_lead_in_a_circle_are_one_defect(lab):
+    renamed(lab)
+    folder = lab.folder / "store" / "toy"
+    (folder / lab.new / "renamed.json").write_text(json.dumps({"renamed_to": lab.key}))
+    (folder / lab.new / "current.json").unlink()
+    (defect,) = [d for d in lab.store.verify() if d.path == "renamed.json"]
+    assert f"{lab.key} -> {lab.new} -> {lab.key}" in defect.detail
+    lab.store.repair([defect])
+    assert (folder / lab.new / "renamed.json").exists()
+
+
 def test_an_unfinished_deletion_of_raw_files_goes_along(lab):
     note = lab.folder / "store" / "registry" / "raw_deletion"
     note.mkdir()
