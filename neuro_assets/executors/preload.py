@@ -41,4 +41,5 @@ import zarr  # noqa: F401
 import neuro_assets.executors.frozen_config  # noqa: F401
 import neuro_assets.science.compression.run  # noqa: F401
 import neuro_assets.science.drawings  # noqa: F401
+import neuro_assets.science.units_picture  # noqa: F401
 import neuro_assets.store.opening  # noqa: F401

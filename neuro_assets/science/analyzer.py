@@ -139,8 +139,7 @@ def open_analyzer(folder: Path) -> SortingAnalyzer:
     from spikeinterface.core import load_sorting_analyzer
 
     analyzer = load_sorting_analyzer(folder / ANALYZER_NAME)
-    # Without a recording SpikeInterface 0.105.3 finds the stored main channels again from the
-    # templates, and warns of an old analyzer.
+    # Without a recording SpikeInterface 0.105.3 finds them again, and warns of an old analyzer.
     stored = analyzer.get_sorting_property("main_channel_id")
     if stored is not None:
         analyzer._main_channel_indices = analyzer.channel_ids_to_indices(stored)
@@ -390,7 +389,6 @@ def _write(analyzer: SortingAnalyzer, path: Path) -> None:
 
 
 def _metrics(analyzer: SortingAnalyzer, duplicates: pd.DataFrame) -> dict[str, Any]:
-    noise = analyzer.get_extension("noise_levels").get_data()
     return {
         "n_units": analyzer.get_num_units(),
         "n_spikes": len(analyzer.sorting.to_spike_vector()),
@@ -398,5 +396,5 @@ def _metrics(analyzer: SortingAnalyzer, duplicates: pd.DataFrame) -> dict[str, A
         "duplicate_fraction": len(duplicates) / (analyzer.get_num_units() + len(duplicates)),
         "n_channels": analyzer.get_num_channels(),
         "channels_per_unit": float(analyzer.sparsity.mask.sum(axis=1).mean()),
-        "median_noise_uv": float(np.median(noise)),
+        "median_noise_uv": float(np.median(analyzer.get_extension("noise_levels").get_data())),
     }

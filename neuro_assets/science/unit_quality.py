@@ -23,13 +23,13 @@ from neuro_assets.parameters.unit_quality import (
     UnitQualityParameters,
 )
 from neuro_assets.science import spike_metrics
-from neuro_assets.science.drawings import units_picture
 from neuro_assets.science.result import Applied, Progress, StepResult, no_progress
 from neuro_assets.science.template_shape import (
     far_amplitude_ratio,
     peak_to_peak_scale,
     second_trough_ratio,
 )
+from neuro_assets.science.units_picture import units_picture
 from neuro_assets.science.valid_time import masked_of
 from neuro_assets.science.verdicts import (
     count_passed,

@@ -16,6 +16,7 @@ from neuro_assets.parameters.bad_channels import BadChannelsParameters
 from neuro_assets.parameters.motion import MotionParameters
 from neuro_assets.parameters.unit_quality import UnitQualityParameters
 from neuro_assets.science import drawings, pictures
+from neuro_assets.science.units_picture import units_picture
 
 NOISE_LIMITS = {"warning": 20.0, "fail": 40.0}
 MOTION_LIMITS = {"warning": 20.0, "fail": 50.0}
@@ -98,7 +99,7 @@ def units(n: int, shanks: int = 1, *, known: bool = True, good=None):
             "central_span": np.where(k % 9, rng.uniform(0.2, 0.9, n), np.nan),
         }
     )
-    return drawings.units_picture(table, UnitQualityParameters(**({"good": good} if good else {})))
+    return units_picture(table, UnitQualityParameters(**({"good": good} if good else {})))
 
 
 def lfp(table, samples: int = 1000, *, power: bool = True):
