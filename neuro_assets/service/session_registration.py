@@ -101,8 +101,11 @@ def seen(description: SessionDescription, *, use_hash: bool) -> Seen:
         # Not on this machine: it is known by what a database says.
         with suppress(NeuroAssetsError):
             contents[recording.label] = content_of(recording, folder)
-    others = {n: item for n, item in description.modalities.items() if has_version(n, n, item)}
-    update = {"recordings": readable, "modalities": others, "problems": tuple(problems)}
+    waiting = dict(description.waiting)
+    for name, item in description.modalities.items():
+        if not has_version(name, name, item):  # there, so it is waited for
+            versions[name], waiting[name] = "unreadable", (problems[-1].detail,)
+    update = {"recordings": readable, "waiting": waiting, "problems": tuple(problems)}
     return Seen(description.model_copy(update=update), versions, contents)
 
 

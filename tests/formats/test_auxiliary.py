@@ -19,7 +19,7 @@ from neuro_assets.formats.walk import list_files
 from neuro_assets.outcomes import Outcome, PermanentFailure
 from neuro_assets.parameters.compression import CompressionParameters
 from neuro_assets.science.compression.auxiliary import compress_auxiliary
-from neuro_assets.service.session_registration import register_sessions
+from neuro_assets.service.session_registration import register_sessions, seen
 from neuro_assets.sources.folders.source import LocalSessionSource
 
 MODALITY = MODALITIES[AUXILIARY]
@@ -394,6 +394,16 @@ def test_a_board_that_is_cut_is_not_skipped_for_a_session_that_had_none(lab):
     survey(lab)
     assert lab.run("process", key, only=[COPY]).success
     assert lab.outcomes(key)[COPY] == "complete"
+
+
+def test_a_board_that_cannot_be_read_is_waited_for_and_not_taken_for_none(lab):
+    key = survey(lab)[0]
+    (session,) = LocalSessionSource(lab.folder / "data", settle_s=0, bare_root=True).survey()[0]
+    (lab.folder / NIDQ).unlink()  # after it was listed: its version cannot be computed
+    assert AUXILIARY in seen(session, use_hash=False).description.modalities
+    register_sessions(lab.registry, [session])
+    assert not lab.run("process", key, only=[COPY]).success
+    assert "run_g0_t0.nidq.bin" in lab.states(key)[COPY].detail
 
 
 @pytest.mark.integration
