@@ -294,7 +294,8 @@ def misnamed(
     """Say that the key of a recording that was moved is one of another animal or session.
 
     A renamed subject keeps its keys. A recording was in the wrong place where it was held before
-    it moved, or where the animal that its key names is there.
+    it moved, or where the animal that its key names is there. One that a person gave another key
+    has a key as wanted where it is.
 
     Parameters
     ----------
@@ -317,7 +318,11 @@ def misnamed(
     is_of_other = key.subject.casefold() != now.subject.casefold()
     is_unmade = found.request == 0
     is_other = is_of_other or (is_unmade and (key.date, key.number) != (now.date, now.number))
-    if found.eid is not None or not is_other:
+    is_here = (found.session.source, found.session.session_id) == (
+        session.source, session.session_id,
+    )  # fmt: skip
+    is_wanted = bool(found.first_key) and is_here and not found.conflict
+    if found.eid is not None or not is_other or is_wanted:
         return ""
     what_to_do = (
         f"results made under it stay; `neuro-assets run` with its folder ({session.place}) gives "

@@ -13,6 +13,7 @@ from spikeglx_files import write
 
 from neuro_assets.formats import scan_session
 from neuro_assets.registry.findings import read_findings
+from neuro_assets.registry.renaming import reserve, switch
 from neuro_assets.sensors.discovery import look
 from neuro_assets.service.session_registration import register_folder, sources_of
 
@@ -214,6 +215,26 @@ def test_a_renamed_folder_that_is_run_before_the_sensor_looks_keeps_its_key(tmp_
         assert {r.state for r in records.values()} == {"ready"} and records.keys() == before.keys()
         assert records[KEY].session.subject == "m1x"
     assert lines(lab, "rig") == {}
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_a_key_that_a_person_gave_is_kept_when_an_animal_of_that_name_arrives(tmp_path, is_moved):
+    lab, new = lab_of(tmp_path, "rig"), "m9_20240513_7_probe00"
+    folder = tmp_path / "rig/Subjects/m1"
+    write(folder / "2024-05-12/001" / BIN)
+    tick = Ticks(lab)
+    tick()
+    reserve(lab.registry, KEY, new)
+    switch(lab.registry, KEY, new, "me")
+    write(tmp_path / f"rig/Subjects/m9/2024-05-13/007/{BIN}", serial="2", seed=2,
+          created="2024-05-13T10:00:00")  # fmt: skip
+    if is_moved:  # to another animal, and the one of its key is there
+        folder.rename(tmp_path / "rig/Subjects/m2")
+    states = {new: "held" if is_moved else "ready", f"{new}-x2": "ready"}
+    assert {key: record.state for key, record in tick().items()} == states
+    (problem,) = lab.registry.all()[f"{new}-x2"].problems
+    assert problem.kind == "key_collision" and new in problem.detail
+    assert {key: record.state for key, record in tick(anew=True).items()} == states
 
 
 @pytest.mark.parametrize("gone", ["copy", "unmounted", "away", "link"])
