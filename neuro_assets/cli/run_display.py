@@ -61,7 +61,7 @@ class RunDisplay:
         elif event.event_type_value == "ASSET_MATERIALIZATION":
             self._made[step] = _how_it_ended(event)
         elif event.event_type_value in _ENDS:
-            self._end(step, event.event_type_value)
+            self._end(step, event)
 
     def _show_failure(self, event: DagsterEvent) -> None:
         """Show what ended the run where it was no step."""
@@ -75,9 +75,11 @@ class RunDisplay:
     def _show_reason(self, reason: str) -> None:
         self._print("run", f"[bold red]failed[/]: {escape(reason)}")
 
-    def _end(self, step: str, kind: str) -> None:
+    def _end(self, step: str, event: DagsterEvent) -> None:
         self._bars.remove(f"  {step}")
+        kind = event.event_type_value
         made = self._made.get(step, "") if kind == "STEP_SUCCESS" else ""
+        made = _why_again(event) if kind == "STEP_UP_FOR_RETRY" else made
         self._print(step, made or _ENDS[kind])
         self._n_ended += kind != "STEP_UP_FOR_RETRY"
         self._show_run()
@@ -97,3 +99,10 @@ def _how_it_ended(event: DagsterEvent) -> str:
     if reason is not None:
         return f"[yellow]skipped: {escape(str(reason.value))}[/]"
     return "[green]done[/] (stored already)" if reused is not None and reused.value else ""
+
+
+def _why_again(event: DagsterEvent) -> str:
+    """Say what a step waits for: its own error is the cause of the engine's."""
+    data = event.step_retry_data
+    reason = " ".join((data.error.cause or data.error).message.split())
+    return f"{_ENDS['STEP_UP_FOR_RETRY']} in {data.seconds_to_wait or 0:.0f} s: {escape(reason)}"

@@ -17,7 +17,8 @@ from typing import NoReturn
 import dagster as dg
 import pytest
 from commands import call
-from dagster._core.events import DagsterEvent
+from dagster._core.events import DagsterEvent, StepRetryData
+from dagster._utils.error import serializable_error_info_from_exc_info
 from labs import SmallLab
 from rich.console import Console
 
@@ -28,7 +29,7 @@ from neuro_assets.cli.lab import Interrupted
 from neuro_assets.cli.progress import Bars, progress_of
 from neuro_assets.cli.run_display import RunDisplay
 from neuro_assets.executors.multiprocess import require_semaphores
-from neuro_assets.outcomes import Outcome, PermanentFailure
+from neuro_assets.outcomes import Outcome, PermanentFailure, TransientFailure
 from neuro_assets.service.follower import RunFollower, RunResult
 from neuro_assets.service.runs import Request
 from neuro_assets.service.session_registration import register_folder
@@ -102,6 +103,21 @@ def test_a_run_shows_percent_and_says_skipped_with_the_reason_and_not_done(monke
                     "done (stored already)", "failed"]  # fmt: skip
     assert ("  lfp", 0.4, "filtering the LFP") in updates
     assert ("K", 0.5, "2 of 4 steps") in updates
+
+
+def test_a_step_that_waits_to_be_tried_again_says_why_and_for_how_long(monkeypatch):
+    console, own = screen(terminal=False), TransientFailure("rig/m1 is not there;\n mount its disk")
+    monkeypatch.setattr(run_display, "console", console)
+    own.__cause__ = FileNotFoundError(2, "No such file")
+    try:
+        raise ValueError("the engine's") from own
+    except ValueError as error:
+        info = serializable_error_info_from_exc_info((type(error), error, error.__traceback__))
+    again = entry("raw", "STEP_UP_FOR_RETRY")
+    again.dagster_event.step_retry_data = StepRetryData(info, 21.4)
+    RunDisplay("K", 1, SimpleNamespace(update=lambda *_: None, remove=lambda _: None))(again)
+    (line,) = shown(console).splitlines()
+    assert "again in 21 s" in line and "TransientFailure: rig/m1 is not there; mount" in line
 
 
 def test_a_run_that_no_step_ended_says_why(monkeypatch):
