@@ -187,7 +187,14 @@ def _has_run(instance: dg.DagsterInstance, record: RecordingRecord) -> bool:
     }
     if record.requested_by == SENSOR_NAME:
         tags["dagster/run_key"] = run_key(record)
-    return any(counts_as_run(instance, run) for run in instance.get_runs(dg.RunsFilter(tags=tags)))
+    runs = instance.get_runs(dg.RunsFilter(tags=tags))
+    return any(counts_as_run(instance, run) for run in runs if not _was_refused(run, record))
+
+
+def _was_refused(run: dg.DagsterRun, record: RecordingRecord) -> bool:
+    """Tell whether it failed under an earlier key, as every run does that begins after a rename."""
+    is_earlier = run.tags.get(names.PARTITION_TAG) in record.aliases
+    return is_earlier and run.status is dg.DagsterRunStatus.FAILURE
 
 
 def _is_stuck(record: RecordingRecord, now: datetime, days: float) -> bool:
