@@ -126,8 +126,9 @@ class _Runner:
         try:
             # First: a turn that is taken before a renaming goes before those of the new key.
             turn = take_turn(store, key, run_first_tried(context.instance, context.run))
+            manifest = _with(manifest, turn=turn)
             home = self._home(store, key)
-            manifest = self._identified(_with(manifest, turn=turn, key=home), inputs)
+            manifest = self._identified(_with(manifest, key=home), inputs)
             counts_for = key if home != key else ""
             with self._alone(store, home):
                 place = manifest.asset, home, manifest.version
